@@ -1,0 +1,196 @@
+//! What every client is: the traits `Producer` and `Consumer`, and the context of a call.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Kind, Result};
+use crate::intake::Intake;
+use crate::message::{Delivery, Message, Receipt};
+
+/// A boxed future that can move between threads.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Until when a call may take, and how it is cancelled. Every wait in this crate honours both.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    deadline: Option<Instant>,
+    cancel: Option<CancellationToken>,
+}
+
+impl Context {
+    /// No deadline, never cancelled.
+    pub fn unbounded() -> Context {
+        Context::default()
+    }
+
+    /// Ends after `timeout` from now.
+    pub fn within(timeout: Duration) -> Context {
+        // A timeout too large for the clock is no deadline.
+        Context { deadline: Instant::now().checked_add(timeout), cancel: None }
+    }
+
+    /// Ends at this instant.
+    pub fn until(deadline: Instant) -> Context {
+        Context { deadline: Some(deadline), cancel: None }
+    }
+
+    /// The same, cancelled by this token.
+    #[must_use]
+    pub fn cancelled_by(mut self, token: CancellationToken) -> Context {
+        self.cancel = Some(token);
+        self
+    }
+
+    /// When the call must have ended.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// What is left until the deadline; zero when it has passed, `None` without one.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// An error if the call should not go on.
+    pub fn check(&self) -> Result<()> {
+        if self.cancel.as_ref().is_some_and(CancellationToken::is_cancelled) {
+            return Err(Error::new(Kind::Cancelled, "the call was cancelled"));
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Err(Error::new(Kind::Timeout, "the deadline passed"));
+        }
+        Ok(())
+    }
+
+    /// Resolves when the call should stop, with the reason: `cancelled` or `timeout`.
+    pub async fn ended(&self) -> Error {
+        let deadline = async {
+            match self.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let cancel = async {
+            match &self.cancel {
+                Some(token) => token.cancelled().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = cancel => Error::new(Kind::Cancelled, "the call was cancelled"),
+            () = deadline => Error::new(Kind::Timeout, "the deadline passed"),
+        }
+    }
+
+    /// Runs a future until it ends or the context does.
+    pub async fn run<T>(&self, future: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            biased;
+            value = future => Ok(value),
+            error = self.ended() => Err(error),
+        }
+    }
+}
+
+/// What a provider can do. The conformance suite is gated by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Capability {
+    /// A delay is honoured, with this unit. Finer delays are rounded up to it.
+    pub delay_unit: Option<Duration>,
+    /// Bodies may be any bytes; otherwise UTF-8 text.
+    pub binary_body: bool,
+    /// Messages of one producer arrive in the order sent.
+    pub ordered: bool,
+    /// Receipts carry the message id.
+    pub message_id: bool,
+    /// Deliveries are acknowledged; otherwise they count as consumed when received.
+    pub ack: bool,
+    /// `nack` gives a delivery back.
+    pub nack: bool,
+    /// Deliveries tell their attempt.
+    pub attempt: bool,
+    /// What is not acknowledged comes again.
+    pub redelivery: bool,
+    /// Largest body in bytes, where there is a limit.
+    pub max_body: Option<u64>,
+}
+
+/// Anything that can send a message.
+///
+/// Implementations are called from any number of tasks at once.
+pub trait Producer: Send + Sync + 'static {
+    /// The provider's name, as in the config.
+    fn provider(&self) -> &'static str;
+
+    /// What it can do.
+    fn capability(&self) -> Capability;
+
+    /// Sends one message: a receipt, or an error whose outcome says whether it may have been sent.
+    fn send<'a>(&'a self, ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>>;
+
+    /// Sends several; a result for each, in their order.
+    fn send_batch<'a>(
+        &'a self,
+        ctx: &'a Context,
+        messages: Vec<Arc<Message>>,
+    ) -> BoxFuture<'a, Vec<Result<Receipt>>> {
+        Box::pin(async move { join_all(messages.into_iter().map(|message| self.send(ctx, message))).await })
+    }
+
+    /// Waits until every earlier send has ended.
+    fn flush<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>>;
+
+    /// Its live state, as JSON.
+    fn status(&self) -> serde_json::Value;
+
+    /// Changes its live state.
+    fn control(&self, command: &serde_json::Value) -> Result<serde_json::Value> {
+        let _ = command;
+        Err(Error::new(Kind::Unsupported, "this producer takes no control commands").by(self.provider()))
+    }
+
+    /// Takes no more sends, lets those under way end until the context does, and ends the rest with
+    /// their outcome. An error `timeout` says that some had to be ended.
+    fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>>;
+
+    /// Where submits go straight to its task. Without one the client puts an intake in front.
+    fn intake(&self) -> Option<&Arc<Intake>> {
+        None
+    }
+}
+
+/// Anything that messages can be received from and acknowledged to.
+pub trait Consumer: Send + Sync + 'static {
+    /// The provider's name, as in the config.
+    fn provider(&self) -> &'static str;
+
+    /// What it can do.
+    fn capability(&self) -> Capability;
+
+    /// Waits for at least one delivery and returns up to `max`; none when the deadline passes.
+    fn receive<'a>(&'a self, ctx: &'a Context, max: usize) -> BoxFuture<'a, Result<Vec<Delivery>>>;
+
+    /// Acknowledges; a result for each code, in their order.
+    fn ack<'a>(&'a self, ctx: &'a Context, codes: Vec<Arc<str>>) -> BoxFuture<'a, Vec<Result<()>>>;
+
+    /// Gives back, to come again after `delay`; a result for each code.
+    fn nack<'a>(
+        &'a self,
+        ctx: &'a Context,
+        codes: Vec<Arc<str>>,
+        delay: Duration,
+    ) -> BoxFuture<'a, Vec<Result<()>>>;
+
+    /// Its live state, as JSON.
+    fn status(&self) -> serde_json::Value;
+
+    /// Ends it: receives under way return `closed`, acks queued are written until the context ends.
+    fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>>;
+}

@@ -1,0 +1,253 @@
+//! Strict parsing of configurations: from JSON text, and from a URL for the short form.
+
+mod strict;
+mod url_form;
+mod value;
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Kind, Result};
+
+pub use strict::from_value;
+pub use value::{Span, deserialize_secret, deserialize_secret_option};
+
+/// Whether a client sends or receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It sends.
+    #[default]
+    Producer,
+    /// It receives.
+    Consumer,
+}
+
+/// When open returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum Connect {
+    /// After the first connection, or with its error.
+    #[default]
+    Eager,
+    /// At once; `status` tells the state.
+    Lazy,
+}
+
+/// What a send does while there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenDisconnected {
+    /// Waits for it within its deadline.
+    #[default]
+    Wait,
+    /// Fails at once as `unavailable`.
+    Fail,
+}
+
+/// One client, as configured. Keys not listed here are errors.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientConfig {
+    /// The id in the registry; may be given by the call instead.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Producer or consumer, in files.
+    #[serde(default)]
+    pub role: Option<Role>,
+    /// The provider section: its `type`, and the keys of that provider.
+    pub provider: Map<String, Value>,
+    /// Strategies, the first listed outermost.
+    #[serde(default)]
+    pub strategies: Vec<Map<String, Value>>,
+    /// The deadline of a call that names none.
+    #[serde(default = "default_deadline")]
+    pub deadline: Span,
+    /// Whether open waits for the first connection.
+    #[serde(default)]
+    pub connect: Connect,
+    /// How long open waits for it.
+    #[serde(default = "default_connect_timeout")]
+    pub connect_timeout: Span,
+    /// What a send does while there is no connection.
+    #[serde(default)]
+    pub when_disconnected: WhenDisconnected,
+    /// Sends that may be under way at once.
+    #[serde(default = "default_max_pending")]
+    pub max_pending: u64,
+    /// Bytes of bodies that may be under way at once.
+    #[serde(default = "default_max_pending_bytes")]
+    pub max_pending_bytes: u64,
+}
+
+fn default_deadline() -> Span {
+    Span(Duration::from_secs(30))
+}
+
+fn default_connect_timeout() -> Span {
+    Span(Duration::from_secs(5))
+}
+
+fn default_max_pending() -> u64 {
+    65_536
+}
+
+fn default_max_pending_bytes() -> u64 {
+    256 << 20
+}
+
+impl ClientConfig {
+    /// Parses a JSON object, or the URL form when the text does not start with `{`.
+    pub fn parse(text: &str) -> Result<ClientConfig> {
+        let trimmed = text.trim_start();
+        let value = if trimmed.starts_with('{') {
+            parse_json(text)?
+        } else if trimmed.contains("://") {
+            url_form::to_json(trimmed.trim_end())?
+        } else {
+            return Err(Error::new(
+                Kind::InvalidConfig,
+                "a config is a JSON object or a URL such as kapokmq://:SECRET@HOST:PORT/TOPIC",
+            ));
+        };
+        ClientConfig::from_json(value)
+    }
+
+    /// Reads one from a JSON value.
+    pub fn from_json(value: Value) -> Result<ClientConfig> {
+        let config: ClientConfig = from_value(value)?;
+        if config.max_pending == 0 || config.max_pending_bytes == 0 {
+            return Err(Error::new(
+                Kind::InvalidConfig,
+                "`max_pending` and `max_pending_bytes` must be at least 1",
+            ));
+        }
+        if config.deadline.0.is_zero() || config.connect_timeout.0.is_zero() {
+            return Err(Error::new(
+                Kind::InvalidConfig,
+                "`deadline` and `connect_timeout` must be longer than 0",
+            ));
+        }
+        Ok(config)
+    }
+
+    /// The provider's `type`, and its section without it.
+    pub fn provider_section(&self) -> Result<(String, Map<String, Value>)> {
+        let mut section = self.provider.clone();
+        match section.remove("type") {
+            Some(Value::String(name)) => Ok((name, section)),
+            Some(other) => Err(Error::new(
+                Kind::InvalidConfig,
+                format!("`provider.type` must be a string, not {}", value::describe(&other)),
+            )),
+            None => Err(Error::new(Kind::InvalidConfig, "`provider.type` is missing")),
+        }
+    }
+
+    /// What the intake of this client may hold.
+    pub fn limits(&self) -> crate::intake::Limits {
+        crate::intake::Limits {
+            calls: self.max_pending,
+            bytes: self.max_pending_bytes,
+            deadline: self.deadline.0,
+        }
+    }
+}
+
+/// A file with many clients: `{"clients": [{"id": …, "role": …, …}, …]}`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileConfig {
+    clients: Vec<Value>,
+}
+
+/// Parses a file's text. Each client must name its `id`; `role` defaults to producer.
+pub fn parse_file(text: &str) -> Result<Vec<ClientConfig>> {
+    let file: FileConfig = from_value(parse_json(text)?)?;
+    let mut clients = Vec::with_capacity(file.clients.len());
+    for (index, value) in file.clients.into_iter().enumerate() {
+        let client = ClientConfig::from_json(value)
+            .map_err(|error| Error::new(error.kind(), format!("clients[{index}]: {}", error.message())))?;
+        if client.id.as_deref().unwrap_or_default().is_empty() {
+            return Err(Error::new(Kind::InvalidConfig, format!("clients[{index}]: `id` is missing")));
+        }
+        clients.push(client);
+    }
+    Ok(clients)
+}
+
+fn parse_json(text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|error| {
+        // The parser's text can quote the input, which may hold a secret: only the place is told.
+        Error::new(
+            Kind::InvalidConfig,
+            format!("the config is not valid JSON at line {}, column {}", error.line(), error.column()),
+        )
+    })
+}
+
+/// The known name nearest to `wrong`, for messages.
+pub fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
+    known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(wrong, name), *name))
+        .filter(|(distance, name)| *distance <= name.len().max(wrong.len()).div_ceil(2))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_named_with_the_nearest_known_one() {
+        let text = r#"{"id": "a", "provider": {"type": "memory"}, "dedline": "2s"}"#;
+        let error = ClientConfig::parse(text).unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidConfig);
+        assert!(error.message().contains("`dedline`"), "{error}");
+        assert!(error.message().contains("`deadline`"), "{error}");
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_errors_name_the_path() {
+        let text = r#"{"provider": {"type": "memory"}, "deadline": 2}"#;
+        let error = ClientConfig::parse(text).unwrap_err();
+        assert!(error.message().contains("deadline"), "{error}");
+        assert!(error.message().contains("unit"), "{error}");
+    }
+
+    #[test]
+    fn the_url_form_equals_the_json_form() {
+        let config =
+            ClientConfig::parse("kapokmq://:s%20x@127.0.0.1:8011/orders?window=5&deadline=2s&resend_unacked=true")
+                .unwrap();
+        let (name, section) = config.provider_section().unwrap();
+        assert_eq!(name, "kapokmq");
+        assert_eq!(
+            Value::Object(section),
+            serde_json::json!({"url": "ws://127.0.0.1:8011", "topic": "orders", "secret_key": "s x",
+                               "window": 5, "resend_unacked": true})
+        );
+        assert_eq!(config.deadline.0, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn broken_json_does_not_quote_the_text() {
+        let error = ClientConfig::parse(r#"{"provider": {"secret_key": "hunter2"#).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"));
+        assert!(error.message().contains("line 1"));
+    }
+
+    #[test]
+    fn a_file_holds_many_clients() {
+        let text = r#"{"clients": [{"id": "a", "provider": {"type": "memory"}},
+                       {"id": "b", "role": "consumer", "provider": {"type": "memory"}}]}"#;
+        let clients = parse_file(text).unwrap();
+        assert_eq!(clients[1].role, Some(Role::Consumer));
+        let error = parse_file(r#"{"clients": [{"provider": {"type": "memory"}}]}"#).unwrap_err();
+        assert!(error.message().contains("clients[0]"));
+    }
+}

@@ -1,0 +1,75 @@
+//! The short form of a config: `kapokmq://:SECRET@HOST:PORT/TOPIC?KEY=VALUE`.
+
+use percent_encoding::percent_decode_str;
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use crate::error::{Error, Kind, Result};
+
+/// Keys of the query that belong to the client; the others are the provider's.
+const CLIENT_KEYS: [&str; 7] =
+    ["id", "deadline", "connect", "connect_timeout", "when_disconnected", "max_pending", "max_pending_bytes"];
+
+/// The JSON form of a URL.
+pub(super) fn to_json(text: &str) -> Result<Value> {
+    // The text may hold a secret: no error quotes it.
+    let wrong = |what: &str| Error::new(Kind::InvalidConfig, format!("the config URL {what}"));
+    let url = Url::parse(text).map_err(|error| wrong(&format!("is not valid: {error}")))?;
+    let mut provider = Map::new();
+    let (name, transport) = match url.scheme() {
+        "kapokmq" => ("kapokmq", Some("ws")),
+        "kapokmqs" => ("kapokmq", Some("wss")),
+        "memory" => ("memory", None),
+        other => {
+            let known = ["kapokmq", "kapokmqs", "memory"];
+            let hint = super::nearest(other, &known).map(|name| format!(" (did you mean `{name}`?)"));
+            return Err(wrong(&format!(
+                "has the unknown scheme `{other}`; known are: {}{}",
+                known.join(", "),
+                hint.unwrap_or_default()
+            )));
+        }
+    };
+    provider.insert("type".into(), json!(name));
+    if let Some(transport) = transport {
+        let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| wrong("names no host"))?;
+        let port = url.port().unwrap_or(8011);
+        provider.insert("url".into(), json!(format!("{transport}://{host}:{port}")));
+        if !url.username().is_empty() {
+            return Err(wrong("has a user name; a secret is written as kapokmq://:SECRET@HOST"));
+        }
+        if let Some(secret) = url.password() {
+            provider.insert("secret_key".into(), json!(decode(secret).ok_or_else(|| wrong("has a secret that is not UTF-8"))?));
+        }
+        let topic = url.path().trim_start_matches('/');
+        if !topic.is_empty() {
+            provider.insert("topic".into(), json!(decode(topic).ok_or_else(|| wrong("has a topic that is not UTF-8"))?));
+        }
+    } else {
+        let topic = url.host_str().unwrap_or_default();
+        provider.insert("topic".into(), json!(decode(topic).ok_or_else(|| wrong("has a topic that is not UTF-8"))?));
+    }
+    let mut client = Map::new();
+    for (key, value) in url.query_pairs() {
+        let target = if CLIENT_KEYS.contains(&key.as_ref()) { &mut client } else { &mut provider };
+        if target.contains_key(key.as_ref()) {
+            return Err(wrong(&format!("sets `{key}` twice")));
+        }
+        target.insert(key.into_owned(), scalar(&value));
+    }
+    client.insert("provider".into(), Value::Object(provider));
+    Ok(Value::Object(client))
+}
+
+fn decode(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+}
+
+/// Numbers and booleans as such, all else as text.
+fn scalar(text: &str) -> Value {
+    match text {
+        "true" => Value::Bool(true),
+        "false" => Value::Bool(false),
+        _ => text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number)),
+    }
+}

@@ -1,0 +1,651 @@
+//! The bounded way into a producer's task: callers push, the task takes all that waits at once.
+//!
+//! Bodies are copied into one buffer that the task swaps out whole, so that a submit costs no allocation
+//! of its own and the lock is held for the copy alone. Deadlines are stamped when the task takes a call:
+//! the task takes at once whatever the state of its connection, and a submit then needs no clock.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{Context, Producer};
+use crate::completion::{Completion, CompletionQueue};
+use crate::error::{Error, Kind, Outcome, Result};
+use crate::message::{Message, Receipt};
+
+/// What an intake may hold, counted from the push to the end of the call.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Calls under way.
+    pub calls: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+    /// The deadline of a call that names none.
+    pub deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { calls: 65_536, bytes: 256 << 20, deadline: Duration::from_secs(30) }
+    }
+}
+
+/// Who is told how a call ended.
+#[derive(Debug)]
+enum Reply {
+    Queue(u64),
+    Once(u64, oneshot::Sender<Result<Receipt>>),
+    Done,
+}
+
+/// Names a call, to cancel it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ticket {
+    /// A submit, by the caller's token.
+    Token(u64),
+    /// A send that waits, by a number of the intake.
+    Wait(u64),
+}
+
+/// A call that the task took. It ends by [`Call::end`] or, when it is dropped unfinished, with an
+/// `internal` error: each call has exactly one result.
+#[derive(Debug)]
+pub struct Call {
+    /// The message.
+    pub message: Message,
+    /// When it must have ended.
+    pub deadline: Instant,
+    /// When it was taken: delays count from here.
+    pub accepted: Instant,
+    size: u64,
+    reply: Reply,
+    intake: Arc<Intake>,
+}
+
+impl Call {
+    /// Its ticket.
+    pub fn ticket(&self) -> Ticket {
+        match &self.reply {
+            Reply::Queue(token) => Ticket::Token(*token),
+            Reply::Once(number, _) => Ticket::Wait(*number),
+            Reply::Done => Ticket::Wait(u64::MAX),
+        }
+    }
+
+    /// Whether nobody waits for it any more: it need not be sent.
+    pub fn abandoned(&self) -> bool {
+        matches!(&self.reply, Reply::Once(_, sender) if sender.is_closed())
+    }
+
+    /// Ends it.
+    pub fn end(self, result: Result<Receipt>) {
+        let mut ended = Ended::default();
+        ended.push(self, result);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if !matches!(self.reply, Reply::Done) {
+            let reply = std::mem::replace(&mut self.reply, Reply::Done);
+            let error = Error::new(Kind::Internal, "the task of the producer ended with the call under way")
+                .outcome_is(Outcome::Unknown);
+            self.intake.settle(reply, Err(error), self.size);
+        }
+    }
+}
+
+/// Calls that ended, told in one go: one append to the completion queue for many calls.
+#[derive(Debug, Default)]
+pub struct Ended {
+    finished: Vec<Completion>,
+    calls: u64,
+    bytes: u64,
+    intake: Option<Arc<Intake>>,
+}
+
+impl Ended {
+    /// Adds a call.
+    pub fn push(&mut self, mut call: Call, result: Result<Receipt>) {
+        match std::mem::replace(&mut call.reply, Reply::Done) {
+            Reply::Queue(token) => {
+                self.finished.push(Completion { token, result });
+                self.calls += 1;
+                self.bytes += call.size;
+                if self.intake.is_none() {
+                    self.intake = Some(call.intake.clone());
+                }
+            }
+            reply => call.intake.settle(reply, result, call.size),
+        }
+    }
+
+    /// Tells.
+    pub fn tell(&mut self) {
+        if let Some(intake) = &self.intake
+            && self.calls > 0
+        {
+            intake.release(self.calls, self.bytes);
+            if let Some(queue) = intake.queue.get() {
+                queue.complete(&mut self.finished);
+            }
+            self.finished.clear();
+            self.calls = 0;
+            self.bytes = 0;
+        }
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.tell();
+    }
+}
+
+/// What the task took.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// New calls, in the order they were pushed.
+    pub calls: Vec<Call>,
+    /// Calls taken earlier that should end as cancelled.
+    pub cancels: Vec<Ticket>,
+    /// No call comes any more.
+    pub closed: bool,
+}
+
+#[derive(Debug)]
+enum Body {
+    Arena { start: usize, len: usize, delay: Duration },
+    Owned(Message),
+}
+
+#[derive(Debug)]
+struct Entry {
+    body: Body,
+    timeout: Option<Duration>,
+    reply: Reply,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    arena: Vec<u8>,
+    entries: Vec<Entry>,
+    cancels: Vec<Ticket>,
+    accepted_calls: u64,
+    accepted_bytes: u64,
+    next_number: u64,
+    closed: bool,
+    // The task was told of the closing.
+    close_taken: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Intake {
+    limits: Limits,
+    provider: &'static str,
+    pending: Mutex<Pending>,
+    spare: Mutex<Vec<Entry>>,
+    task: AtomicWaker,
+    ended_calls: AtomicU64,
+    ended_bytes: AtomicU64,
+    waiting: AtomicU64,
+    room: Notify,
+    queue: OnceLock<Arc<CompletionQueue>>,
+}
+
+impl Intake {
+    /// An empty intake.
+    pub fn new(provider: &'static str, limits: Limits) -> Arc<Intake> {
+        Arc::new(Intake {
+            limits,
+            provider,
+            pending: Mutex::default(),
+            spare: Mutex::default(),
+            task: AtomicWaker::new(),
+            ended_calls: AtomicU64::new(0),
+            ended_bytes: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            room: Notify::new(),
+            queue: OnceLock::new(),
+        })
+    }
+
+    /// Where completions of submits go. Set once, before the first submit.
+    pub fn set_queue(&self, queue: Arc<CompletionQueue>) {
+        let _ = self.queue.set(queue);
+    }
+
+    /// The completion queue, where one was set.
+    pub fn queue(&self) -> Option<&Arc<CompletionQueue>> {
+        self.queue.get()
+    }
+
+    /// Calls pushed and not yet ended.
+    pub fn under_way(&self) -> u64 {
+        let accepted = self.pending.lock().accepted_calls;
+        accepted.saturating_sub(self.ended_calls.load(Ordering::Acquire))
+    }
+
+    /// Submits one message without waiting; its completion comes to the queue.
+    pub fn submit(&self, token: u64, body: &[u8], delay: Duration) -> Result<()> {
+        let queue = self.queue_for_submit()?;
+        queue.reserve()?;
+        let result = {
+            let mut pending = self.pending.lock();
+            self.admit(&mut pending, 1, body.len() as u64).map(|()| {
+                let start = pending.arena.len();
+                pending.arena.extend_from_slice(body);
+                let body = Body::Arena { start, len: body.len(), delay };
+                let first = pending.entries.is_empty();
+                pending.entries.push(Entry { body, timeout: None, reply: Reply::Queue(token) });
+                first
+            })
+        };
+        match result {
+            Ok(first) => {
+                if first {
+                    self.task.wake();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                queue.unreserve(1);
+                Err(error)
+            }
+        }
+    }
+
+    /// Submits several at one cost for lock and wake-up: tokens count up from `first_token`.
+    ///
+    /// Returns how many were accepted, from the first on; an error only when none was.
+    pub fn submit_many<'a>(
+        &self,
+        first_token: u64,
+        bodies: impl ExactSizeIterator<Item = &'a [u8]>,
+        delay: Duration,
+    ) -> Result<usize> {
+        let queue = self.queue_for_submit()?;
+        let wanted = bodies.len();
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let granted = queue.reserve_up_to(wanted);
+        if granted == 0 {
+            queue.reserve()?;
+            queue.unreserve(1);
+        }
+        let mut accepted = 0;
+        let mut refused = None;
+        let first;
+        {
+            let mut pending = self.pending.lock();
+            first = pending.entries.is_empty();
+            for (index, body) in bodies.take(granted).enumerate() {
+                if let Err(error) = self.admit(&mut pending, 1, body.len() as u64) {
+                    refused = Some(error);
+                    break;
+                }
+                let start = pending.arena.len();
+                pending.arena.extend_from_slice(body);
+                let token = first_token.wrapping_add(index as u64);
+                pending.entries.push(Entry {
+                    body: Body::Arena { start, len: body.len(), delay },
+                    timeout: None,
+                    reply: Reply::Queue(token),
+                });
+                accepted += 1;
+            }
+        }
+        queue.unreserve(granted - accepted);
+        if accepted > 0 && first {
+            self.task.wake();
+        }
+        match refused {
+            Some(error) if accepted == 0 => Err(error),
+            _ if accepted == 0 => Err(Error::new(Kind::QueueFull, "the completion queue is full")),
+            _ => Ok(accepted),
+        }
+    }
+
+    /// Submits a full message without waiting; `timeout` overrides the client's deadline.
+    pub fn submit_message(&self, token: u64, message: Message, timeout: Option<Duration>) -> Result<()> {
+        let queue = self.queue_for_submit()?;
+        queue.reserve()?;
+        match self.push(message, timeout, |_| Reply::Queue(token)) {
+            Ok(_) => Ok(()),
+            Err((error, _)) => {
+                queue.unreserve(1);
+                Err(error)
+            }
+        }
+    }
+
+    fn queue_for_submit(&self) -> Result<&Arc<CompletionQueue>> {
+        self.queue.get().ok_or_else(|| {
+            Error::new(Kind::InvalidArgument, "the producer was opened without a completion queue: submits need one")
+        })
+    }
+
+    /// Pushes a message and waits for its result: for room first, within the context.
+    pub async fn send(&self, ctx: &Context, message: Message) -> Result<Receipt> {
+        ctx.check().map_err(|error| error.by(self.provider))?;
+        let (sender, mut receiver) = oneshot::channel();
+        let mut hand = Some((message, sender));
+        let ticket = loop {
+            let Some((message, sender)) = hand.take() else {
+                return Err(Error::new(Kind::Internal, "a message was pushed twice").by(self.provider));
+            };
+            let room = self.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            let waits = Waiting::new(&self.waiting);
+            let mut sender = Some(sender);
+            let pushed = self.push(message, ctx.remaining(), |number| match sender.take() {
+                Some(sender) => Reply::Once(number, sender),
+                None => Reply::Done,
+            });
+            match pushed {
+                Ok(ticket) => break ticket,
+                Err((error, message)) if error.kind() == Kind::QueueFull => {
+                    let Some(sender) = sender.take() else { return Err(error) };
+                    hand = Some((message, sender));
+                    ctx.run(room).await.map_err(|ended| match ended.kind() {
+                        // The queue stayed full until the deadline: that is the news, not the time.
+                        Kind::Timeout => error,
+                        _ => ended.by(self.provider),
+                    })?;
+                }
+                Err((error, _)) => return Err(error),
+            }
+            drop(waits);
+        };
+        // The task ends the call at its deadline; only a cancellation has to be passed on.
+        let result = tokio::select! {
+            biased;
+            result = &mut receiver => result,
+            error = ctx.ended() => {
+                if error.kind() == Kind::Cancelled {
+                    self.cancel(ticket);
+                }
+                receiver.await
+            }
+        };
+        result.unwrap_or_else(|_| {
+            Err(Error::new(Kind::Internal, "the producer dropped the call")
+                .outcome_is(Outcome::Unknown)
+                .by(self.provider))
+        })
+    }
+
+    // A message that was refused comes back: the caller may wait for room and push it again.
+    #[allow(clippy::result_large_err)]
+    fn push(
+        &self,
+        message: Message,
+        timeout: Option<Duration>,
+        reply: impl FnOnce(u64) -> Reply,
+    ) -> Result<Ticket, (Error, Message)> {
+        let first;
+        let ticket;
+        {
+            let mut pending = self.pending.lock();
+            if let Err(error) = self.admit(&mut pending, 1, message.body().len() as u64) {
+                return Err((error, message));
+            }
+            pending.next_number += 1;
+            let reply = reply(pending.next_number);
+            ticket = match &reply {
+                Reply::Queue(token) => Ticket::Token(*token),
+                _ => Ticket::Wait(pending.next_number),
+            };
+            first = pending.entries.is_empty();
+            pending.entries.push(Entry { body: Body::Owned(message), timeout, reply });
+        }
+        if first {
+            self.task.wake();
+        }
+        Ok(ticket)
+    }
+
+    fn admit(&self, pending: &mut Pending, calls: u64, bytes: u64) -> Result<()> {
+        if pending.closed {
+            return Err(Error::new(Kind::Closed, "the producer is closed").by(self.provider));
+        }
+        let under_way = pending.accepted_calls.saturating_sub(self.ended_calls.load(Ordering::Acquire));
+        let held = pending.accepted_bytes.saturating_sub(self.ended_bytes.load(Ordering::Acquire));
+        if under_way + calls > self.limits.calls {
+            let text = format!("{under_way} sends are under way: the producer takes {}", self.limits.calls);
+            return Err(Error::new(Kind::QueueFull, text).by(self.provider));
+        }
+        // A body over the whole bound passes when it is alone: the provider has its own limit of size.
+        if under_way > 0 && held.saturating_add(bytes) > self.limits.bytes {
+            let text = format!("{held} bytes of sends are under way: the producer takes {}", self.limits.bytes);
+            return Err(Error::new(Kind::QueueFull, text).by(self.provider));
+        }
+        pending.accepted_calls += calls;
+        pending.accepted_bytes += bytes;
+        Ok(())
+    }
+
+    /// Asks for a call to end as cancelled. One that has ended is left alone.
+    pub fn cancel(&self, ticket: Ticket) {
+        let waits = {
+            let mut pending = self.pending.lock();
+            let place = pending.entries.iter().position(|entry| match (&entry.reply, ticket) {
+                (Reply::Queue(token), Ticket::Token(wanted)) => *token == wanted,
+                (Reply::Once(number, _), Ticket::Wait(wanted)) => *number == wanted,
+                _ => false,
+            });
+            match place {
+                Some(place) => Some(pending.entries.remove(place)),
+                None => {
+                    // One request per call under way is enough to keep; more are repeats.
+                    let under_way =
+                        pending.accepted_calls.saturating_sub(self.ended_calls.load(Ordering::Acquire));
+                    if (pending.cancels.len() as u64) < under_way && !pending.cancels.contains(&ticket) {
+                        pending.cancels.push(ticket);
+                    }
+                    None
+                }
+            }
+        };
+        match waits {
+            Some(entry) => {
+                let size = match &entry.body {
+                    Body::Arena { len, .. } => *len as u64,
+                    Body::Owned(message) => message.body().len() as u64,
+                };
+                let error = Error::new(Kind::Cancelled, "the call was cancelled").by(self.provider);
+                self.settle(entry.reply, Err(error), size);
+            }
+            None => self.task.wake(),
+        }
+    }
+
+    /// Takes no more calls; those pushed are still taken.
+    pub fn close(&self) {
+        self.pending.lock().closed = true;
+        self.task.wake();
+        self.room.notify_waiters();
+    }
+
+    /// Waits until there is something to take. Only one task may take from an intake.
+    pub async fn take(self: &Arc<Self>, into: &mut Taken) {
+        poll_fn(|cx| self.poll_take(cx, into)).await;
+    }
+
+    /// The poll form of [`Intake::take`].
+    pub fn poll_take(self: &Arc<Self>, cx: &mut TaskContext<'_>, into: &mut Taken) -> Poll<()> {
+        if self.try_take(into) {
+            return Poll::Ready(());
+        }
+        self.task.register(cx.waker());
+        if self.try_take(into) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn try_take(self: &Arc<Self>, into: &mut Taken) -> bool {
+        let mut spare = std::mem::take(&mut *self.spare.lock());
+        let arena;
+        let mut entries;
+        {
+            let mut pending = self.pending.lock();
+            let news = !pending.entries.is_empty()
+                || !pending.cancels.is_empty()
+                || (pending.closed && !pending.close_taken);
+            if !news {
+                drop(pending);
+                *self.spare.lock() = spare;
+                return false;
+            }
+            if pending.closed {
+                pending.close_taken = true;
+                into.closed = true;
+            }
+            // The next burst is likely as large as this one.
+            let capacity = pending.arena.len();
+            arena = std::mem::replace(&mut pending.arena, Vec::new());
+            pending.arena.reserve(capacity.min(1 << 20));
+            std::mem::swap(&mut pending.entries, &mut spare);
+            entries = spare;
+            into.cancels.append(&mut pending.cancels);
+        }
+        let arena = Bytes::from(arena);
+        let now = Instant::now();
+        into.calls.reserve(entries.len());
+        for entry in entries.drain(..) {
+            let message = match entry.body {
+                Body::Arena { start, len, delay } => {
+                    Message::new(arena.slice(start..start + len)).with_delay(delay)
+                }
+                Body::Owned(message) => message,
+            };
+            let timeout = entry.timeout.unwrap_or(self.limits.deadline);
+            // A deadline that the clock cannot hold is a year away.
+            let deadline =
+                now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(365 * 86_400));
+            into.calls.push(Call {
+                size: message.body().len() as u64,
+                message,
+                deadline,
+                accepted: now,
+                reply: entry.reply,
+                intake: self.clone(),
+            });
+        }
+        *self.spare.lock() = entries;
+        true
+    }
+
+    /// Held by the task that takes: when the task ends, also by a panic, later pushes are refused and
+    /// what waits ends with an error, so that nobody waits for a task that is gone.
+    pub fn task_guard(self: &Arc<Self>) -> TaskGuard {
+        TaskGuard(self.clone())
+    }
+
+    fn release(&self, calls: u64, bytes: u64) {
+        self.ended_bytes.fetch_add(bytes, Ordering::AcqRel);
+        self.ended_calls.fetch_add(calls, Ordering::AcqRel);
+        if self.waiting.load(Ordering::Acquire) > 0 {
+            self.room.notify_waiters();
+        }
+    }
+
+    fn settle(&self, reply: Reply, result: Result<Receipt>, size: u64) {
+        self.release(1, size);
+        match reply {
+            Reply::Queue(token) => {
+                if let Some(queue) = self.queue.get() {
+                    queue.complete(&mut vec![Completion { token, result }]);
+                }
+            }
+            Reply::Once(_, sender) => {
+                let _ = sender.send(result);
+            }
+            Reply::Done => {}
+        }
+    }
+}
+
+/// See [`Intake::task_guard`].
+#[derive(Debug)]
+pub struct TaskGuard(Arc<Intake>);
+
+impl Drop for TaskGuard {
+    fn drop(&mut self) {
+        self.0.close();
+        let mut taken = Taken::default();
+        self.0.try_take(&mut taken);
+        let mut ended = Ended::default();
+        for call in taken.calls {
+            let error = Error::new(Kind::Closed, "the producer was closed").by(self.0.provider);
+            ended.push(call, Err(error));
+        }
+    }
+}
+
+struct Waiting<'a>(&'a AtomicU64);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicU64) -> Waiting<'a> {
+        count.fetch_add(1, Ordering::AcqRel);
+        Waiting(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Runs submits through `send` of a producer that has no intake of its own. Ends after the close, when
+/// the last call has ended.
+pub async fn pump(intake: Arc<Intake>, producer: Arc<dyn Producer>) {
+    let _guard = intake.task_guard();
+    let mut taken = Taken::default();
+    let mut running = FuturesUnordered::new();
+    let mut cancels: HashMap<Ticket, CancellationToken> = HashMap::new();
+    loop {
+        tokio::select! {
+            () = intake.take(&mut taken), if !taken.closed => {
+                for ticket in taken.cancels.drain(..) {
+                    if let Some(token) = cancels.get(&ticket) {
+                        token.cancel();
+                    }
+                }
+                for call in taken.calls.drain(..) {
+                    let token = CancellationToken::new();
+                    cancels.insert(call.ticket(), token.clone());
+                    let ctx = Context::until(call.deadline).cancelled_by(token);
+                    let producer = producer.clone();
+                    running.push(async move {
+                        let result = producer.send(&ctx, Arc::new(call.message.clone())).await;
+                        let ticket = call.ticket();
+                        call.end(result);
+                        ticket
+                    });
+                }
+            }
+            Some(ticket) = running.next(), if !running.is_empty() => {
+                cancels.remove(&ticket);
+            }
+            else => return,
+        }
+        if taken.closed && running.is_empty() {
+            return;
+        }
+    }
+}

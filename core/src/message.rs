@@ -1,0 +1,218 @@
+//! What is sent, what a finished send returns, and what a consumer gets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use crate::error::{Error, Kind, Result};
+
+/// A message to send. Cloning copies no body.
+#[derive(Debug, Clone, Default)]
+pub struct Message {
+    body: Bytes,
+    delay: Duration,
+    // Most messages have a body and perhaps a delay: the rest is boxed so that those stay small.
+    fields: Option<Box<Fields>>,
+}
+
+/// The fields that few messages have. A provider that cannot honour one that is set refuses the message.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Fields {
+    /// MIME type of the body.
+    pub content_type: Option<String>,
+    /// Key for order and de-duplication.
+    pub key: Option<String>,
+    /// Tag for filters.
+    pub tag: Option<String>,
+    /// Topic, where it differs from the client's.
+    pub topic: Option<String>,
+    /// Template name or id.
+    pub template: Option<String>,
+    /// Arguments of the template.
+    pub args: Option<serde_json::Value>,
+    /// Addresses, numbers or user ids.
+    pub recipients: Vec<String>,
+    /// Free attributes.
+    pub attributes: BTreeMap<String, String>,
+    /// Files that go along.
+    pub attachments: Vec<Attachment>,
+}
+
+impl Fields {
+    /// The names of the fields that are set, in the order of the struct.
+    pub fn set_names(&self) -> Vec<&'static str> {
+        let mut names = Vec::new();
+        let mut note = |set: bool, name| {
+            if set {
+                names.push(name);
+            }
+        };
+        note(self.content_type.is_some(), "content_type");
+        note(self.key.is_some(), "key");
+        note(self.tag.is_some(), "tag");
+        note(self.topic.is_some(), "topic");
+        note(self.template.is_some(), "template");
+        note(self.args.is_some(), "args");
+        note(!self.recipients.is_empty(), "recipients");
+        note(!self.attributes.is_empty(), "attributes");
+        note(!self.attachments.is_empty(), "attachments");
+        names
+    }
+}
+
+/// A file that goes along with a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// File name as the recipient sees it.
+    pub name: String,
+    /// MIME type.
+    pub content_type: String,
+    /// Content.
+    pub body: Bytes,
+}
+
+impl Message {
+    /// A message with this body, no delay and no other field.
+    pub fn new(body: impl Into<Bytes>) -> Message {
+        Message { body: body.into(), delay: Duration::ZERO, fields: None }
+    }
+
+    /// The same with a delay, counted from when the message is accepted.
+    #[must_use]
+    pub fn with_delay(mut self, delay: Duration) -> Message {
+        self.delay = delay;
+        self
+    }
+
+    /// The same after a change of its further fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Fields)) -> Message {
+        change(self.fields_mut());
+        self
+    }
+
+    /// The body.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// Replaces the body.
+    pub fn set_body(&mut self, body: impl Into<Bytes>) {
+        self.body = body.into();
+    }
+
+    /// The delay; zero for none.
+    pub fn delay(&self) -> Duration {
+        self.delay
+    }
+
+    /// Sets the delay.
+    pub fn set_delay(&mut self, delay: Duration) {
+        self.delay = delay;
+    }
+
+    /// The further fields, where any was touched.
+    pub fn fields(&self) -> Option<&Fields> {
+        self.fields.as_deref()
+    }
+
+    /// The further fields, to change.
+    pub fn fields_mut(&mut self) -> &mut Fields {
+        self.fields.get_or_insert_with(Box::default)
+    }
+
+    /// Refuses a message that sets a field not listed: `unsupported`, naming the field.
+    ///
+    /// `topic` passes when it equals `own_topic`.
+    pub fn allow_only(
+        &self,
+        provider: &'static str,
+        allowed: &[&'static str],
+        own_topic: Option<&str>,
+    ) -> Result<()> {
+        let Some(fields) = self.fields() else { return Ok(()) };
+        for name in fields.set_names() {
+            if name == "topic" && fields.topic.as_deref() == own_topic {
+                continue;
+            }
+            if !allowed.contains(&name) {
+                let detail = match (name, own_topic) {
+                    ("topic", Some(own)) => {
+                        format!("a message to another topic than the connection's `{own}` cannot be sent by {provider}")
+                    }
+                    _ => format!("the message field `{name}` cannot be sent by {provider}"),
+                };
+                return Err(Error::new(Kind::Unsupported, detail).by(provider));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a finished send ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// The other side has the message.
+    Sent,
+    /// The outbox has the message and will send it.
+    Stored,
+}
+
+/// What a finished send returns.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// The other side's id of the message, where its wire gives one.
+    pub message_id: Option<Arc<str>>,
+    /// The provider that sent it.
+    pub provider: &'static str,
+    /// Attempts made, at least 1.
+    pub attempts: u32,
+    /// Sent or stored.
+    pub disposition: Disposition,
+    /// What the caller should know though the send succeeded.
+    pub warning: Option<Arc<str>>,
+}
+
+impl Receipt {
+    /// A receipt of a message sent at the first attempt, without an id.
+    pub fn sent(provider: &'static str) -> Receipt {
+        Receipt { message_id: None, provider, attempts: 1, disposition: Disposition::Sent, warning: None }
+    }
+}
+
+/// What a consumer gets.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The message.
+    pub message: Message,
+    /// The topic or queue it came from.
+    pub topic: Arc<str>,
+    /// The code that `ack` and `nack` take.
+    pub code: Arc<str>,
+    /// When the other side accepted it, where the wire tells.
+    pub created: Option<SystemTime>,
+    /// How often it was delivered, from 1, where the wire tells.
+    pub attempt: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn set_fields_that_are_not_allowed_are_named() {
+        let message = Message::new("x").with(|fields| fields.recipients.push("a".into()));
+        let error = message.allow_only("kapokmq", &["key"], Some("t")).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unsupported);
+        assert!(error.message().contains("recipients"));
+    }
+
+    #[test]
+    fn the_own_topic_passes_and_another_does_not() {
+        let own = Message::new("x").with(|fields| fields.topic = Some("t".into()));
+        own.allow_only("kapokmq", &[], Some("t")).unwrap();
+        own.allow_only("kapokmq", &[], Some("u")).unwrap_err();
+    }
+}

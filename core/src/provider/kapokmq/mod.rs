@@ -1,0 +1,1 @@
+//! KapokMQ clients.

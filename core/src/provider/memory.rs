@@ -1,0 +1,1 @@
+//! Topics inside the process.
