@@ -4,7 +4,7 @@
 //! of its own and the lock is held for the copy alone. Deadlines are stamped when the task takes a call:
 //! the task takes at once whatever the state of its connection, and a submit then needs no clock.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -70,6 +70,7 @@ pub struct Call {
     /// When it was taken: delays count from here.
     pub accepted: Instant,
     size: u64,
+    epoch: u64,
     reply: Reply,
     intake: Arc<Intake>,
 }
@@ -102,7 +103,7 @@ impl Drop for Call {
             let reply = std::mem::replace(&mut self.reply, Reply::Done);
             let error = Error::new(Kind::Internal, "the task of the producer ended with the call under way")
                 .outcome_is(Outcome::Unknown);
-            self.intake.settle(reply, Err(error), self.size);
+            self.intake.settle(reply, Err(error), self.size, self.epoch);
         }
     }
 }
@@ -113,6 +114,7 @@ pub struct Ended {
     finished: Vec<Completion>,
     calls: u64,
     bytes: u64,
+    epoch: u64,
     intake: Option<Arc<Intake>>,
 }
 
@@ -121,6 +123,10 @@ impl Ended {
     pub fn push(&mut self, mut call: Call, result: Result<Receipt>) {
         match std::mem::replace(&mut call.reply, Reply::Done) {
             Reply::Queue(token) => {
+                if self.epoch != call.epoch {
+                    self.tell();
+                    self.epoch = call.epoch;
+                }
                 self.finished.push(Completion { token, result });
                 self.calls += 1;
                 self.bytes += call.size;
@@ -128,7 +134,7 @@ impl Ended {
                     self.intake = Some(call.intake.clone());
                 }
             }
-            reply => call.intake.settle(reply, result, call.size),
+            reply => call.intake.settle(reply, result, call.size, call.epoch),
         }
     }
 
@@ -137,7 +143,7 @@ impl Ended {
         if let Some(intake) = &self.intake
             && self.calls > 0
         {
-            intake.release(self.calls, self.bytes);
+            intake.release(self.calls, self.bytes, self.epoch);
             if let Some(queue) = intake.queue.get() {
                 queue.complete(&mut self.finished);
             }
@@ -175,6 +181,7 @@ enum Body {
 struct Entry {
     body: Body,
     timeout: Option<Duration>,
+    epoch: u64,
     reply: Reply,
 }
 
@@ -185,6 +192,9 @@ struct Pending {
     cancels: Vec<Ticket>,
     accepted_calls: u64,
     accepted_bytes: u64,
+    // Calls accepted since the last flush began, and how many flushes have.
+    epoch: u64,
+    epoch_calls: u64,
     next_number: u64,
     closed: bool,
     // The task was told of the closing.
@@ -201,6 +211,7 @@ pub struct Intake {
     task: AtomicWaker,
     ended_calls: AtomicU64,
     ended_bytes: AtomicU64,
+    open_epochs: Mutex<BTreeMap<u64, i64>>,
     waiting: AtomicU64,
     room: Notify,
     queue: OnceLock<Arc<CompletionQueue>>,
@@ -217,6 +228,7 @@ impl Intake {
             task: AtomicWaker::new(),
             ended_calls: AtomicU64::new(0),
             ended_bytes: AtomicU64::new(0),
+            open_epochs: Mutex::default(),
             waiting: AtomicU64::new(0),
             room: Notify::new(),
             queue: OnceLock::new(),
@@ -250,7 +262,8 @@ impl Intake {
                 pending.arena.extend_from_slice(body);
                 let body = Body::Arena { start, len: body.len(), delay };
                 let first = pending.entries.is_empty();
-                pending.entries.push(Entry { body, timeout: None, reply: Reply::Queue(token) });
+                let epoch = pending.epoch;
+                pending.entries.push(Entry { body, timeout: None, epoch, reply: Reply::Queue(token) });
                 first
             })
         };
@@ -301,9 +314,11 @@ impl Intake {
                 let start = pending.arena.len();
                 pending.arena.extend_from_slice(body);
                 let token = first_token.wrapping_add(index as u64);
+                let epoch = pending.epoch;
                 pending.entries.push(Entry {
                     body: Body::Arena { start, len: body.len(), delay },
                     timeout: None,
+                    epoch,
                     reply: Reply::Queue(token),
                 });
                 accepted += 1;
@@ -412,7 +427,8 @@ impl Intake {
                 _ => Ticket::Wait(pending.next_number),
             };
             first = pending.entries.is_empty();
-            pending.entries.push(Entry { body: Body::Owned(message), timeout, reply });
+            let epoch = pending.epoch;
+            pending.entries.push(Entry { body: Body::Owned(message), timeout, epoch, reply });
         }
         if first {
             self.task.wake();
@@ -437,6 +453,7 @@ impl Intake {
         }
         pending.accepted_calls += calls;
         pending.accepted_bytes += bytes;
+        pending.epoch_calls += calls;
         Ok(())
     }
 
@@ -469,7 +486,7 @@ impl Intake {
                     Body::Owned(message) => message.body().len() as u64,
                 };
                 let error = Error::new(Kind::Cancelled, "the call was cancelled").by(self.provider);
-                self.settle(entry.reply, Err(error), size);
+                self.settle(entry.reply, Err(error), size, entry.epoch);
             }
             None => self.task.wake(),
         }
@@ -541,6 +558,7 @@ impl Intake {
                 message,
                 deadline,
                 accepted: now,
+                epoch: entry.epoch,
                 reply: entry.reply,
                 intake: self.clone(),
             });
@@ -549,13 +567,46 @@ impl Intake {
         true
     }
 
+    /// Waits until every call pushed before this one has ended.
+    pub async fn drained(&self, ctx: &Context) -> Result<()> {
+        let sealed = {
+            let mut pending = self.pending.lock();
+            let sealed = pending.epoch;
+            let accepted = std::mem::take(&mut pending.epoch_calls);
+            pending.epoch += 1;
+            self.count(sealed, accepted as i64);
+            sealed
+        };
+        loop {
+            let room = self.room.notified();
+            tokio::pin!(room);
+            room.as_mut().enable();
+            let _waits = Waiting::new(&self.waiting);
+            if self.open_epochs.lock().keys().next().is_none_or(|first| *first > sealed) {
+                return Ok(());
+            }
+            ctx.run(room).await.map_err(|error| error.by(self.provider))?;
+        }
+    }
+
+    // An epoch counts down as its calls end and up when it is sealed: it is over at zero.
+    fn count(&self, epoch: u64, change: i64) {
+        let mut epochs = self.open_epochs.lock();
+        let count = epochs.entry(epoch).or_insert(0);
+        *count += change;
+        if *count == 0 {
+            epochs.remove(&epoch);
+        }
+    }
+
     /// Held by the task that takes: when the task ends, also by a panic, later pushes are refused and
     /// what waits ends with an error, so that nobody waits for a task that is gone.
     pub fn task_guard(self: &Arc<Self>) -> TaskGuard {
         TaskGuard(self.clone())
     }
 
-    fn release(&self, calls: u64, bytes: u64) {
+    fn release(&self, calls: u64, bytes: u64, epoch: u64) {
+        self.count(epoch, -(calls as i64));
         self.ended_bytes.fetch_add(bytes, Ordering::AcqRel);
         self.ended_calls.fetch_add(calls, Ordering::AcqRel);
         if self.waiting.load(Ordering::Acquire) > 0 {
@@ -563,8 +614,8 @@ impl Intake {
         }
     }
 
-    fn settle(&self, reply: Reply, result: Result<Receipt>, size: u64) {
-        self.release(1, size);
+    fn settle(&self, reply: Reply, result: Result<Receipt>, size: u64, epoch: u64) {
+        self.release(1, size, epoch);
         match reply {
             Reply::Queue(token) => {
                 if let Some(queue) = self.queue.get() {

@@ -1,12 +1,16 @@
 //! The core of ceiba.
 
 pub mod broker;
+pub mod calls;
 pub mod client;
 pub mod completion;
 pub mod config;
 pub mod error;
 pub mod intake;
 pub mod message;
+pub mod open;
 pub mod provider;
+pub mod registry;
+pub mod runtime;
 pub mod secret;
 pub mod wire;

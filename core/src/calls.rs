@@ -1,0 +1,414 @@
+//! The calls by id that every binding makes. Those that wait are futures; [`crate::runtime::block_on`]
+//! turns them into blocking calls.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::client::{Consumer, Context, Producer};
+use crate::completion::CompletionQueue;
+use crate::config::{ClientConfig, Role};
+use crate::error::{Error, Kind, Outcome, Result};
+use crate::intake::{Intake, Ticket, pump};
+use crate::message::{Delivery, Message, Receipt};
+use crate::provider::memory::Topics;
+use crate::registry::Registry;
+use crate::runtime::{self, PerGeneration};
+use crate::{config, open};
+
+/// A producer under its id.
+pub struct ProducerClient {
+    id: Arc<str>,
+    producer: Arc<dyn Producer>,
+    intake: Arc<Intake>,
+    deadline: Duration,
+    pump: parking_lot::Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+impl ProducerClient {
+    /// The producer itself.
+    pub fn producer(&self) -> &Arc<dyn Producer> {
+        &self.producer
+    }
+
+    /// Where submits go.
+    pub fn intake(&self) -> &Arc<Intake> {
+        &self.intake
+    }
+
+    fn context(&self, timeout: Option<Duration>) -> Context {
+        Context::within(timeout.unwrap_or(self.deadline))
+    }
+
+    async fn close(&self, ctx: &Context) -> Result<()> {
+        self.intake.close();
+        let pump = self.pump.lock().take();
+        let mut late = Ok(());
+        if let Some(mut pump) = pump
+            && let Err(error) = ctx.run(&mut pump).await
+        {
+            // Dropping its calls ends each of them.
+            pump.abort();
+            late = Err(error);
+        }
+        self.producer.close(ctx).await.and(late)
+    }
+}
+
+/// A consumer under its id.
+pub struct ConsumerClient {
+    consumer: Arc<dyn Consumer>,
+    deadline: Duration,
+}
+
+impl ConsumerClient {
+    /// The consumer itself.
+    pub fn consumer(&self) -> &Arc<dyn Consumer> {
+        &self.consumer
+    }
+
+    fn context(&self, timeout: Option<Duration>) -> Context {
+        Context::within(timeout.unwrap_or(self.deadline))
+    }
+}
+
+struct Clients {
+    producers: Registry<ProducerClient>,
+    consumers: Registry<ConsumerClient>,
+    topics: Topics,
+}
+
+static CLIENTS: PerGeneration<Clients> = PerGeneration::new();
+
+fn clients() -> Result<&'static Clients> {
+    CLIENTS.get_or_try_init(|| {
+        Ok(Clients {
+            producers: Registry::new("producer"),
+            consumers: Registry::new("consumer"),
+            topics: Topics::default(),
+        })
+    })
+}
+
+fn forked(role: Role, id: &str, error: Error) -> Error {
+    let of_parent = error.kind() == Kind::UnknownId
+        && CLIENTS.of_ancestors().any(|clients| match role {
+            Role::Producer => clients.producers.holds(id),
+            Role::Consumer => clients.consumers.holds(id),
+        });
+    if of_parent {
+        Error::new(
+            Kind::Forked,
+            format!("`{id}` was opened before the fork and belongs to the parent process: open it anew"),
+        )
+    } else {
+        error
+    }
+}
+
+struct Last {
+    generation: u32,
+    version: u64,
+    client: Arc<ProducerClient>,
+}
+
+thread_local! {
+    // Most threads send to one id at a time: comparing it is cheaper than a look-up.
+    static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+}
+
+/// Calls `with` for the producer of this id.
+pub fn with_producer<R>(id: &str, with: impl FnOnce(&ProducerClient) -> Result<R>) -> Result<R> {
+    let clients = clients()?;
+    let generation = runtime::generation();
+    let version = clients.producers.version();
+    // `with` runs under the borrow, which spares two atomics per call; `take` gives it back for a miss.
+    let mut with = Some(with);
+    let cached = LAST.try_with(|last| {
+        let last = last.try_borrow().ok()?;
+        let last = last.as_ref().filter(|last| {
+            last.version == version && last.generation == generation && *last.client.id == *id
+        })?;
+        with.take().map(|with| with(&last.client))
+    });
+    if let Ok(Some(result)) = cached {
+        return result;
+    }
+    let Some(with) = with else { return Err(Error::new(Kind::Internal, "a cached call ran without a result")) };
+    let client = clients.producers.get(id).map_err(|error| forked(Role::Producer, id, error))?;
+    let _ = LAST.try_with(|last| {
+        if let Ok(mut last) = last.try_borrow_mut() {
+            *last = Some(Last { generation, version, client: client.clone() });
+        }
+    });
+    with(&client)
+}
+
+/// The producer of this id.
+pub fn producer(id: &str) -> Result<Arc<ProducerClient>> {
+    clients()?.producers.get(id).map_err(|error| forked(Role::Producer, id, error))
+}
+
+/// The consumer of this id.
+pub fn consumer(id: &str) -> Result<Arc<ConsumerClient>> {
+    clients()?.consumers.get(id).map_err(|error| forked(Role::Consumer, id, error))
+}
+
+fn chosen_id<'a>(id: Option<&'a str>, config: &'a ClientConfig) -> Result<&'a str> {
+    match (id.filter(|id| !id.is_empty()), config.id.as_deref()) {
+        (Some(id), Some(named)) if id != named => Err(Error::new(
+            Kind::InvalidConfig,
+            format!("the call opens `{id}`, and the config's `id` is `{named}`: give one, or the same"),
+        )),
+        (Some(id), _) | (None, Some(id)) => Ok(id),
+        (None, None) => Err(Error::new(Kind::InvalidArgument, "no id: give one to the call or in the config")),
+    }
+}
+
+/// Opens a producer under `id`, or under the config's own id. Submits complete to `queue`.
+pub async fn producer_open(
+    id: Option<&str>,
+    config: ClientConfig,
+    queue: Option<Arc<CompletionQueue>>,
+) -> Result<Arc<str>> {
+    let clients = clients()?;
+    let reservation = clients.producers.reserve(chosen_id(id, &config)?)?;
+    let producer = open::producer(reservation.id(), &config, &clients.topics).await?;
+    let (intake, task) = match producer.intake() {
+        Some(intake) => (intake.clone(), None),
+        None => {
+            let intake = Intake::new(producer.provider(), config.limits());
+            let task = tokio::spawn(pump(intake.clone(), producer.clone()));
+            (intake, Some(task))
+        }
+    };
+    if let Some(queue) = queue {
+        intake.set_queue(queue);
+    }
+    let id = reservation.id().clone();
+    reservation.fill(Arc::new(ProducerClient {
+        id: id.clone(),
+        producer,
+        intake,
+        deadline: config.deadline.0,
+        pump: parking_lot::Mutex::new(task),
+    }));
+    Ok(id)
+}
+
+/// Opens a consumer under `id`, or under the config's own id.
+pub async fn consumer_open(id: Option<&str>, config: ClientConfig) -> Result<Arc<str>> {
+    let clients = clients()?;
+    let reservation = clients.consumers.reserve(chosen_id(id, &config)?)?;
+    let consumer = open::consumer(reservation.id(), &config, &clients.topics).await?;
+    let id = reservation.id().clone();
+    reservation.fill(Arc::new(ConsumerClient { consumer, deadline: config.deadline.0 }));
+    Ok(id)
+}
+
+/// Opens every client of a file; none is left open when one fails. Returns roles and ids in order.
+pub async fn open_file(
+    text: &str,
+    queue: Option<Arc<CompletionQueue>>,
+) -> Result<Vec<(Role, Arc<str>)>> {
+    let mut opened = Vec::new();
+    for client in config::parse_file(text)? {
+        let role = client.role.unwrap_or_default();
+        let name = client.id.clone().unwrap_or_default();
+        let result = match role {
+            Role::Producer => producer_open(None, client, queue.clone()).await,
+            Role::Consumer => consumer_open(None, client).await,
+        };
+        match result {
+            Ok(id) => opened.push((role, id)),
+            Err(error) => {
+                for (role, id) in opened {
+                    let closed = match role {
+                        Role::Producer => producer_close(&id, None).await,
+                        Role::Consumer => consumer_close(&id, None).await,
+                    };
+                    if let Err(error) = closed {
+                        tracing::warn!(id = %id, %error, "closing after a failed open");
+                    }
+                }
+                let text = format!("the client `{name}` of the file: {}", error.message());
+                return Err(Error::new(error.kind(), text).caused_by(error));
+            }
+        }
+    }
+    Ok(opened)
+}
+
+/// Sends a message and waits for its receipt, until `timeout` or the client's deadline.
+pub async fn producer_send(id: &str, message: Message, timeout: Option<Duration>) -> Result<Receipt> {
+    let client = producer(id)?;
+    client.producer.send(&client.context(timeout), Arc::new(message)).await
+}
+
+/// Sends several; a result for each, in their order.
+pub async fn producer_send_batch(
+    id: &str,
+    messages: Vec<Message>,
+    timeout: Option<Duration>,
+) -> Result<Vec<Result<Receipt>>> {
+    let client = producer(id)?;
+    let messages = messages.into_iter().map(Arc::new).collect();
+    Ok(client.producer.send_batch(&client.context(timeout), messages).await)
+}
+
+/// Submits a body without waiting. The completion with `token` comes to the queue given at open.
+pub fn producer_submit(id: &str, token: u64, body: &[u8], delay: Duration) -> Result<()> {
+    with_producer(id, |client| client.intake.submit(token, body, delay))
+}
+
+/// Submits several bodies; tokens count up from `first_token`. Returns how many were accepted.
+pub fn producer_submit_many<'a>(
+    id: &str,
+    first_token: u64,
+    bodies: impl ExactSizeIterator<Item = &'a [u8]>,
+    delay: Duration,
+) -> Result<usize> {
+    with_producer(id, |client| client.intake.submit_many(first_token, bodies, delay))
+}
+
+/// Submits a full message without waiting.
+pub fn producer_submit_message(
+    id: &str,
+    token: u64,
+    message: Message,
+    timeout: Option<Duration>,
+) -> Result<()> {
+    with_producer(id, |client| client.intake.submit_message(token, message, timeout))
+}
+
+/// Asks for a submit to end as cancelled. One that has ended is left alone.
+pub fn producer_cancel(id: &str, token: u64) -> Result<()> {
+    with_producer(id, |client| {
+        client.intake.cancel(Ticket::Token(token));
+        Ok(())
+    })
+}
+
+/// Waits until every earlier send of this producer has ended.
+pub async fn producer_flush(id: &str, timeout: Option<Duration>) -> Result<()> {
+    let client = producer(id)?;
+    let ctx = client.context(timeout);
+    client.producer.flush(&ctx).await
+}
+
+/// The live state as JSON.
+pub fn producer_status(id: &str) -> Result<serde_json::Value> {
+    with_producer(id, |client| {
+        let mut status = client.producer.status();
+        if let Some(object) = status.as_object_mut() {
+            object.insert("id".into(), serde_json::json!(&*client.id));
+            object.insert("provider".into(), serde_json::json!(client.producer.provider()));
+            object.insert("under_way".into(), serde_json::json!(client.intake.under_way()));
+        }
+        Ok(status)
+    })
+}
+
+/// Closes a producer: intake stops, sends under way end within `timeout` (or the client's deadline), the
+/// rest end with their outcome, and the id is free when this returns. `timeout`: some had to be ended.
+pub async fn producer_close(id: &str, timeout: Option<Duration>) -> Result<()> {
+    let clients = clients()?;
+    let (client, closing) =
+        clients.producers.begin_close(id).map_err(|error| forked(Role::Producer, id, error))?;
+    let ctx = client.context(timeout);
+    // A task of its own, so that the id is freed also when the caller goes away.
+    finished(tokio::spawn(async move {
+        let result = client.close(&ctx).await;
+        drop(closing);
+        result
+    }))
+    .await
+}
+
+/// Waits for deliveries: up to `max`, none when the time passes.
+pub async fn consumer_receive(id: &str, max: usize, timeout: Option<Duration>) -> Result<Vec<Delivery>> {
+    let client = consumer(id)?;
+    if max == 0 {
+        return Err(Error::new(Kind::InvalidArgument, "receive takes at least 1 delivery, not 0"));
+    }
+    client.consumer.receive(&client.context(timeout), max).await
+}
+
+/// Acknowledges deliveries; a result for each code.
+pub async fn consumer_ack(id: &str, codes: Vec<Arc<str>>) -> Result<Vec<Result<()>>> {
+    let client = consumer(id)?;
+    Ok(client.consumer.ack(&client.context(None), codes).await)
+}
+
+/// Gives deliveries back, to come again after `delay`; a result for each code.
+pub async fn consumer_nack(id: &str, codes: Vec<Arc<str>>, delay: Duration) -> Result<Vec<Result<()>>> {
+    let client = consumer(id)?;
+    Ok(client.consumer.nack(&client.context(None), codes, delay).await)
+}
+
+/// The live state as JSON.
+pub fn consumer_status(id: &str) -> Result<serde_json::Value> {
+    let client = consumer(id)?;
+    let mut status = client.consumer.status();
+    if let Some(object) = status.as_object_mut() {
+        object.insert("id".into(), serde_json::json!(id));
+        object.insert("provider".into(), serde_json::json!(client.consumer.provider()));
+    }
+    Ok(status)
+}
+
+/// Closes a consumer; the id is free when this returns.
+pub async fn consumer_close(id: &str, timeout: Option<Duration>) -> Result<()> {
+    let clients = clients()?;
+    let (client, closing) =
+        clients.consumers.begin_close(id).map_err(|error| forked(Role::Consumer, id, error))?;
+    let ctx = client.context(timeout);
+    finished(tokio::spawn(async move {
+        let result = client.consumer.close(&ctx).await;
+        drop(closing);
+        result
+    }))
+    .await
+}
+
+async fn finished(task: tokio::task::JoinHandle<Result<()>>) -> Result<()> {
+    task.await.unwrap_or_else(|error| {
+        Err(Error::new(Kind::Internal, "closing failed").outcome_is(Outcome::Unknown).caused_by(error))
+    })
+}
+
+/// How a shutdown ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Clients whose sends all ended in time.
+    pub clean: usize,
+    /// Clients with sends that had to be ended.
+    pub forced: usize,
+    /// Clients that another call was closing or that failed to close.
+    pub failed: usize,
+}
+
+/// Closes every client, all within `timeout`. New ones can be opened afterwards.
+pub async fn shutdown(timeout: Duration) -> Result<ShutdownReport> {
+    let Some(clients) = CLIENTS.get() else { return Ok(ShutdownReport::default()) };
+    let until = tokio::time::Instant::now().checked_add(timeout);
+    let left = || {
+        let left = until.map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
+        Some(left.unwrap_or(timeout))
+    };
+    let producers = clients.producers.ids();
+    let consumers = clients.consumers.ids();
+    let mut results =
+        futures_util::future::join_all(producers.iter().map(|id| producer_close(id, left()))).await;
+    results
+        .extend(futures_util::future::join_all(consumers.iter().map(|id| consumer_close(id, left()))).await);
+    let mut report = ShutdownReport::default();
+    for result in results {
+        match result {
+            Ok(()) => report.clean += 1,
+            Err(error) if error.kind() == Kind::Timeout => report.forced += 1,
+            Err(_) => report.failed += 1,
+        }
+    }
+    Ok(report)
+}

@@ -1,0 +1,82 @@
+//! Config -> provider -> strategies: the one place that sees both.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::client::{Consumer, Producer};
+use crate::config::{ClientConfig, Role, nearest};
+use crate::error::{Error, Kind, Result};
+use crate::provider::{Setup, kapokmq, memory};
+
+/// The providers by the `type` in a config.
+pub const PROVIDERS: [&str; 2] = ["kapokmq", "memory"];
+
+/// The strategies by the `type` in a config.
+pub const STRATEGIES: [&str; 0] = [];
+
+/// Checks a config as far as that goes without a connection: keys, types and names.
+pub fn check(config: &ClientConfig) -> Result<()> {
+    let (name, section) = config.provider_section()?;
+    strategies(config)?;
+    match name.as_str() {
+        "kapokmq" => kapokmq::check(section, config.role.unwrap_or_default()),
+        "memory" => memory::check(section),
+        other => Err(unknown_provider(other)),
+    }
+}
+
+/// Opens a producer.
+pub async fn producer(id: &str, config: &ClientConfig, topics: &memory::Topics) -> Result<Arc<dyn Producer>> {
+    role_is(config, Role::Producer)?;
+    let (name, section) = config.provider_section()?;
+    strategies(config)?;
+    let setup = Setup::from_config(id, config);
+    match name.as_str() {
+        "kapokmq" => kapokmq::open_producer(&setup, section).await,
+        "memory" => memory::open_producer(&setup, section, topics),
+        other => Err(unknown_provider(other)),
+    }
+}
+
+/// Opens a consumer.
+pub async fn consumer(id: &str, config: &ClientConfig, topics: &memory::Topics) -> Result<Arc<dyn Consumer>> {
+    role_is(config, Role::Consumer)?;
+    let (name, section): (String, Map<String, Value>) = config.provider_section()?;
+    if !config.strategies.is_empty() {
+        return Err(Error::new(Kind::InvalidConfig, "`strategies` are for producers: a consumer takes none"));
+    }
+    let setup = Setup::from_config(id, config);
+    match name.as_str() {
+        "kapokmq" => kapokmq::open_consumer(&setup, section).await,
+        "memory" => memory::open_consumer(&setup, section, topics),
+        other => Err(unknown_provider(other)),
+    }
+}
+
+fn role_is(config: &ClientConfig, role: Role) -> Result<()> {
+    match config.role {
+        Some(named) if named != role => Err(Error::new(
+            Kind::InvalidConfig,
+            format!("`role` says {named:?}, and the call opens a {role:?}").to_lowercase(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn strategies(config: &ClientConfig) -> Result<()> {
+    let Some(first) = config.strategies.first() else { return Ok(()) };
+    let name = first.get("type").and_then(Value::as_str).unwrap_or_default();
+    Err(Error::new(
+        Kind::InvalidConfig,
+        format!("unknown strategy `{name}`: this version has no strategies yet, leave `strategies` out"),
+    ))
+}
+
+fn unknown_provider(name: &str) -> Error {
+    let mut text = format!("unknown provider `{name}`; known are: {}", PROVIDERS.join(", "));
+    if let Some(name) = nearest(name, &PROVIDERS) {
+        text.push_str(&format!(" (did you mean `{name}`?)"));
+    }
+    Error::new(Kind::InvalidConfig, text)
+}
