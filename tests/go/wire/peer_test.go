@@ -25,6 +25,8 @@ type peer struct {
 	end error
 }
 
+var errEnded = errors.New("the connection has ended")
+
 type frame struct {
 	kind int
 	text string
@@ -80,7 +82,7 @@ func (p *peer) next(within time.Duration) (frame, error) {
 	select {
 	case f, open := <-p.frames:
 		if !open {
-			return frame{}, fmt.Errorf("the connection has ended: %w", p.end)
+			return frame{}, fmt.Errorf("%w: %v", errEnded, p.end)
 		}
 		return f, nil
 	case <-time.After(within):
