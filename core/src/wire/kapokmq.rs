@@ -16,6 +16,7 @@ pub use push::{Push, PushText, decode_push, encode_push, encode_push_line};
 pub use send::{MAX_DELAY, SendFrame, decode_send, delay_seconds, encode_send};
 
 pub(crate) use escape::push_quoted;
+pub(crate) use json::mended;
 
 /// What the server asks for first, and again after a wrong key.
 pub const PROMPT: &str = "Please enter the secret key";

@@ -57,8 +57,8 @@ fn escape_one<'a>(out: &mut Vec<u8>, tail: &'a [u8]) -> &'a [u8] {
         b'\n' => out.extend_from_slice(b"\\n"),
         b'\r' => out.extend_from_slice(b"\\r"),
         b'\t' => out.extend_from_slice(b"\\t"),
-        // The original's encoder has no short form for these two; what reads JSON takes both.
-        0x08 | 0x0c => unicode(out, byte),
+        0x08 => out.extend_from_slice(b"\\b"),
+        0x0c => out.extend_from_slice(b"\\f"),
         0xe2 => match tail {
             [0xe2, 0x80, 0xa8, behind @ ..] => {
                 out.extend_from_slice(b"\\u2028");
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(quoted_text("<a href='x'>&"), r#""\u003ca href='x'\u003e\u0026""#);
         assert_eq!(quoted_text("a\u{2028}b\u{2029}c"), r#""a\u2028b\u2029c""#);
         assert_eq!(quoted_text("say \"no\" \\ /"), r#""say \"no\" \\ /""#);
-        assert_eq!(quoted_text("\n\r\t\u{0}\u{1f}\u{7f}"), "\"\\n\\r\\t\\u0000\\u001f\u{7f}\"");
+        assert_eq!(quoted_text("\n\r\t\u{8}\u{c}\u{0}\u{1f}\u{7f}"), "\"\\n\\r\\t\\b\\f\\u0000\\u001f\u{7f}\"");
         assert_eq!(quoted_text("木 é € 😀"), "\"木 é € 😀\"");
     }
 

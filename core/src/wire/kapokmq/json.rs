@@ -75,14 +75,7 @@ impl<'a> Scanner<'a> {
     pub(super) fn string_rest(&mut self) -> Result<Cow<'a, str>> {
         let (run, end) = self.run()?;
         if end == b'"' {
-            return Ok(match std::str::from_utf8(run) {
-                Ok(text) => Cow::Borrowed(text),
-                Err(_) => {
-                    let mut text = String::with_capacity(run.len());
-                    append_mended(&mut text, run);
-                    Cow::Owned(text)
-                }
-            });
+            return Ok(mended(run));
         }
         let mut text = String::with_capacity(run.len() + 64);
         append_mended(&mut text, run);
@@ -269,6 +262,18 @@ impl<'a> Scanner<'a> {
     /// Reads a string that may be `null`, which changes nothing.
     pub(super) fn optional_string(&mut self) -> Result<Option<Cow<'a, str>>> {
         if self.null()? { Ok(None) } else { self.string().map(Some) }
+    }
+}
+
+/// Bytes as text; each byte that is no part of UTF-8 becomes one U+FFFD, as the original's library does it.
+pub(crate) fn mended(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => {
+            let mut text = String::with_capacity(bytes.len());
+            append_mended(&mut text, bytes);
+            Cow::Owned(text)
+        }
     }
 }
 
