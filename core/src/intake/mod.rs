@@ -4,7 +4,10 @@
 //! of its own and the lock is held for the copy alone. Deadlines are stamped when the task takes a call:
 //! the task takes at once whatever the state of its connection, and a submit then needs no clock.
 
-use std::collections::{BTreeMap, HashMap};
+mod call;
+mod pump;
+
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,18 +15,19 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::client::{Context, Producer};
+use crate::client::Context;
 use crate::completion::{Completion, CompletionQueue};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::message::{Message, Receipt};
+
+use call::Reply;
+pub use call::{Call, Ended, Taken, Ticket};
+pub use pump::pump;
 
 /// What an intake may hold, counted from the push to the end of the call.
 #[derive(Debug, Clone, Copy)]
@@ -40,135 +44,6 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits { calls: 65_536, bytes: 256 << 20, deadline: Duration::from_secs(30) }
     }
-}
-
-/// Who is told how a call ended.
-#[derive(Debug)]
-enum Reply {
-    Queue(u64),
-    Once(u64, oneshot::Sender<Result<Receipt>>),
-    Done,
-}
-
-/// Names a call, to cancel it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Ticket {
-    /// A submit, by the caller's token.
-    Token(u64),
-    /// A send that waits, by a number of the intake.
-    Wait(u64),
-}
-
-/// A call that the task took. It ends by [`Call::end`] or, when it is dropped unfinished, with an
-/// `internal` error: each call has exactly one result.
-#[derive(Debug)]
-pub struct Call {
-    /// The message.
-    pub message: Message,
-    /// When it must have ended.
-    pub deadline: Instant,
-    /// When it was taken: delays count from here.
-    pub accepted: Instant,
-    size: u64,
-    epoch: u64,
-    reply: Reply,
-    intake: Arc<Intake>,
-}
-
-impl Call {
-    /// Its ticket.
-    pub fn ticket(&self) -> Ticket {
-        match &self.reply {
-            Reply::Queue(token) => Ticket::Token(*token),
-            Reply::Once(number, _) => Ticket::Wait(*number),
-            Reply::Done => Ticket::Wait(u64::MAX),
-        }
-    }
-
-    /// Whether nobody waits for it any more: it need not be sent.
-    pub fn abandoned(&self) -> bool {
-        matches!(&self.reply, Reply::Once(_, sender) if sender.is_closed())
-    }
-
-    /// Ends it.
-    pub fn end(self, result: Result<Receipt>) {
-        let mut ended = Ended::default();
-        ended.push(self, result);
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        if !matches!(self.reply, Reply::Done) {
-            let reply = std::mem::replace(&mut self.reply, Reply::Done);
-            let error = Error::new(Kind::Internal, "the task of the producer ended with the call under way")
-                .outcome_is(Outcome::Unknown);
-            self.intake.settle(reply, Err(error), self.size, self.epoch);
-        }
-    }
-}
-
-/// Calls that ended, told in one go: one append to the completion queue for many calls.
-#[derive(Debug, Default)]
-pub struct Ended {
-    finished: Vec<Completion>,
-    calls: u64,
-    bytes: u64,
-    epoch: u64,
-    intake: Option<Arc<Intake>>,
-}
-
-impl Ended {
-    /// Adds a call.
-    pub fn push(&mut self, mut call: Call, result: Result<Receipt>) {
-        match std::mem::replace(&mut call.reply, Reply::Done) {
-            Reply::Queue(token) => {
-                if self.epoch != call.epoch {
-                    self.tell();
-                    self.epoch = call.epoch;
-                }
-                self.finished.push(Completion { token, result });
-                self.calls += 1;
-                self.bytes += call.size;
-                if self.intake.is_none() {
-                    self.intake = Some(call.intake.clone());
-                }
-            }
-            reply => call.intake.settle(reply, result, call.size, call.epoch),
-        }
-    }
-
-    /// Tells.
-    pub fn tell(&mut self) {
-        if let Some(intake) = &self.intake
-            && self.calls > 0
-        {
-            intake.release(self.calls, self.bytes, self.epoch);
-            if let Some(queue) = intake.queue.get() {
-                queue.complete(&mut self.finished);
-            }
-            self.finished.clear();
-            self.calls = 0;
-            self.bytes = 0;
-        }
-    }
-}
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        self.tell();
-    }
-}
-
-/// What the task took.
-#[derive(Debug, Default)]
-pub struct Taken {
-    /// New calls, in the order they were pushed.
-    pub calls: Vec<Call>,
-    /// Calls taken earlier that should end as cancelled.
-    pub cancels: Vec<Ticket>,
-    /// No call comes any more.
-    pub closed: bool,
 }
 
 #[derive(Debug)]
@@ -662,41 +537,5 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Runs submits through `send` of a producer that has no intake of its own. Ends after the close, when
-/// the last call has ended.
-pub async fn pump(intake: Arc<Intake>, producer: Arc<dyn Producer>) {
-    let _guard = intake.task_guard();
-    let mut taken = Taken::default();
-    let mut running = FuturesUnordered::new();
-    let mut cancels: HashMap<Ticket, CancellationToken> = HashMap::new();
-    loop {
-        tokio::select! {
-            () = intake.take(&mut taken), if !taken.closed => {
-                for ticket in taken.cancels.drain(..) {
-                    if let Some(token) = cancels.get(&ticket) {
-                        token.cancel();
-                    }
-                }
-                for call in taken.calls.drain(..) {
-                    let token = CancellationToken::new();
-                    cancels.insert(call.ticket(), token.clone());
-                    let ctx = Context::until(call.deadline).cancelled_by(token);
-                    let producer = producer.clone();
-                    running.push(async move {
-                        let result = producer.send(&ctx, Arc::new(call.message.clone())).await;
-                        let ticket = call.ticket();
-                        call.end(result);
-                        ticket
-                    });
-                }
-            }
-            Some(ticket) = running.next(), if !running.is_empty() => {
-                cancels.remove(&ticket);
-            }
-            else => return,
-        }
-        if taken.closed && running.is_empty() {
-            return;
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,2 @@
+//! Who may know whom, read from the sources.
+fn main() {}

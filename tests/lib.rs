@@ -1,0 +1,1 @@
+//! What the tests of this folder share: see the targets in Cargo.toml.
