@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# All tests, in the dev profile. Each stage's time is told; the first that fails ends the run.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+start=$SECONDS
+passed=0
+stage() {
+  local name=$1 begin=$SECONDS
+  shift
+  echo "== $name"
+  "$@"
+  passed=$((passed + 1))
+  echo "== $name: $((SECONDS - begin)) s"
+}
+
+stage "checks" tests/check.sh
+stage "build" cargo build --locked --workspace --exclude ceiba-python
+stage "rust" cargo test --locked --workspace --exclude ceiba-python
+stage "stage the library" ffi/stage.sh target/ceiba dev
+stage "c" tests/c/run.sh
+stage "go package" tests/go/run.sh
+stage "python" tests/python/run.sh
+stage "program" tests/cli/run.sh
+stage "main job" env CEIBA_BIN=target/debug/ceiba examples/run.sh
+stage "readme" tests/readme/run.sh
+echo "all in $((SECONDS - start)) s"
+echo "stages: $passed passed, 0 failed"
