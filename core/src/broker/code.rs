@@ -1,0 +1,115 @@
+//! Message codes: 32 hex digits that name topic, slot and sequence under a key, so that no map is needed.
+
+use rand::Rng;
+
+/// Where a message is: what a code says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    /// Number of the topic.
+    pub(super) topic: u32,
+    /// Index of the slot; slots are used again.
+    pub(super) slot: u32,
+    /// Sequence of the message within its topic; never used again.
+    pub(super) sequence: u64,
+}
+
+/// The keys of a run of the broker. Codes of another run lead nowhere.
+#[derive(Debug)]
+pub(super) struct Codes {
+    keys: [u64; 4],
+}
+
+/// A code as the wire writes it.
+#[derive(Clone, Copy)]
+pub(super) struct Code([u8; 32]);
+
+impl Code {
+    /// The digits.
+    pub(super) fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Codes {
+    pub(super) fn new() -> Codes {
+        Codes { keys: rand::rng().random() }
+    }
+
+    /// The code of a place: a Feistel network, so that different places have different codes.
+    pub(super) fn encode(&self, place: Place) -> Code {
+        let (mut left, mut right) =
+            (u64::from(place.topic) << 32 | u64::from(place.slot), place.sequence);
+        for key in self.keys {
+            (left, right) = (right, left ^ mix(right ^ key));
+        }
+        let mut digits = [0; 32];
+        let bytes = left.to_be_bytes().into_iter().chain(right.to_be_bytes());
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        Code(digits)
+    }
+
+    /// The place of a code; `None` for what is no code. The place may not exist.
+    pub(super) fn decode(&self, code: &[u8]) -> Option<Place> {
+        if code.len() != 32 {
+            return None;
+        }
+        let mut value: u128 = 0;
+        for &byte in code {
+            let nibble = match byte {
+                b'0'..=b'9' => byte - b'0',
+                b'a'..=b'f' => byte - b'a' + 10,
+                _ => return None,
+            };
+            value = value << 4 | u128::from(nibble);
+        }
+        let (mut left, mut right) = ((value >> 64) as u64, value as u64);
+        for key in self.keys.into_iter().rev() {
+            (left, right) = (right ^ mix(left ^ key), left);
+        }
+        Some(Place { topic: (left >> 32) as u32, slot: left as u32, sequence: right })
+    }
+}
+
+fn digit(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+}
+
+/// Spreads every bit over the whole word.
+fn mix(mut word: u64) -> u64 {
+    word = (word ^ (word >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    word = (word ^ (word >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    word ^ (word >> 33)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_lead_back_and_differ() {
+        let codes = Codes::new();
+        let mut seen = HashSet::new();
+        for topic in 0..10 {
+            for slot in 0..100 {
+                for sequence in [0, 1, 2, u64::MAX, 1 << 40] {
+                    let place = Place { topic, slot, sequence };
+                    let code = codes.encode(place);
+                    assert_eq!(codes.decode(code.as_str().as_bytes()), Some(place));
+                    assert!(code.as_str().bytes().all(|byte| byte.is_ascii_hexdigit()));
+                    assert!(seen.insert(code.as_str().to_owned()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_code_is_none() {
+        let codes = Codes::new();
+        for text in ["", "ok", &"A".repeat(32), &"0".repeat(33), &"g".repeat(32)] {
+            assert_eq!(codes.decode(text.as_bytes()), None);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What a broker is told at its start.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::secret::Secret;
+use crate::wire::kapokmq::Node;
+
+/// Who gets a message of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeliveryMode {
+    /// One of the topic's consumers.
+    #[default]
+    WorkQueue,
+    /// Every consumer that is connected when the message is accepted (a delayed one: when it falls due), each
+    /// with its own ack. With none connected, the first that comes.
+    PublishSubscribe,
+}
+
+impl DeliveryMode {
+    /// The name in snake case, as configurations write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DeliveryMode::WorkQueue => "work_queue",
+            DeliveryMode::PublishSubscribe => "publish_subscribe",
+        }
+    }
+
+    /// The mode with this name.
+    pub fn from_name(name: &str) -> Option<DeliveryMode> {
+        [DeliveryMode::WorkQueue, DeliveryMode::PublishSubscribe].into_iter().find(|mode| mode.name() == name)
+    }
+}
+
+/// The bounds of a broker. What comes on top of one waits or is refused; nothing grows without end.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at a time; further ones wait to be accepted.
+    pub connections: usize,
+    /// Topics at a time; a further one is refused unless an idle one can go.
+    pub topics: usize,
+    /// Bytes of stored messages, with about 100 bytes of bookkeeping each. Past it, WebSocket producers wait
+    /// for their ack and HTTP sends are refused.
+    pub stored_bytes: usize,
+    /// Bytes of one frame and of one message.
+    pub frame_bytes: usize,
+    /// Bytes of one HTTP body.
+    pub body_bytes: usize,
+    /// Messages that may wait for the acks of one consumer.
+    pub unacked: usize,
+    /// Bytes of bodies that may wait for the acks of one consumer; one message may always.
+    pub unacked_bytes: usize,
+    /// Time for a connection to log in.
+    pub login: Duration,
+    /// Acknowledged messages that each topic still shows in the console.
+    pub consumed_shown: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 10_000,
+            topics: 100_000,
+            stored_bytes: 1 << 30,
+            frame_bytes: 64 << 20,
+            body_bytes: 64 << 20,
+            unacked: 100_000,
+            unacked_bytes: 32 << 20,
+            login: Duration::from_secs(10),
+            consumed_shown: 1_000,
+        }
+    }
+}
+
+/// How a broker runs.
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// Address to listen on. Port 0 takes a free one.
+    pub listen: String,
+    /// The key that every client must know.
+    pub secret: Secret,
+    /// Who gets a message.
+    pub delivery: DeliveryMode,
+    /// Folder for data. It is made with mode 0700 and locked for this process; messages are in memory for now.
+    pub data: Option<PathBuf>,
+    /// The host that `/Registry/GetNodes` names for this broker; by default the address listened on.
+    pub advertise: Option<String>,
+    /// Other brokers that `/Registry/GetNodes` names.
+    pub nodes: Vec<Node>,
+    /// How long a consumer may take to acknowledge before a message is delivered again.
+    pub redeliver_after: Duration,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> BrokerConfig {
+        BrokerConfig {
+            listen: "127.0.0.1:0".to_owned(),
+            secret: Secret::new("test"),
+            delivery: DeliveryMode::WorkQueue,
+            data: None,
+            advertise: None,
+            nodes: Vec::new(),
+            redeliver_after: Duration::from_secs(300),
+            limits: Limits::default(),
+        }
+    }
+}

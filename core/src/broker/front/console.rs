@@ -1,0 +1,295 @@
+//! The HTTP side: sends, and what the original's console asks. HTTP status 200 for success and failure.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chrono::{Local, NaiveDateTime, TimeZone};
+
+use super::form::Form;
+use super::plain;
+use crate::broker::code::Place;
+use crate::broker::config::DeliveryMode;
+use crate::broker::hub::{Hub, count};
+use crate::broker::log::Log;
+use crate::broker::session::{Role, Session};
+use crate::broker::topic::{Deleted, Draft, Queue, Shown, Topic};
+use crate::wire::kapokmq::{
+    MAX_DELAY, Node, PushText, REGISTRY_PATH, SECRET_HEADER, encode_nodes, encode_push, push_quoted,
+};
+
+/// The paths that are answered here, by POST.
+pub(super) const PATHS: [&str; 10] = [
+    "/Producer/Send",
+    "/Console/Ping",
+    "/Console/GetClients",
+    "/Console/GetConfig",
+    "/Console/GetMessageList",
+    "/Console/GetMessage",
+    "/Console/DelMessage",
+    "/Console/CountMessage",
+    "/Console/GetNodes",
+    REGISTRY_PATH,
+];
+
+/// The most messages that one list shows: the newest.
+const LISTED: usize = 10_000;
+/// The status that stands for all in the form of a list.
+const ANY_STATUS: i64 = 3;
+/// The time that the original reads from a text that is none: the start of the year 1.
+const NO_TIME: i64 = -62_135_596_800;
+
+/// Answers one request.
+pub(super) async fn answer(State(hub): State<Arc<Hub>>, request: Request) -> Response {
+    let key = request.headers().get(SECRET_HEADER).map(|value| value.as_bytes()).unwrap_or_default();
+    if !hub.config.secret.matches(key) {
+        count(&hub.counters.failed_logins, 1);
+        return json(r#"{"code":-1,"msg":"Secret key matching error"}"#);
+    }
+    let path = request.uri().path().to_owned();
+    let Ok(mut form) = Form::read(request, hub.config.limits.body_bytes).await else {
+        return plain(StatusCode::PAYLOAD_TOO_LARGE, "413 request body too large");
+    };
+    match path.as_str() {
+        "/Producer/Send" => send(&hub, &mut form).await,
+        "/Console/GetClients" => json(clients(&hub)),
+        "/Console/GetConfig" => json(config(&hub)),
+        "/Console/GetMessageList" => json(list(&hub, &form)),
+        "/Console/GetMessage" => json(message(&hub, form.get("messageCode"))),
+        "/Console/DelMessage" => {
+            delete(&hub, form.get("messageCode"));
+            json(r#"{"code":0}"#)
+        }
+        "/Console/CountMessage" => json(counts(&hub)),
+        // A broker that knows of no other is no cluster.
+        "/Console/GetNodes" if hub.config.nodes.is_empty() => text(Vec::new()),
+        "/Console/GetNodes" | REGISTRY_PATH => text(nodes(&hub)),
+        _ => json(r#"{"code":0}"#),
+    }
+}
+
+fn json(body: impl Into<axum::body::Body>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body.into()).into_response()
+}
+
+fn text(body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response()
+}
+
+async fn send(hub: &Hub, form: &mut Form) -> Response {
+    let delay: Option<i64> = form.get("delayTime").parse().ok();
+    let Some(delay) = delay.filter(|&delay| delay <= MAX_DELAY) else {
+        let mut body = br#"{"code":-1,"msg":{"Func":"ParseInt","Num":"#.to_vec();
+        push_quoted(&mut body, form.get("delayTime"));
+        body.extend_from_slice(br#","Err":{}}}"#);
+        return json(body);
+    };
+    let body = form.take("messageData");
+    let topic = form.take("topic");
+    if body.is_empty() || topic.is_empty() {
+        return json(r#"{"code":-1,"msg":"Required data cannot be empty"}"#);
+    }
+    let Ok(topic) = hub.topic(&topic) else {
+        return json(r#"{"code":-1,"msg":"Too many topics"}"#);
+    };
+    if body.len() > hub.config.limits.frame_bytes || !hub.log().try_reserve(Log::cost(body.len())) {
+        return json(r#"{"code":-1,"msg":"No room for the message"}"#);
+    }
+    let draft = Draft { body: hub.log().store(&body), delay };
+    let Some(place) = hub.accept(&topic, vec![draft]).await else {
+        return json(r#"{"code":-1,"msg":"No room for the message"}"#);
+    };
+    json(format!(r#"{{"code":0,"msg":"{}"}}"#, hub.codes.encode(place).as_str()))
+}
+
+fn clients(hub: &Hub) -> Vec<u8> {
+    let mut body = br#"{"code":0,"consumers":"#.to_vec();
+    push_sessions(&mut body, "Consumer", &hub.sessions.list(Role::Consumer));
+    body.extend_from_slice(br#","producers":"#);
+    push_sessions(&mut body, "Producer", &hub.sessions.list(Role::Producer));
+    body.push(b'}');
+    body
+}
+
+fn push_sessions(body: &mut Vec<u8>, role: &str, sessions: &[Session]) {
+    if sessions.is_empty() {
+        body.extend_from_slice(b"null");
+        return;
+    }
+    for (index, session) in sessions.iter().enumerate() {
+        body.push(if index == 0 { b'[' } else { b',' });
+        body.extend_from_slice(format!(r#"{{"{role}Id":"#).as_bytes());
+        push_quoted(body, &session.id);
+        body.extend_from_slice(br#","Topic":"#);
+        push_quoted(body, &session.topic);
+        let (ip, joined) = (session.ip, session.joined);
+        body.extend_from_slice(format!(r#","{role}Ip":"{ip}","JoinTime":{joined}}}"#).as_bytes());
+    }
+    body.push(b']');
+}
+
+/// The original's settings, with this broker's values where it has them. Nothing expires here, and what is
+/// bounded is bytes, not messages.
+fn config(hub: &Hub) -> String {
+    let push_type = match hub.mode() {
+        DeliveryMode::WorkQueue => 1,
+        DeliveryMode::PublishSubscribe => 2,
+    };
+    let redeliver_after = hub.config.redeliver_after.as_secs();
+    let clustered = u8::from(!hub.config.nodes.is_empty());
+    let numbers = BTreeMap::from([
+        ("checkSpeed", 1),
+        ("cleanTime", 0),
+        ("gossipPort", 0),
+        ("isClean", 0),
+        ("isCleanConsumed", 0),
+        ("isCluster", u64::from(clustered)),
+        ("isPersistent", 0),
+        ("isRePush", 1),
+        ("isSlave", 0),
+        ("isSync", 0),
+        ("messageChanBuffer", 0),
+        ("persistentTime", 0),
+        ("pushCount", 0),
+        ("pushMessagesSpeed", 0),
+        ("pushRetryTime", redeliver_after),
+        ("pushType", push_type),
+        ("recoveryStrategy", 0),
+    ]);
+    let mut fields: BTreeMap<&str, String> =
+        numbers.into_iter().map(|(name, value)| (name, value.to_string())).collect();
+    for name in
+        ["masterAddr", "masterPort", "masterProtocol", "persistentFile", "registryAddr", "registryGossipPort"]
+    {
+        fields.insert(name, "\"\"".to_owned());
+    }
+    let mut body = r#"{"code":0,"data":{"#.to_owned();
+    for (index, (name, value)) in fields.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        // Writing to a string does not fail.
+        let _ = write!(body, r#"{comma}"{name}":{value}"#);
+    }
+    body.push_str("}}");
+    body
+}
+
+/// A time of the form, in seconds since 1970: local, as the original reads it.
+fn local_seconds(text: &str) -> i64 {
+    let parsed = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").ok();
+    parsed.and_then(|time| Local.from_local_datetime(&time).earliest()).map_or(NO_TIME, |time| time.timestamp())
+}
+
+fn push_shown(body: &mut Vec<u8>, hub: &Hub, topic: &Topic, shown: &Shown, with_body: bool) {
+    let place = Place { topic: topic.number, slot: shown.slot, sequence: shown.sequence };
+    let code = hub.codes.encode(place);
+    let text = PushText {
+        code: code.as_str(),
+        body: if with_body { shown.body.body() } else { "" },
+        topic: &topic.name,
+        create_time: shown.created,
+        consumed_time: shown.consumed,
+        delay_time: shown.delay,
+        status: shown.status,
+    };
+    encode_push(body, &text);
+}
+
+fn list(hub: &Hub, form: &Form) -> Vec<u8> {
+    let (start, end) = (local_seconds(form.get("startTime")), local_seconds(form.get("endTime")));
+    let status: i64 = form.get("status").parse().unwrap_or(0);
+    let name = form.get("topic");
+    // By age: of more than may be listed, the oldest go.
+    let mut newest = BTreeMap::new();
+    for topic in hub.all_topics() {
+        if !name.is_empty() && *topic.name != *name {
+            continue;
+        }
+        topic.read(|queue| {
+            let wanted = queue.all().filter(|shown| {
+                (status == ANY_STATUS || shown.status == status) && (start..=end).contains(&shown.created)
+            });
+            for shown in wanted {
+                newest.insert((shown.created, shown.sequence, topic.number), (Arc::clone(&topic), shown));
+                if newest.len() > LISTED {
+                    newest.pop_first();
+                }
+            }
+        });
+    }
+    let mut body = br#"{"code":0,"data":"#.to_vec();
+    if newest.is_empty() {
+        body.extend_from_slice(b"null");
+    } else {
+        for (index, (topic, shown)) in newest.values().rev().enumerate() {
+            body.push(if index == 0 { b'[' } else { b',' });
+            push_shown(&mut body, hub, topic, shown, false);
+        }
+        body.push(b']');
+    }
+    body.push(b'}');
+    body
+}
+
+fn message(hub: &Hub, code: &str) -> Vec<u8> {
+    let found = hub.find(code).and_then(|(topic, place)| {
+        let shown = topic.read(|queue| queue.find(place.slot, place.sequence))?;
+        Some((topic, shown))
+    });
+    let Some((topic, shown)) = found else { return br#"{"code":-1,"data":"error"}"#.to_vec() };
+    let mut body = br#"{"code":0,"data":"#.to_vec();
+    push_shown(&mut body, hub, &topic, &shown, true);
+    body.push(b'}');
+    body
+}
+
+fn delete(hub: &Hub, code: &str) {
+    let Some((topic, place)) = hub.find(code) else { return };
+    let deleted = topic.delete(place.slot, place.sequence);
+    if deleted != Deleted::Nothing {
+        tracing::info!(topic = %topic.name, code, "a message was deleted through the console");
+    }
+}
+
+fn counts(hub: &Hub) -> String {
+    let (mut unconsumed, mut delay, mut consumed) = (0, 0, 0);
+    for topic in hub.all_topics() {
+        let (waiting, delayed) = topic.read(Queue::counts);
+        unconsumed += waiting;
+        delay += delayed;
+        consumed += topic.read(Queue::shown_consumed);
+    }
+    let all = unconsumed + delay + consumed;
+    format!(
+        r#"{{"code":0,"data":{{"all":{all},"consumed":{consumed},"delay":{delay},"unconsumed":{unconsumed}}}}}"#
+    )
+}
+
+/// This broker and the others that its configuration lists.
+fn nodes(hub: &Hub) -> Vec<u8> {
+    let host = hub.config.advertise.clone().unwrap_or_else(|| {
+        let ip = hub.address.ip();
+        let ip = if ip.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { ip };
+        ip.to_string()
+    });
+    let mut nodes = vec![Node::at(host, hub.address.port())];
+    nodes.extend(hub.config.nodes.iter().cloned());
+    encode_nodes(&nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_local_and_bad_ones_lie_before_everything() {
+        let now = Local::now();
+        let text = now.format("%Y-%m-%d %H:%M:%S").to_string();
+        assert_eq!(local_seconds(&text), now.timestamp());
+        assert_eq!(local_seconds(""), NO_TIME);
+        assert_eq!(local_seconds("yesterday"), NO_TIME);
+    }
+}

@@ -1,0 +1,39 @@
+//! The protocols that the broker speaks.
+
+mod console;
+mod form;
+mod kapokmq;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+
+use super::hub::Hub;
+
+/// All paths.
+pub(super) fn router(hub: Arc<Hub>) -> Router {
+    let body_bytes = hub.config.limits.body_bytes;
+    let mut router = Router::new()
+        .route("/Producers/Conn/{topic}/{id}", get(kapokmq::producer))
+        .route("/Consumers/Conn/{topic}/{id}", get(kapokmq::consumer));
+    for path in console::PATHS {
+        router = router.route(path, post(console::answer));
+    }
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_found)
+        .layer(DefaultBodyLimit::max(body_bytes))
+        .with_state(hub)
+}
+
+async fn not_found() -> Response {
+    plain(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/plain")], text).into_response()
+}

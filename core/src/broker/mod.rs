@@ -1,0 +1,167 @@
+//! The embedded broker: the KapokMQ protocol over WebSocket and HTTP, messages in memory.
+//!
+//! It runs on the tokio runtime that starts it. A message goes from a front through [`hub`] into its topic's
+//! queue, and from there to the front of a consumer, which takes from the queue only what its connection can
+//! write: a consumer that does not read holds up nobody else.
+
+mod code;
+mod config;
+mod delay;
+mod folder;
+mod front;
+mod hub;
+mod listen;
+mod log;
+mod session;
+mod topic;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+
+pub use config::{BrokerConfig, DeliveryMode, Limits};
+
+use crate::error::{Error, Kind, Result};
+use folder::Folder;
+use hub::Hub;
+use session::Role;
+use topic::Queue;
+
+/// What a broker did and holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BrokerStatus {
+    /// Messages accepted since the start.
+    pub accepted: u64,
+    /// Pushes to consumers since the start, further ones included.
+    pub pushed: u64,
+    /// Pushes of a message to a consumer after its first.
+    pub redelivered: u64,
+    /// Acks that counted.
+    pub acknowledged: u64,
+    /// Producer frames that closed their connection.
+    pub bad_frames: u64,
+    /// Wrong keys.
+    pub failed_logins: u64,
+    /// Messages that are due and not acknowledged.
+    pub waiting: usize,
+    /// Messages whose delay has not passed.
+    pub delayed: usize,
+    /// Deliveries that wait for an ack.
+    pub unacked: usize,
+    /// Bytes of stored messages with their bookkeeping, and of batches on their way in.
+    pub stored_bytes: usize,
+    /// Topics.
+    pub topics: usize,
+    /// Connected producers.
+    pub producers: usize,
+    /// Connected consumers.
+    pub consumers: usize,
+}
+
+/// A running broker. Dropping it is [`Broker::abort`].
+#[derive(Debug)]
+pub struct Broker {
+    hub: Arc<Hub>,
+    folder: Mutex<Option<Folder>>,
+}
+
+impl Broker {
+    /// Starts a broker on the current tokio runtime, which needs its I/O and time drivers.
+    ///
+    /// # Errors
+    /// `unavailable` when the address cannot be listened on, `in_use` or `storage` for the data folder,
+    /// `internal` outside of a tokio runtime.
+    pub async fn start(config: BrokerConfig) -> Result<Broker> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(Error::new(Kind::Internal, "a broker starts on a tokio runtime"));
+        }
+        let folder = match &config.data {
+            Some(path) => {
+                let folder = Folder::open(path)?;
+                tracing::warn!(data = %path.display(), "messages are in memory: none is written to the data folder");
+                Some(folder)
+            }
+            None => None,
+        };
+        let failed = |error| {
+            Error::new(Kind::Unavailable, format!("cannot listen on {}", config.listen)).caused_by(error)
+        };
+        let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let hub = Arc::new(Hub::new(config, address));
+        let router = front::router(Arc::clone(&hub));
+        hub.tasks.spawn(listen::run(listener, Arc::clone(&hub), router));
+        tracing::info!(%address, delivery = hub.mode().name(), "the broker listens");
+        Ok(Broker { hub, folder: Mutex::new(folder) })
+    }
+
+    /// The address listened on.
+    pub fn address(&self) -> SocketAddr {
+        self.hub.address
+    }
+
+    /// Stops: accepts no more, answers what was read, closes every connection and drops the messages. What is
+    /// not done at the deadline is cut off. A further call does nothing.
+    ///
+    /// Returns whether all connections had closed in time.
+    pub async fn stop(&self, deadline: Duration) -> bool {
+        self.hub.stopping.cancel();
+        self.hub.tasks.close();
+        let closed = tokio::time::timeout(deadline, self.hub.tasks.wait()).await.is_ok();
+        self.end();
+        if !closed {
+            // What is left ends at its next step, which needs no peer.
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.hub.tasks.wait()).await;
+        }
+        tracing::info!(address = %self.hub.address, closed, "the broker stopped");
+        closed
+    }
+
+    /// Stops at once, as a crash would: connections drop without a close frame and messages are lost.
+    pub fn abort(&self) {
+        self.end();
+    }
+
+    fn end(&self) {
+        self.hub.stopping.cancel();
+        self.hub.aborted.cancel();
+        self.hub.tasks.close();
+        self.hub.clear();
+        self.folder.lock().take();
+    }
+
+    /// What the broker did and holds now.
+    pub fn status(&self) -> BrokerStatus {
+        let counters = &self.hub.counters;
+        let mut status = BrokerStatus {
+            accepted: counters.accepted.load(Ordering::Relaxed),
+            pushed: counters.pushed.load(Ordering::Relaxed),
+            redelivered: self.hub.shared.redelivered.load(Ordering::Relaxed),
+            acknowledged: counters.acknowledged.load(Ordering::Relaxed),
+            bad_frames: counters.bad_frames.load(Ordering::Relaxed),
+            failed_logins: counters.failed_logins.load(Ordering::Relaxed),
+            stored_bytes: self.hub.log().used(),
+            producers: self.hub.sessions.count(Role::Producer),
+            consumers: self.hub.sessions.count(Role::Consumer),
+            ..BrokerStatus::default()
+        };
+        for topic in self.hub.all_topics() {
+            let (waiting, delayed) = topic.read(Queue::counts);
+            status.waiting += waiting;
+            status.delayed += delayed;
+            status.unacked += topic.read(Queue::unacked);
+            status.topics += 1;
+        }
+        status
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
