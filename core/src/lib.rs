@@ -13,4 +13,5 @@ pub mod provider;
 pub mod registry;
 pub mod runtime;
 pub mod secret;
+pub mod tls;
 pub mod wire;

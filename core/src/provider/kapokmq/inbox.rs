@@ -1,0 +1,276 @@
+//! Between a consumer's callers and its task: deliveries that wait for a receive, acks that wait for the wire.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::PROVIDER;
+use super::dial::unavailable;
+use crate::client::Context;
+use crate::error::{Error, Kind, Result};
+use crate::message::Delivery;
+
+/// A delivery and the length of its frame.
+pub(super) type Weighed = (Delivery, usize);
+
+/// Whether acks can be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// No connection.
+    Down,
+    /// Connected.
+    Live,
+    /// Disconnected on purpose until callers have received enough. Acks are taken: a caller that receives
+    /// and acks in turn would otherwise never get that far.
+    Paused,
+}
+
+#[derive(Debug)]
+struct State {
+    deliveries: VecDeque<Weighed>,
+    bytes: usize,
+    received: u64,
+    acks: Vec<Arc<str>>,
+    // Acks taken and not yet written.
+    backlog: usize,
+    acked: u64,
+    flow: Flow,
+    closed: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    state: Mutex<State>,
+    arrived: Notify,
+    // The flow changed, there is room for acks, or the consumer was closed.
+    changed: Notify,
+    pub(super) task: AtomicWaker,
+    prefetch: usize,
+    prefetch_bytes: usize,
+    max_acks: usize,
+}
+
+/// Counts, for people.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Counts {
+    pub(super) waiting: usize,
+    pub(super) waiting_bytes: usize,
+    pub(super) received: u64,
+    pub(super) unsent_acks: usize,
+    pub(super) acked: u64,
+}
+
+impl Inbox {
+    pub(super) fn new(prefetch: usize, prefetch_bytes: usize, max_acks: usize) -> Inbox {
+        let state = State {
+            deliveries: VecDeque::new(),
+            bytes: 0,
+            received: 0,
+            acks: Vec::new(),
+            backlog: 0,
+            acked: 0,
+            flow: Flow::Down,
+            closed: false,
+        };
+        Inbox {
+            state: Mutex::new(state),
+            arrived: Notify::new(),
+            changed: Notify::new(),
+            task: AtomicWaker::new(),
+            prefetch,
+            prefetch_bytes,
+            max_acks,
+        }
+    }
+
+    /// Adds deliveries, leaving `fresh` empty.
+    pub(super) fn push(&self, fresh: &mut Vec<Weighed>) {
+        if fresh.is_empty() {
+            return;
+        }
+        let mut state = self.state.lock();
+        if state.closed {
+            fresh.clear();
+            return;
+        }
+        state.bytes += fresh.iter().map(|(_, weight)| weight).sum::<usize>();
+        state.deliveries.extend(fresh.drain(..));
+        drop(state);
+        // A receiver that leaves some behind wakes the next one.
+        self.arrived.notify_one();
+    }
+
+    /// Bytes that may still be added before the bound is met.
+    pub(super) fn room(&self) -> usize {
+        self.prefetch_bytes.saturating_sub(self.state.lock().bytes)
+    }
+
+    /// Whether a consumer that paused should connect again: callers have received enough, or so many acks
+    /// wait that they have to be written.
+    pub(super) fn drained(&self) -> bool {
+        self.state.lock().drained(self)
+    }
+
+    /// Receives up to `max` deliveries; none when the context's deadline passes.
+    pub(super) async fn receive(&self, ctx: &Context, max: usize) -> Result<Vec<Delivery>> {
+        loop {
+            let arrived = self.arrived.notified();
+            if let Some(taken) = self.take(max)? {
+                return Ok(taken);
+            }
+            match ctx.run(arrived).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == Kind::Timeout => return Ok(Vec::new()),
+                Err(error) => return Err(error.by(PROVIDER)),
+            }
+        }
+    }
+
+    fn take(&self, max: usize) -> Result<Option<Vec<Delivery>>> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(closed());
+        }
+        let count = state.deliveries.len().min(max);
+        if count == 0 {
+            return Ok(None);
+        }
+        let mut taken = Vec::with_capacity(count);
+        let mut bytes = 0;
+        for (delivery, weight) in state.deliveries.drain(..count) {
+            bytes += weight;
+            taken.push(delivery);
+        }
+        state.bytes -= bytes;
+        state.received += count as u64;
+        let more = !state.deliveries.is_empty();
+        let resume = state.flow == Flow::Paused && state.drained(self);
+        drop(state);
+        if more {
+            self.arrived.notify_one();
+        }
+        if resume {
+            self.task.wake();
+        }
+        Ok(Some(taken))
+    }
+
+    /// Queues acks, waiting for a connection and for room within the context unless `fail` says not to.
+    pub(super) async fn ack(&self, ctx: &Context, codes: &[Arc<str>], fail: bool) -> Result<()> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let obstacle = match self.try_ack(codes) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let waits = match obstacle.kind() {
+                Kind::Unavailable => !fail,
+                Kind::QueueFull => true,
+                _ => false,
+            };
+            if !waits {
+                return Err(obstacle);
+            }
+            ctx.run(changed).await.map_err(|ended| match ended.kind() {
+                Kind::Timeout if obstacle.kind() == Kind::QueueFull => obstacle,
+                _ => ended.caused_by(obstacle).by(PROVIDER),
+            })?;
+        }
+    }
+
+    fn try_ack(&self, codes: &[Arc<str>]) -> Result<()> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(closed());
+        }
+        if state.flow == Flow::Down {
+            return Err(unavailable("there is no connection to write the ack to".to_owned()));
+        }
+        // More codes than there is room for pass when nothing else waits.
+        if state.backlog > 0 && state.backlog + codes.len() > self.max_acks {
+            let text =
+                format!("{} acks wait to be written: the consumer takes {}", state.backlog, self.max_acks);
+            return Err(Error::new(Kind::QueueFull, text).by(PROVIDER));
+        }
+        let first = state.acks.is_empty();
+        state.acks.extend_from_slice(codes);
+        state.backlog += codes.len();
+        drop(state);
+        if first {
+            self.task.wake();
+        }
+        Ok(())
+    }
+
+    /// Moves the acks to write to the end of `into`.
+    pub(super) fn take_acks(&self, into: &mut VecDeque<Arc<str>>) {
+        into.extend(self.state.lock().acks.drain(..));
+    }
+
+    /// Acks were written.
+    pub(super) fn wrote_acks(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let mut state = self.state.lock();
+        let was_full = state.backlog >= self.max_acks / 2;
+        state.backlog -= count;
+        state.acked += count as u64;
+        drop(state);
+        if was_full {
+            self.changed.notify_waiters();
+        }
+    }
+
+    pub(super) fn set_flow(&self, flow: Flow) {
+        self.state.lock().flow = flow;
+        self.changed.notify_waiters();
+    }
+
+    /// Ends receives and refuses acks; those taken are still written.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let waiting = std::mem::take(&mut state.deliveries);
+        state.bytes = 0;
+        drop(state);
+        drop(waiting);
+        self.arrived.notify_waiters();
+        // For one that was about to wait.
+        self.arrived.notify_one();
+        self.changed.notify_waiters();
+        self.task.wake();
+    }
+
+    pub(super) fn closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        let state = self.state.lock();
+        Counts {
+            waiting: state.deliveries.len(),
+            waiting_bytes: state.bytes,
+            received: state.received,
+            unsent_acks: state.backlog,
+            acked: state.acked,
+        }
+    }
+}
+
+impl State {
+    fn drained(&self, inbox: &Inbox) -> bool {
+        let received = self.deliveries.len() <= inbox.prefetch && self.bytes <= inbox.prefetch_bytes / 2;
+        received || self.backlog > inbox.max_acks / 2
+    }
+}
+
+fn closed() -> Error {
+    Error::new(Kind::Closed, "the consumer is closed").by(PROVIDER)
+}

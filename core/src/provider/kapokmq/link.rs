@@ -1,0 +1,128 @@
+//! One live connection: frames in and out, and whether the other side still answers.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Sink, Stream, StreamExt};
+use tokio::time::Instant;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+use super::dial::{Wire, lost, unavailable};
+use crate::error::Result;
+
+/// Checks without a sign of life before the connection counts as dead.
+const MISSES: u32 = 2;
+/// How long a peer may take to answer the closing of a connection.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// See the module. After an error it is of no more use.
+#[derive(Debug)]
+pub(super) struct Link {
+    wire: Wire,
+    label: Arc<str>,
+    check_time: Duration,
+    next_check: Instant,
+    pinged: bool,
+    heard: bool,
+    misses: u32,
+    unflushed: bool,
+}
+
+impl Link {
+    pub(super) fn new(wire: Wire, label: Arc<str>, check_time: Duration, now: Instant) -> Link {
+        let next_check = now + check_time;
+        Link { wire, label, check_time, next_check, pinged: false, heard: false, misses: 0, unflushed: false }
+    }
+
+    /// The next frame of data.
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {
+        loop {
+            let frame = match ready!(Pin::new(&mut self.wire).poll_next(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Poll::Ready(Err(lost(&self.label, error))),
+                None => return Poll::Ready(Err(self.closed())),
+            };
+            self.heard = true;
+            match frame {
+                Message::Text(text) => return Poll::Ready(Ok(text.into())),
+                Message::Binary(bytes) => return Poll::Ready(Ok(bytes)),
+                Message::Ping(_) => self.unflushed = true,
+                Message::Close(_) => return Poll::Ready(Err(self.closed())),
+                Message::Pong(_) | Message::Frame(_) => {}
+            }
+        }
+    }
+
+    fn closed(&self) -> crate::error::Error {
+        unavailable(format!("{} closed the connection", self.label))
+    }
+
+    /// Whether a frame can be sent. Not while earlier ones wait for the socket: memory stays bounded.
+    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.wire).poll_ready(cx).map_err(|error| lost(&self.label, error))
+    }
+
+    /// Sends a frame of text; [`Link::poll_flush`] has to follow.
+    pub(super) fn send(&mut self, text: Bytes) -> Result<()> {
+        self.unflushed = true;
+        // Encoders of this crate write UTF-8: a frame made here is not checked again.
+        let frame = Message::Frame(Frame::message(text, OpCode::Data(Data::Text), true));
+        Pin::new(&mut self.wire).start_send(frame).map_err(|error| lost(&self.label, error))
+    }
+
+    /// Writes what was sent.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if !self.unflushed {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(Pin::new(&mut self.wire).poll_flush(cx)).map_err(|error| lost(&self.label, error))?;
+        self.unflushed = false;
+        Poll::Ready(Ok(()))
+    }
+
+    /// When [`Link::check`] is due.
+    pub(super) fn next_check(&self) -> Instant {
+        self.next_check
+    }
+
+    /// Pings when it is time; an error when nothing was heard since two pings. Read before: what waits in
+    /// the socket is a sign of life.
+    pub(super) fn check(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<()> {
+        if now < self.next_check {
+            return Ok(());
+        }
+        self.misses = if self.pinged && !self.heard { self.misses + 1 } else { 0 };
+        if self.misses >= MISSES {
+            let silent = self.check_time * MISSES;
+            return Err(unavailable(format!("{} answered no ping for {silent:?}", self.label)));
+        }
+        self.heard = false;
+        self.pinged = true;
+        self.next_check = now + self.check_time;
+        // A socket that takes nothing gets no ping: its silence counts as a miss all the same.
+        if let Poll::Ready(ready) = self.poll_ready(cx) {
+            ready?;
+            self.unflushed = true;
+            Pin::new(&mut self.wire)
+                .start_send(Message::Ping(Bytes::new()))
+                .map_err(|error| lost(&self.label, error))?;
+        }
+        Ok(())
+    }
+
+    /// Says good-bye and reads until the other side has done so too, for a bounded time: a socket closed with
+    /// unread data resets the connection, and what was written last might never be read.
+    pub(super) async fn farewell(mut self) {
+        let parting = async {
+            if self.wire.close(None).await.is_ok() {
+                while let Some(Ok(_)) = self.wire.next().await {}
+            }
+        };
+        let _ = tokio::time::timeout(FAREWELL, parting).await;
+    }
+}

@@ -1,0 +1,140 @@
+//! A producer as its callers see it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::board::{Board, Phase, opened};
+use super::dial::Dialer;
+use super::engine::{Command, Engine};
+use super::section::{Place, Settings};
+use super::{MAX_FRAME, PROVIDER};
+use crate::client::{BoxFuture, Capability, Context, Producer};
+use crate::config::Connect;
+use crate::error::{Error, Kind, Result};
+use crate::intake::Intake;
+use crate::message::{Message, Receipt};
+use crate::provider::Setup;
+
+/// Flushes that may wait for the task to see them.
+const COMMANDS: usize = 64;
+
+struct KapokProducer {
+    intake: Arc<Intake>,
+    commands: mpsc::Sender<Command>,
+    board: Arc<Board>,
+    topic: Arc<str>,
+    cluster: bool,
+    // Ends everything at once.
+    stop: CancellationToken,
+    // The task has ended.
+    finished: CancellationToken,
+}
+
+/// Starts the task, and unless open is lazy waits for the first connection.
+pub(super) async fn open(
+    setup: &Setup,
+    settings: Settings,
+    dialer: Arc<Dialer>,
+) -> Result<Arc<dyn Producer>> {
+    let (topic, label, cluster): (_, Arc<str>, _) = match &settings.place {
+        Place::One(target) => (settings.topic.clone(), target.label.clone(), false),
+        Place::Cluster { registry, .. } => (
+            settings.topic.clone(),
+            format!("a node of {}", registry.as_str().trim_end_matches('/')).into(),
+            true,
+        ),
+    };
+    let intake = Intake::new(PROVIDER, setup.limits);
+    let (commands, requests) = mpsc::channel(COMMANDS);
+    let (phase, mut opening) = watch::channel(Phase::Starting(None));
+    let (stop, finished) = (CancellationToken::new(), CancellationToken::new());
+    let board = Arc::new(Board::default());
+    let front = (intake.clone(), requests, stop.clone());
+    let engine = Engine::new(setup, settings, dialer, front, board.clone(), phase)?;
+    let producer = Arc::new(KapokProducer { intake, commands, board, topic, cluster, stop, finished });
+    let ended = producer.finished.clone().drop_guard();
+    tokio::spawn(async move {
+        let _ended = ended;
+        engine.run().await;
+    });
+    if setup.connect == Connect::Eager {
+        // Dropped on failure, and also when the caller gives up: that stops the task.
+        opened(&mut opening, &label, setup.connect_timeout).await?;
+    }
+    Ok(producer)
+}
+
+impl Drop for KapokProducer {
+    fn drop(&mut self) {
+        self.intake.close();
+        self.stop.cancel();
+    }
+}
+
+impl Producer for KapokProducer {
+    fn provider(&self) -> &'static str {
+        PROVIDER
+    }
+
+    fn capability(&self) -> Capability {
+        Capability {
+            delay_unit: Some(Duration::from_secs(1)),
+            binary_body: false,
+            ordered: !self.cluster,
+            message_id: false,
+            ack: true,
+            nack: false,
+            attempt: false,
+            redelivery: true,
+            // Less when characters of it have to be escaped.
+            max_body: Some(MAX_FRAME as u64 - 64),
+        }
+    }
+
+    fn send<'a>(&'a self, ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
+        Box::pin(self.intake.send(ctx, Message::clone(&message)))
+    }
+
+    fn flush<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let (done, flushed) = oneshot::channel();
+            let waits = async {
+                if self.commands.send(Command::Flush(done)).await.is_ok() {
+                    // Dropped by a task that ended, and with it every call.
+                    let _ = flushed.await;
+                }
+            };
+            ctx.run(waits).await.map_err(|error| error.by(PROVIDER))
+        })
+    }
+
+    fn status(&self) -> Value {
+        self.board.producer(&self.topic, self.intake.under_way())
+    }
+
+    fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.intake.close();
+            if ctx.run(self.finished.cancelled()).await.is_ok() {
+                return Ok(());
+            }
+            let left = self.intake.under_way();
+            self.stop.cancel();
+            // Bounded: the task only says good-bye to its connections.
+            self.finished.cancelled().await;
+            if left == 0 {
+                return Ok(());
+            }
+            let text = format!("{left} sends were ended by the close with their outcome");
+            Err(Error::new(Kind::Timeout, text).by(PROVIDER))
+        })
+    }
+
+    fn intake(&self) -> Option<&Arc<Intake>> {
+        Some(&self.intake)
+    }
+}

@@ -1,0 +1,302 @@
+//! A consumer's task: reads what is pushed, writes acks, and comes back after a loss.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::board::{Board, LaneState, Phase};
+use super::connection::{Change, Connection};
+use super::inbox::{Flow, Inbox, Weighed};
+use super::permanent;
+use crate::error::{Error, Result};
+use crate::message::{Delivery, Message};
+use crate::wire::kapokmq::decode_push;
+
+/// Frames read before callers and acks get their turn.
+const FRAMES_PER_TURN: usize = 512;
+/// Rounds before other tasks of the runtime get their turn.
+const ROUNDS: usize = 16;
+/// Bodies up to this length are copied out of the read buffer: one that is kept long must not pin the rest.
+const COPIED_BODY: usize = 16 << 10;
+
+/// See the module.
+pub(super) struct Receiver {
+    id: String,
+    topic: Arc<str>,
+    connection: Connection,
+    inbox: Arc<Inbox>,
+    fresh: Vec<Weighed>,
+    outgoing: VecDeque<Arc<str>>,
+    board: Arc<Board>,
+    unreadable: Arc<AtomicU64>,
+    phase: watch::Sender<Phase>,
+    stop: Pin<Box<WaitForCancellationFutureOwned>>,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Option<Instant>,
+    last_error: Option<Error>,
+    opened: bool,
+}
+
+impl Receiver {
+    pub(super) fn new(
+        id: &str,
+        topic: Arc<str>,
+        connection: Connection,
+        inbox: Arc<Inbox>,
+        shown: (Arc<Board>, Arc<AtomicU64>),
+        phase: watch::Sender<Phase>,
+        stop: CancellationToken,
+    ) -> Receiver {
+        let (board, unreadable) = shown;
+        let receiver = Receiver {
+            id: id.to_owned(),
+            topic,
+            connection,
+            inbox,
+            fresh: Vec::new(),
+            outgoing: VecDeque::new(),
+            board,
+            unreadable,
+            phase,
+            stop: Box::pin(stop.cancelled_owned()),
+            timer: Box::pin(tokio::time::sleep_until(Instant::now())),
+            timer_at: None,
+            last_error: None,
+            opened: false,
+        };
+        receiver.publish();
+        receiver
+    }
+
+    /// Runs until the inbox is closed and the acks are written, or until it is stopped.
+    pub(super) async fn run(mut self) {
+        let _closes = CloseOnDrop(self.inbox.clone());
+        poll_fn(|cx| self.poll_run(cx)).await;
+        self.board.shown.lock().closed = true;
+        if let Some(link) = self.connection.pause() {
+            link.farewell().await;
+        }
+    }
+
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.stop.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        self.inbox.task.register(cx.waker());
+        for _ in 0..ROUNDS {
+            let now = Instant::now();
+            if self.connection.paused() && self.inbox.drained() {
+                self.connection.resume(now);
+            }
+            let mut progress = self.poll_dial(cx, now);
+            // Acks go first: when the connection is dropped for want of room they are under way.
+            progress |= self.poll_acks(cx, now);
+            let closed = self.inbox.closed();
+            if closed && self.inbox.counts().unsent_acks == 0 && self.poll_flush(cx, now).is_ready() {
+                return Poll::Ready(());
+            }
+            progress |= self.poll_frames(cx, now, closed);
+            let _ = self.poll_flush(cx, now);
+            if !progress && self.poll_timer(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_dial(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        match self.connection.poll_dial(cx, now) {
+            None => return false,
+            Some(Change::Up) => {
+                tracing::info!(id = self.id, address = %self.connection.target.label, "connected");
+                self.opened = true;
+                self.phase.send_replace(Phase::Up);
+                self.inbox.set_flow(Flow::Live);
+            }
+            Some(Change::Failed(error)) => {
+                tracing::warn!(id = self.id, %error, "no connection");
+                if !self.opened {
+                    let failed = permanent(&error);
+                    self.phase.send_replace(if failed {
+                        Phase::Failed(error.clone())
+                    } else {
+                        Phase::Starting(Some(error.clone()))
+                    });
+                }
+                // A pause that ended without a connection is over too.
+                self.inbox.set_flow(Flow::Down);
+                self.last_error = Some(error);
+            }
+        }
+        self.publish();
+        true
+    }
+
+    fn poll_frames(&mut self, cx: &mut Context<'_>, now: Instant, closed: bool) -> bool {
+        let room = self.inbox.room();
+        let Some(link) = self.connection.link() else { return false };
+        let (mut frames, mut bytes) = (0, 0);
+        let mut broken = None;
+        while frames < FRAMES_PER_TURN && bytes < room {
+            match link.poll_frame(cx) {
+                Poll::Ready(Ok(frame)) => {
+                    frames += 1;
+                    if closed {
+                        // Not acknowledged: they come again, to whoever consumes next.
+                        continue;
+                    }
+                    bytes += frame.len();
+                    match delivery(&frame, &self.topic) {
+                        Ok(delivery) => self.fresh.push((delivery, frame.len())),
+                        Err(error) => {
+                            tracing::warn!(id = self.id, %error, "a pushed frame cannot be read and is skipped");
+                            self.unreadable.fetch_add(1, Ordering::Relaxed);
+                            self.last_error = Some(error);
+                        }
+                    }
+                }
+                Poll::Ready(Err(error)) => {
+                    broken = Some(error);
+                    break;
+                }
+                Poll::Pending => break,
+            }
+        }
+        let broken = match broken {
+            Some(error) => Err(error),
+            None => link.check(cx, now),
+        };
+        self.inbox.push(&mut self.fresh);
+        if let Err(error) = broken {
+            self.lose(now, error);
+            return true;
+        }
+        if !closed && bytes >= room {
+            self.pause();
+            return true;
+        }
+        frames > 0
+    }
+
+    /// The bound of bytes is met: an unread connection would block other consumers of some servers.
+    fn pause(&mut self) {
+        let counts = self.inbox.counts();
+        tracing::warn!(
+            id = self.id,
+            waiting = counts.waiting,
+            bytes = counts.waiting_bytes,
+            "the prefetched deliveries meet `prefetch_bytes`: disconnected until some are received"
+        );
+        if let Some(link) = self.connection.pause() {
+            // Bounded by the link; what it still reads comes again.
+            tokio::spawn(link.farewell());
+        }
+        self.inbox.set_flow(Flow::Paused);
+        self.publish();
+    }
+
+    fn poll_acks(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        self.inbox.take_acks(&mut self.outgoing);
+        let Some(link) = self.connection.link() else { return false };
+        let mut written = 0;
+        let mut broken = None;
+        while let Some(code) = self.outgoing.front() {
+            match link.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    broken = Some(error);
+                    break;
+                }
+                Poll::Pending => break,
+            }
+            if let Err(error) = link.send(Bytes::copy_from_slice(code.as_bytes())) {
+                broken = Some(error);
+                break;
+            }
+            self.outgoing.pop_front();
+            written += 1;
+        }
+        self.inbox.wrote_acks(written);
+        if let Some(error) = broken {
+            self.lose(now, error);
+            return true;
+        }
+        written > 0
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        let Some(link) = self.connection.link() else { return Poll::Ready(()) };
+        match link.poll_flush(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(())) => Poll::Ready(()),
+            Poll::Ready(Err(error)) => {
+                self.lose(now, error);
+                Poll::Ready(())
+            }
+        }
+    }
+
+    fn lose(&mut self, now: Instant, error: Error) {
+        tracing::warn!(id = self.id, %error, "the connection was lost");
+        self.connection.lose(now);
+        self.inbox.set_flow(Flow::Down);
+        self.last_error = Some(error);
+        self.publish();
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(at) = self.connection.timer() else { return Poll::Pending };
+        if self.timer_at != Some(at) {
+            self.timer_at = Some(at);
+            self.timer.as_mut().reset(at);
+        }
+        let fired = self.timer.as_mut().poll(cx);
+        if fired.is_ready() {
+            self.timer_at = None;
+        }
+        fired
+    }
+
+    fn publish(&self) {
+        let mut shown = self.board.shown.lock();
+        shown.lanes = vec![LaneState {
+            label: self.connection.target.label.clone(),
+            state: self.connection.state_name(),
+            unacked: Arc::default(),
+            last_error: None,
+        }];
+        shown.last_error = self.last_error.clone();
+    }
+}
+
+struct CloseOnDrop(Arc<Inbox>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+fn delivery(frame: &Bytes, own_topic: &Arc<str>) -> Result<Delivery> {
+    let push = decode_push(frame)?;
+    let topic = if push.topic_is(own_topic) {
+        own_topic.clone()
+    } else {
+        String::from_utf8_lossy(&push.topic).as_ref().into()
+    };
+    let body = if push.body.len() <= COPIED_BODY { Bytes::copy_from_slice(&push.body) } else { push.body };
+    let created = u64::try_from(push.create_time)
+        .ok()
+        .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    Ok(Delivery { message: Message::new(body), topic, code: push.code, created, attempt: None })
+}
