@@ -37,8 +37,7 @@ impl Codes {
 
     /// The code of a place: a Feistel network, so that different places have different codes.
     pub(super) fn encode(&self, place: Place) -> Code {
-        let (mut left, mut right) =
-            (u64::from(place.topic) << 32 | u64::from(place.slot), place.sequence);
+        let (mut left, mut right) = (u64::from(place.topic) << 32 | u64::from(place.slot), place.sequence);
         for key in self.keys {
             (left, right) = (right, left ^ mix(right ^ key));
         }

@@ -52,7 +52,7 @@ pub struct Limits {
     pub unacked_bytes: usize,
     /// Time for a connection to log in.
     pub login: Duration,
-    /// Acknowledged messages that each topic still shows in the console.
+    /// Acknowledged messages that the console still shows.
     pub consumed_shown: usize,
 }
 
@@ -67,7 +67,7 @@ impl Default for Limits {
             unacked: 100_000,
             unacked_bytes: 32 << 20,
             login: Duration::from_secs(10),
-            consumed_shown: 1_000,
+            consumed_shown: 10_000,
         }
     }
 }

@@ -19,7 +19,8 @@ impl Folder {
     /// `in_use` when another broker holds it, `storage` when it cannot be made or locked.
     pub(super) fn open(path: &Path) -> Result<Folder> {
         let failed = |what: &str, error: std::io::Error| {
-            Error::new(Kind::Storage, format!("cannot {what} the data folder {}", path.display())).caused_by(error)
+            Error::new(Kind::Storage, format!("cannot {what} the data folder {}", path.display()))
+                .caused_by(error)
         };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| failed("make", error))?;
         let lock = OpenOptions::new()

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
@@ -12,9 +12,10 @@ use tokio_util::task::TaskTracker;
 use super::code::{Codes, Place};
 use super::config::{BrokerConfig, DeliveryMode};
 use super::delay::{Clock, ticks};
+use super::history::History;
 use super::log::Log;
 use super::session::Sessions;
-use super::topic::{Draft, History, Kept, Queue, Shared, Terms, Topic};
+use super::topic::{Draft, Queue, Shared, Terms, Topic};
 use crate::error::{Error, Kind, Result};
 
 /// Counters since the start.
@@ -52,13 +53,13 @@ pub(super) struct Hub {
     pub(super) aborted: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) shared: Arc<Shared>,
-    kept: Kept,
     topics: RwLock<Topics>,
 }
 
 impl Hub {
     pub(super) fn new(config: BrokerConfig, address: SocketAddr) -> Hub {
         let log = Log::new(config.limits.stored_bytes);
+        let history = History::new(config.limits.consumed_shown);
         Hub {
             address,
             codes: Codes::new(),
@@ -67,8 +68,7 @@ impl Hub {
             stopping: CancellationToken::new(),
             aborted: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            shared: Arc::new(Shared { clock: Clock::new(), log, redelivered: AtomicU64::new(0) }),
-            kept: Kept::new(AtomicUsize::new(0)),
+            shared: Arc::new(Shared { clock: Clock::new(), log, history, redelivered: AtomicU64::new(0) }),
             topics: RwLock::new(Topics::default()),
             config,
         }
@@ -108,7 +108,7 @@ impl Hub {
             unacked: limits.unacked.max(1),
             unacked_bytes: limits.unacked_bytes,
         };
-        let queue = Queue::new(terms, History::new(limits.consumed_shown, Arc::clone(&self.kept)));
+        let queue = Queue::new(terms);
         let gone = self.aborted.child_token();
         let shared = Arc::clone(&self.shared);
         let topic = Arc::new(Topic::new(topics.last, Arc::clone(&name), queue, shared, gone));
@@ -148,6 +148,7 @@ impl Hub {
         for topic in topics.values() {
             topic.gone.cancel();
         }
+        self.shared.history.clear();
     }
 }
 

@@ -9,6 +9,7 @@ mod config;
 mod delay;
 mod folder;
 mod front;
+mod history;
 mod hub;
 mod listen;
 mod log;

@@ -55,7 +55,13 @@ pub(super) struct Seat {
 
 impl Sessions {
     /// Adds a connection. An older one with the same role, topic and id is told to go.
-    pub(super) fn join(self: &Arc<Sessions>, role: Role, topic: &Arc<str>, id: &Arc<str>, ip: IpAddr) -> Seat {
+    pub(super) fn join(
+        self: &Arc<Sessions>,
+        role: Role,
+        topic: &Arc<str>,
+        id: &Arc<str>,
+        ip: IpAddr,
+    ) -> Seat {
         let key = (role, Arc::clone(topic), Arc::clone(id));
         let replaced = CancellationToken::new();
         let session = Session {

@@ -17,9 +17,9 @@ use crate::broker::config::DeliveryMode;
 use crate::broker::hub::{Hub, count};
 use crate::broker::log::Log;
 use crate::broker::session::{Role, Session};
-use crate::broker::topic::{Deleted, Draft, Queue, Shown, Topic};
+use crate::broker::topic::{Draft, Queue, Shown};
 use crate::wire::kapokmq::{
-    MAX_DELAY, Node, PushText, REGISTRY_PATH, SECRET_HEADER, encode_nodes, encode_push, push_quoted,
+    CONSUMED, MAX_DELAY, Node, PushText, REGISTRY_PATH, SECRET_HEADER, encode_nodes, encode_push, push_quoted,
 };
 
 /// The paths that are answered here, by POST.
@@ -180,16 +180,26 @@ fn config(hub: &Hub) -> String {
 /// A time of the form, in seconds since 1970: local, as the original reads it.
 fn local_seconds(text: &str) -> i64 {
     let parsed = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").ok();
-    parsed.and_then(|time| Local.from_local_datetime(&time).earliest()).map_or(NO_TIME, |time| time.timestamp())
+    parsed
+        .and_then(|time| Local.from_local_datetime(&time).earliest())
+        .map_or(NO_TIME, |time| time.timestamp())
 }
 
-fn push_shown(body: &mut Vec<u8>, hub: &Hub, topic: &Topic, shown: &Shown, with_body: bool) {
-    let place = Place { topic: topic.number, slot: shown.slot, sequence: shown.sequence };
+/// A message of the list, with the number and name of its topic.
+struct Listed {
+    number: u32,
+    topic: Arc<str>,
+    shown: Shown,
+}
+
+fn push_listed(body: &mut Vec<u8>, hub: &Hub, listed: &Listed, with_body: bool) {
+    let shown = &listed.shown;
+    let place = Place { topic: listed.number, slot: shown.slot, sequence: shown.sequence };
     let code = hub.codes.encode(place);
     let text = PushText {
         code: code.as_str(),
         body: if with_body { shown.body.body() } else { "" },
-        topic: &topic.name,
+        topic: &listed.topic,
         create_time: shown.created,
         consumed_time: shown.consumed,
         delay_time: shown.delay,
@@ -204,19 +214,31 @@ fn list(hub: &Hub, form: &Form) -> Vec<u8> {
     let name = form.get("topic");
     // By age: of more than may be listed, the oldest go.
     let mut newest = BTreeMap::new();
+    let mut add = |listed: Listed| {
+        newest.insert((listed.shown.created, listed.shown.sequence, listed.number), listed);
+        if newest.len() > LISTED {
+            newest.pop_first();
+        }
+    };
+    let times = start..=end;
+    if status == CONSUMED || status == ANY_STATUS {
+        let past = hub.shared.history.select(|past| {
+            (name.is_empty() || *past.topic == *name) && times.contains(&past.message.created)
+        });
+        for past in past {
+            add(Listed { number: past.number, topic: past.topic, shown: Shown::past(past.message) });
+        }
+    }
     for topic in hub.all_topics() {
         if !name.is_empty() && *topic.name != *name {
             continue;
         }
         topic.read(|queue| {
             let wanted = queue.all().filter(|shown| {
-                (status == ANY_STATUS || shown.status == status) && (start..=end).contains(&shown.created)
+                (status == ANY_STATUS || shown.status == status) && times.contains(&shown.created)
             });
             for shown in wanted {
-                newest.insert((shown.created, shown.sequence, topic.number), (Arc::clone(&topic), shown));
-                if newest.len() > LISTED {
-                    newest.pop_first();
-                }
+                add(Listed { number: topic.number, topic: Arc::clone(&topic.name), shown });
             }
         });
     }
@@ -224,9 +246,9 @@ fn list(hub: &Hub, form: &Form) -> Vec<u8> {
     if newest.is_empty() {
         body.extend_from_slice(b"null");
     } else {
-        for (index, (topic, shown)) in newest.values().rev().enumerate() {
+        for (index, listed) in newest.values().rev().enumerate() {
             body.push(if index == 0 { b'[' } else { b',' });
-            push_shown(&mut body, hub, topic, shown, false);
+            push_listed(&mut body, hub, listed, false);
         }
         body.push(b']');
     }
@@ -236,33 +258,32 @@ fn list(hub: &Hub, form: &Form) -> Vec<u8> {
 
 fn message(hub: &Hub, code: &str) -> Vec<u8> {
     let found = hub.find(code).and_then(|(topic, place)| {
-        let shown = topic.read(|queue| queue.find(place.slot, place.sequence))?;
-        Some((topic, shown))
+        let shown = topic.find(place.slot, place.sequence)?;
+        Some(Listed { number: topic.number, topic: Arc::clone(&topic.name), shown })
     });
-    let Some((topic, shown)) = found else { return br#"{"code":-1,"data":"error"}"#.to_vec() };
+    let Some(listed) = found else { return br#"{"code":-1,"data":"error"}"#.to_vec() };
     let mut body = br#"{"code":0,"data":"#.to_vec();
-    push_shown(&mut body, hub, &topic, &shown, true);
+    push_listed(&mut body, hub, &listed, true);
     body.push(b'}');
     body
 }
 
 fn delete(hub: &Hub, code: &str) {
     let Some((topic, place)) = hub.find(code) else { return };
-    let deleted = topic.delete(place.slot, place.sequence);
-    if deleted != Deleted::Nothing {
+    if topic.delete(place.slot, place.sequence) {
         tracing::info!(topic = %topic.name, code, "a message was deleted through the console");
     }
 }
 
 fn counts(hub: &Hub) -> String {
-    let (mut unconsumed, mut delay, mut consumed) = (0, 0, 0);
+    let (mut unconsumed, mut delay) = (0, 0);
     for topic in hub.all_topics() {
         let (waiting, delayed) = topic.read(Queue::counts);
         unconsumed += waiting;
         delay += delayed;
-        consumed += topic.read(Queue::shown_consumed);
     }
-    let all = unconsumed + delay + consumed;
+    let consumed = usize::try_from(hub.shared.history.total()).unwrap_or(usize::MAX);
+    let all = (unconsumed + delay).saturating_add(consumed);
     format!(
         r#"{{"code":0,"data":{{"all":{all},"consumed":{consumed},"delay":{delay},"unconsumed":{unconsumed}}}}}"#
     )

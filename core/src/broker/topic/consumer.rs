@@ -109,7 +109,8 @@ impl Unacked {
         if self.order.len() > 2 * self.held.len() + 64 {
             // One delivery at the front that is never acknowledged must not keep the rest of the order.
             let held = &self.held;
-            self.order.retain(|pushed| held.get(&pushed.slot).is_some_and(|held| held.number == pushed.number));
+            self.order
+                .retain(|pushed| held.get(&pushed.slot).is_some_and(|held| held.number == pushed.number));
         }
         true
     }

@@ -1,9 +1,10 @@
 //! What the console asks of a topic: find, list, delete.
 
-use super::history::Consumed;
 use super::queue::{Queue, Slot, Stage};
+use crate::broker::history::Consumed;
 use crate::broker::log::Stored;
 use crate::wire::kapokmq::{CONSUMED, DELAYED, WAITING};
+use std::sync::Arc;
 
 /// A message as the console shows it.
 #[derive(Debug, Clone)]
@@ -15,16 +16,6 @@ pub(in crate::broker) struct Shown {
     pub(in crate::broker) consumed: i64,
     pub(in crate::broker) delay: i64,
     pub(in crate::broker) status: i64,
-}
-
-/// What was deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::broker) enum Deleted {
-    Nothing,
-    /// A message that no consumer had acknowledged.
-    Waiting,
-    /// A message that was kept to be shown.
-    Consumed,
 }
 
 impl Slot {
@@ -46,46 +37,38 @@ impl Slot {
     }
 }
 
-impl Consumed {
-    fn show(&self) -> Shown {
+impl Shown {
+    /// An acknowledged message.
+    pub(in crate::broker) fn past(message: Consumed) -> Shown {
         Shown {
-            slot: self.slot,
-            sequence: self.left.sequence,
-            body: self.left.body.clone(),
-            created: self.left.created,
-            consumed: self.consumed,
-            delay: self.left.delay,
+            slot: message.slot,
+            sequence: message.sequence,
+            body: message.body,
+            created: message.created,
+            consumed: message.consumed,
+            delay: message.delay,
             status: CONSUMED,
         }
     }
 }
 
 impl Queue {
-    /// Every message, in no order: those in the queue, then the acknowledged ones that are still shown.
+    /// Every message that is not acknowledged, in no order.
     pub(in crate::broker) fn all(&self) -> impl Iterator<Item = Shown> {
-        let queued = self.slots.iter().zip(0u32..).filter_map(|(slot, index)| slot.show(index));
-        queued.chain(self.history.iter().map(Consumed::show))
+        self.slots.iter().zip(0u32..).filter_map(|(slot, index)| slot.show(index))
     }
 
-    /// Acknowledged messages that are still shown.
-    pub(in crate::broker) fn shown_consumed(&self) -> usize {
-        self.history.len()
-    }
-
-    /// One message.
+    /// One message that is not acknowledged.
     pub(in crate::broker) fn find(&self, slot: u32, sequence: u64) -> Option<Shown> {
-        let queued = self.slots.get(slot as usize).filter(|there| there.sequence == sequence);
-        queued.and_then(|there| there.show(slot)).or_else(|| {
-            let same = |consumed: &&Consumed| consumed.slot == slot && consumed.left.sequence == sequence;
-            self.history.iter().find(same).map(Consumed::show)
-        })
+        let there = self.slots.get(slot as usize).filter(|there| there.sequence == sequence);
+        there.and_then(|there| there.show(slot))
     }
 
-    /// Deletes one message wherever it is. Looks through the lines: meant for people, not for programs.
-    pub(in crate::broker) fn delete(&mut self, slot: u32, sequence: u64) -> Deleted {
+    /// Deletes a message that is not acknowledged, wherever it is. Looks through the lines: meant for people,
+    /// not for programs.
+    pub(in crate::broker) fn delete(&mut self, slot: u32, sequence: u64) -> bool {
         if self.slot_of(slot, sequence).is_none() {
-            let shown = self.history.remove(slot, sequence);
-            return if shown { Deleted::Consumed } else { Deleted::Nothing };
+            return false;
         }
         self.ready.retain(|entry| entry.slot != slot);
         self.delays.remove(slot);
@@ -93,10 +76,9 @@ impl Queue {
             consumer.line.retain(|entry| entry.slot != slot);
             if consumer.unacked.remove(slot) && consumer.stalled {
                 consumer.stalled = false;
-                self.events.wakes.push(std::sync::Arc::clone(&consumer.waker));
+                self.events.wakes.push(Arc::clone(&consumer.waker));
             }
         }
-        self.free_slot(slot);
-        Deleted::Waiting
+        self.free_slot(slot, 0).is_some()
     }
 }

@@ -1,7 +1,6 @@
 //! A topic: its queue behind a lock, and the task that moves it on in time.
 
 mod consumer;
-mod history;
 mod inspect;
 mod queue;
 #[cfg(test)]
@@ -16,11 +15,11 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use history::{History, Kept};
-pub(super) use inspect::{Deleted, Shown};
+pub(super) use inspect::Shown;
 pub(super) use queue::{Draft, Events, Outgoing, Queue, Terms, Window};
 
 use super::delay::{Clock, NEVER};
+use super::history::History;
 use super::log::Log;
 
 /// Seconds since 1970.
@@ -34,6 +33,7 @@ pub(super) fn wall() -> i64 {
 pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) log: Log,
+    pub(super) history: History,
     pub(super) redelivered: AtomicU64,
 }
 
@@ -81,6 +81,7 @@ impl Topic {
         if events.redelivered > 0 {
             self.shared.redelivered.fetch_add(events.redelivered, Ordering::Relaxed);
         }
+        self.shared.history.add(self.number, &self.name, events.consumed);
         for waker in events.wakes {
             waker.wake();
         }
@@ -115,9 +116,21 @@ impl Topic {
         self.with(|queue| queue.ack(number, messages, wall))
     }
 
-    /// Deletes a message.
-    pub(super) fn delete(&self, slot: u32, sequence: u64) -> Deleted {
-        self.with(|queue| queue.delete(slot, sequence))
+    /// Deletes a message; says whether there was one.
+    pub(super) fn delete(&self, slot: u32, sequence: u64) -> bool {
+        let waited = self.with(|queue| queue.delete(slot, sequence));
+        waited || self.shared.history.remove(self.number, slot, sequence)
+    }
+
+    /// Finds a message, acknowledged or not.
+    pub(super) fn find(&self, slot: u32, sequence: u64) -> Option<Shown> {
+        let waits = self.read(|queue| queue.find(slot, sequence));
+        waits.or_else(|| {
+            let mut past = self.shared.history.select(|past| {
+                past.number == self.number && past.message.slot == slot && past.message.sequence == sequence
+            });
+            past.pop().map(|past| Shown::past(past.message))
+        })
     }
 
     /// Reads the queue.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use futures_util::task::AtomicWaker;
 
 use super::consumer::{Consumer, Entry};
-use super::history::History;
 use crate::broker::config::DeliveryMode;
 use crate::broker::delay::{Delayed, Delays, NEVER, Tick};
+use crate::broker::history::Consumed;
 use crate::broker::log::{Log, Stored};
 
 /// A message on its way into a queue.
@@ -77,6 +77,8 @@ pub(in crate::broker) struct Events {
     pub(in crate::broker) redelivered: u64,
     /// Cost of messages that left the log.
     pub(in crate::broker) freed: usize,
+    /// Messages that everybody acknowledged.
+    pub(in crate::broker) consumed: Vec<Consumed>,
     pub(in crate::broker) wakes: Vec<Arc<AtomicWaker>>,
 }
 
@@ -93,7 +95,6 @@ pub(in crate::broker) struct Queue {
     /// Consumers with an open window and nothing to take, the longest waiting first.
     pub(super) waiting: VecDeque<u64>,
     pub(super) departed: VecDeque<super::consumer::Departed>,
-    pub(super) history: History,
     pub(super) events: Events,
     next_sequence: u64,
     /// When the owner will call [`Queue::advance`] next.
@@ -101,7 +102,7 @@ pub(in crate::broker) struct Queue {
 }
 
 impl Queue {
-    pub(in crate::broker) fn new(terms: Terms, history: History) -> Queue {
+    pub(in crate::broker) fn new(terms: Terms) -> Queue {
         Queue {
             terms,
             slots: Vec::new(),
@@ -111,7 +112,6 @@ impl Queue {
             consumers: BTreeMap::new(),
             waiting: VecDeque::new(),
             departed: VecDeque::new(),
-            history,
             events: Events::default(),
             next_sequence: 0,
             alarm: NEVER,
@@ -311,7 +311,8 @@ impl Queue {
         for (index, sequence) in messages {
             let Some(consumer) = self.consumers.get_mut(&number) else { return counted };
             let slot = self.slots.get_mut(index as usize);
-            let Some(slot) = slot.filter(|slot| slot.sequence == sequence && slot.stage == Stage::Live) else {
+            let Some(slot) = slot.filter(|slot| slot.sequence == sequence && slot.stage == Stage::Live)
+            else {
                 continue;
             };
             if consumer.unacked.remove(index) {
@@ -340,26 +341,28 @@ impl Queue {
         if !slot.acked || slot.shares > 0 || slot.parked > 0 || slot.stage != Stage::Live {
             return;
         }
-        if let Some(done) = self.free_slot(index) {
-            self.history.add(index, done, wall);
+        if let Some(done) = self.free_slot(index, wall) {
+            self.events.consumed.push(done);
         }
     }
 
-    /// Empties a slot and gives its room in the log back.
-    pub(super) fn free_slot(&mut self, index: u32) -> Option<super::history::Left> {
+    /// Empties a slot and gives its room in the log back. Returns what was in it.
+    pub(super) fn free_slot(&mut self, index: u32, wall: i64) -> Option<Consumed> {
         let slot = self.slot(index)?;
         if slot.stage == Stage::Free {
             return None;
         }
         slot.stage = Stage::Free;
         let body = slot.body.take()?;
-        let left = super::history::Left {
+        let left = Consumed {
+            slot: index,
             sequence: slot.sequence,
             created: slot.created,
+            consumed: wall,
             delay: slot.delay,
-            body: body.clone(),
+            body,
         };
-        self.events.freed += Log::cost(body.len());
+        self.events.freed += Log::cost(left.body.len());
         self.free.push(index);
         if self.free.len() == self.slots.len() && self.slots.len() > 4096 {
             // Nothing is left: a past peak keeps no memory.
