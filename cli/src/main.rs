@@ -1,1 +1,71 @@
-fn main() {}
+//! The program `ceiba`: the broker, and sending, receiving and checking configs from a shell.
+
+mod arguments;
+mod broker;
+mod completion;
+mod config;
+mod failure;
+mod lines;
+mod receive;
+mod secret;
+mod send;
+mod stop;
+
+use std::process::ExitCode;
+
+use ceiba_core::runtime;
+use clap::Parser;
+use clap::error::ErrorKind;
+use tracing_subscriber::EnvFilter;
+
+use arguments::{Cli, Command, ConfigCommand};
+use failure::{Exit, Failure};
+use stop::Stop;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            // Help that nobody reads is no failure.
+            let _ = error.print();
+            return Exit::Done.into();
+        }
+        Err(error) => {
+            let as_json = std::env::args_os().any(|argument| argument == "--json");
+            let failure = failure::of_clap(&error);
+            failure.print(as_json);
+            return failure.exit.into();
+        }
+    };
+    log_to_stderr();
+    let exit = run(&cli).unwrap_or_else(|failure| {
+        failure.print(cli.json);
+        failure.exit
+    });
+    exit.into()
+}
+
+fn run(cli: &Cli) -> Result<Exit, Failure> {
+    let on_runtime = || runtime::handle().map_err(Failure::of);
+    match &cli.command {
+        Command::Config(args) => match &args.command {
+            ConfigCommand::Check { file } => config::check(file, cli.json),
+        },
+        Command::Completion { shell } => completion::write(*shell),
+        Command::Broker(args) => {
+            on_runtime()?.block_on(async { broker::run(args, &Stop::listen()?, cli.json).await })
+        }
+        Command::Send(args) => {
+            on_runtime()?.block_on(async { send::run(args, &Stop::listen()?, cli.json).await })
+        }
+        Command::Receive(args) => {
+            on_runtime()?.block_on(async { receive::run(args, &Stop::listen()?, cli.json).await })
+        }
+    }
+}
+
+/// Warnings by default; `CEIBA_LOG` takes filters such as `info` or `ceiba_core::broker=debug`.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("CEIBA_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+}

@@ -1,0 +1,226 @@
+//! What the command line takes.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ceiba_core::config::Span;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXIT_CODES: &str = "Exit codes:
+  0    done (also after Ctrl-C or SIGTERM, when what was begun ended well)
+  1    a message failed, its outcome is unknown, or the time passed before --count
+  2    the arguments or a config are wrong
+  3    the broker cannot be reached or refused the secret; the broker cannot listen
+  130  stopped by a second Ctrl-C
+
+Errors are one line each on stderr: kind, message, what would be right.";
+
+const SECRET_SOURCES: &str = "The secret of a CONFIG that names none is read from --secret-file or the \
+environment variable CEIBA_SECRET. Other users can read the arguments of a running program: \
+prefer these two to a secret in the URL.";
+
+/// Send and receive messages over many systems, with the broker in the box.
+#[derive(Debug, Parser)]
+#[command(name = "ceiba", version, about, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = false)]
+pub(crate) struct Cli {
+    /// Write results and errors as JSON, one object per line
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the embedded broker until Ctrl-C or SIGTERM
+    ///
+    /// The first line on stdout names the address: `listening on 127.0.0.1:8011`.
+    #[command(after_help = EXIT_CODES)]
+    Broker(BrokerArgs),
+    /// Send each line of a file or of stdin as a message
+    ///
+    /// A line ends with LF, which is not sent; a last line without one is sent too, and an empty line is an
+    /// empty message. Lines that cannot be sent are named on stderr and counted; the others go on.
+    #[command(after_help = format!("{SECRET_SOURCES}\n\n{EXIT_CODES}"))]
+    Send(SendArgs),
+    /// Receive messages, write their bodies to stdout, one per line, and acknowledge them
+    ///
+    /// A message is acknowledged after its line is written and flushed. Whatever was received and not
+    /// written goes back to the broker.
+    #[command(after_help = format!("{SECRET_SOURCES}\n\n{EXIT_CODES}"))]
+    Receive(ReceiveArgs),
+    /// Work on configs
+    Config(ConfigArgs),
+    /// Write the completion script of a shell to stdout
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BrokerArgs {
+    /// Address to listen on; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8011")]
+    pub(crate) listen: String,
+
+    /// File with the secret that every client must know (its line end is cut)
+    #[arg(long, value_name = "FILE", conflicts_with = "secret")]
+    pub(crate) secret_file: Option<PathBuf>,
+
+    /// The secret itself; other users can read it in the list of processes: prefer --secret-file or the
+    /// environment variable CEIBA_SECRET
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) secret: Option<String>,
+
+    /// Who gets a message
+    #[arg(long, value_enum, default_value_t = Delivery::WorkQueue)]
+    pub(crate) delivery: Delivery,
+
+    /// Folder for data, locked for this process
+    ///
+    /// This version keeps messages in memory: they do not outlive the broker.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// How long a consumer may take to acknowledge before a message is delivered again: seconds, or a
+    /// number with a unit such as 5m
+    #[arg(long, value_name = "S", value_parser = seconds, allow_hyphen_values = true, default_value = "300")]
+    pub(crate) redeliver_after: Duration,
+
+    /// The HOST:PORT that the list of nodes names for this broker, where it differs from the one listened on
+    #[arg(long, value_name = "HOST")]
+    pub(crate) advertise: Option<String>,
+
+    /// Another broker that the list of nodes names; may be given many times
+    #[arg(long = "node", value_name = "HOST:PORT", value_parser = node)]
+    pub(crate) nodes: Vec<(String, u16)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Delivery {
+    /// One of the topic's consumers
+    WorkQueue,
+    /// Every consumer of the topic
+    PublishSubscribe,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClientArgs {
+    /// A URL such as kapokmq://127.0.0.1:8011/TOPIC, or a JSON config of a client
+    #[arg(value_name = "CONFIG")]
+    pub(crate) config: String,
+
+    /// File with the secret, for a CONFIG that names none (its line end is cut)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+
+    /// File to read; `-` is stdin
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub(crate) file: PathBuf,
+
+    /// Deliver each message this much later: seconds, or a number with a unit such as 10m
+    #[arg(long, value_name = "S", value_parser = seconds, allow_hyphen_values = true, default_value = "0")]
+    pub(crate) delay: Duration,
+
+    /// Messages that may be on their way at once
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) window: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReceiveArgs {
+    #[command(flatten)]
+    pub(crate) client: ClientArgs,
+
+    /// Stop after this many messages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+
+    /// Stop when no message came for this long: seconds, or a number with a unit such as 500ms
+    #[arg(long, value_name = "S", value_parser = seconds, allow_hyphen_values = true)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Check the config of one client, or a file with many, without connecting
+    ///
+    /// Everything that is wrong is named on stderr with its path.
+    #[command(after_help = EXIT_CODES)]
+    Check {
+        /// File to check; `-` is stdin
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let wrong = || {
+        format!(
+            "`{text}` is not a time: write seconds such as 2 or 0.5, or a number with a unit such as 500ms or 10m"
+        )
+    };
+    if let Ok(number) = text.parse::<f64>() {
+        if number < 0.0 {
+            return Err(format!("{text} is negative: write 0 or more seconds"));
+        }
+        return Duration::try_from_secs_f64(number).map_err(|_| wrong());
+    }
+    Span::parse(text).map(|span| span.0).map_err(|_| wrong())
+}
+
+fn node(text: &str) -> Result<(String, u16), String> {
+    let wrong = || format!("`{text}` is not HOST:PORT");
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    if host.is_empty() || port == 0 {
+        return Err(wrong());
+    }
+    Ok((host.trim_start_matches('[').trim_end_matches(']').to_owned(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn times_are_seconds_or_have_a_unit() {
+        assert_eq!(seconds("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
+        assert_eq!(seconds("250ms"), Ok(Duration::from_millis(250)));
+        for wrong in ["-1", "", "soon", "nan", "inf", "1e300", "5 parsecs"] {
+            seconds(wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn nodes_are_host_and_port() {
+        assert_eq!(node("mq-2:8011"), Ok(("mq-2".to_owned(), 8011)));
+        assert_eq!(node("[::1]:8011"), Ok(("::1".to_owned(), 8011)));
+        for wrong in ["", "mq-2", ":8011", "mq-2:", "mq-2:0", "mq-2:80111"] {
+            node(wrong).unwrap_err();
+        }
+    }
+}

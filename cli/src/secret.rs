@@ -1,0 +1,77 @@
+//! Where a secret comes from: a file, the environment, an argument.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use ceiba_core::config::ClientConfig;
+use ceiba_core::secret::Secret;
+use serde_json::Value;
+
+use crate::arguments::ClientArgs;
+use crate::failure::Failure;
+
+const VARIABLE: &str = "CEIBA_SECRET";
+
+/// No secret is longer: a file that is one was named by mistake.
+const LONGEST: u64 = 64 * 1024;
+
+/// The broker's secret: the argument or the file before the environment; none is a usage error.
+pub(crate) fn of_broker(file: Option<&Path>, given: Option<&str>) -> Result<Secret, Failure> {
+    if let Some(text) = given {
+        return checked("--secret", text);
+    }
+    match outside(file)? {
+        Some(secret) => Ok(secret),
+        None => Err(Failure::usage(format!("no secret: give --secret-file FILE or set {VARIABLE}"))),
+    }
+}
+
+/// The config of `send` and `receive`, with the secret from outside where the config names none.
+pub(crate) fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> {
+    let mut config = ClientConfig::parse(&args.config).map_err(Failure::at_open)?;
+    let wants = config.provider.get("type").and_then(Value::as_str) == Some("kapokmq");
+    if wants && !config.provider.contains_key("secret_key") {
+        match outside(args.secret_file.as_deref())? {
+            Some(secret) => {
+                config.provider.insert("secret_key".into(), Value::String(secret.expose().to_owned()));
+            }
+            None => {
+                return Err(Failure::usage(format!(
+                    "no secret: give --secret-file FILE, set {VARIABLE}, or name `secret_key` in the config"
+                )));
+            }
+        }
+    } else if args.secret_file.is_some() {
+        return Err(Failure::usage("two secrets: leave out --secret-file or the one in the config"));
+    }
+    Ok(config)
+}
+
+fn outside(file: Option<&Path>) -> Result<Option<Secret>, Failure> {
+    if let Some(path) = file {
+        let name = format!("--secret-file {}", path.display());
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text))
+            .map_err(|error| Failure::usage(format!("{name} cannot be read as text: {error}")))?;
+        if text.len() as u64 > LONGEST {
+            return Err(Failure::usage(format!("{name} is longer than {LONGEST} bytes: it holds no secret")));
+        }
+        return checked(&name, text.trim_end_matches(['\r', '\n'])).map(Some);
+    }
+    match std::env::var(VARIABLE) {
+        Ok(text) => checked(&format!("the environment variable {VARIABLE}"), &text).map(Some),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Failure::usage(format!("the environment variable {VARIABLE} is not UTF-8")))
+        }
+    }
+}
+
+fn checked(place: &str, text: &str) -> Result<Secret, Failure> {
+    if text.is_empty() {
+        return Err(Failure::usage(format!("{place} holds an empty secret: give at least one character")));
+    }
+    Ok(Secret::new(text))
+}
