@@ -104,16 +104,15 @@ impl CompletionQueue {
         } else {
             ready.items.append(finished);
         }
-        let signal = was_empty && !ready.signalled;
-        if signal {
+        if was_empty && !ready.signalled {
             ready.signalled = true;
+            // Under the lock: written later, it could follow the poll that clears it, and the descriptor
+            // would stay readable over an empty queue.
+            self.fd.set();
         }
         drop(ready);
         if was_empty {
             self.arrived.notify_all();
-            if signal {
-                self.fd.set();
-            }
             if let Some(notify) = self.notify.get() {
                 notify();
             }
@@ -171,6 +170,11 @@ impl CompletionQueue {
     /// Whether no call is under way and none waits to be taken.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether completions wait to be taken.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.lock().items.is_empty()
     }
 
     /// How many calls it has room for.

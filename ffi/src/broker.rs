@@ -1,0 +1,219 @@
+//! The embedded broker.
+
+use std::ffi::c_char;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ceiba_core::broker::{Broker, BrokerConfig, DeliveryMode};
+use ceiba_core::config::{Span, deserialize_secret, from_value};
+use ceiba_core::error::{Error, Kind, Outcome, Result};
+use ceiba_core::runtime;
+use ceiba_core::secret::Secret;
+use ceiba_core::wire::kapokmq::Node;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::boundary::{asked_for, give, needed, put, take_back, text, view};
+use crate::error::ceiba_error;
+use crate::runtime::timeout;
+use crate::text::{ceiba_slice, ceiba_string};
+
+/// How long a stop that names no time may take.
+const STOP: Duration = Duration::from_secs(5);
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum Delivery {
+    WorkQueue,
+    PublishSubscribe,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    #[serde(default)]
+    listen: Option<String>,
+    #[serde(deserialize_with = "deserialize_secret")]
+    secret_key: Secret,
+    #[serde(default)]
+    delivery: Option<Delivery>,
+    #[serde(default)]
+    data: Option<PathBuf>,
+    #[serde(default)]
+    redeliver_after: Option<Span>,
+    #[serde(default)]
+    nodes: Vec<String>,
+}
+
+fn parse(config: &str) -> Result<BrokerConfig> {
+    let value: Value = serde_json::from_str(config).map_err(|error| {
+        // The parser's text can quote the input, which holds a secret: only the place is told.
+        Error::new(
+            Kind::InvalidConfig,
+            format!("the config is not valid JSON at line {}, column {}", error.line(), error.column()),
+        )
+    })?;
+    let config: Config = from_value(value)?;
+    let standard = BrokerConfig::default();
+    if config.secret_key.expose().is_empty() {
+        return Err(Error::new(Kind::InvalidConfig, "`secret_key` is empty"));
+    }
+    Ok(BrokerConfig {
+        listen: config.listen.unwrap_or(standard.listen),
+        secret: config.secret_key,
+        delivery: match config.delivery {
+            Some(Delivery::PublishSubscribe) => DeliveryMode::PublishSubscribe,
+            Some(Delivery::WorkQueue) => DeliveryMode::WorkQueue,
+            None => standard.delivery,
+        },
+        data: config.data,
+        redeliver_after: config.redeliver_after.map_or(standard.redeliver_after, |span| span.0),
+        nodes: config.nodes.iter().map(|node| other(node)).collect::<Result<_>>()?,
+        ..BrokerConfig::default()
+    })
+}
+
+// Another broker, as HOST:PORT; an IPv6 host stands in brackets.
+fn other(node: &str) -> Result<Node> {
+    let wrong = || {
+        Error::new(Kind::InvalidConfig, format!("at `nodes`: `{node}` is no address such as 127.0.0.1:8011"))
+    };
+    let (host, port) = node.rsplit_once(':').ok_or_else(wrong)?;
+    if host.is_empty() || host.contains(['/', '@', ' ']) {
+        return Err(wrong());
+    }
+    Ok(Node::at(host, port.parse().map_err(|_| wrong())?))
+}
+
+/// A running broker and the text of its address.
+pub(crate) struct HeldBroker {
+    broker: Broker,
+    address: String,
+    generation: u32,
+}
+
+opaque! {
+    /// An embedded broker. It runs until ceiba_broker_stop() or ceiba_broker_free(). Any number of threads may
+    /// use it; one may free it, when no other does.
+    ceiba_broker => HeldBroker
+}
+
+/// Starts a broker in this process, which speaks the KapokMQ protocol on loopback or wherever it is told to
+/// listen. `config` is a JSON object with `secret_key`, and where wanted `listen` ("127.0.0.1:0" takes a free
+/// port, and is the default), `delivery` ("work_queue" or "publish_subscribe"), `data` (a folder),
+/// `redeliver_after` ("300s") and `nodes` (other brokers that the registry names: a list of "HOST:PORT").
+/// `broker` gets the broker; the caller frees it.
+///
+/// Any thread; blocks until it listens. Errors: CEIBA_ERR_INVALID_CONFIG, CEIBA_ERR_UNAVAILABLE (the address
+/// cannot be listened on), CEIBA_ERR_IN_USE and CEIBA_ERR_STORAGE (the folder), CEIBA_ERR_WOULD_DEADLOCK.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_broker_start(
+    config: *const c_char,
+    config_len: usize,
+    broker: *mut *mut ceiba_broker,
+    error: *mut *mut ceiba_error,
+) -> i32 {
+    ffi_call!(error, {
+        let config = parse(text("config", config, config_len)?)?;
+        asked_for("broker", broker)?;
+        let started = runtime::block_on(Broker::start(config))?;
+        let address = started.address().to_string();
+        let held = HeldBroker { broker: started, address, generation: runtime::generation() };
+        put(broker, || give(held));
+        Ok(())
+    })
+}
+
+/// The address it listens on, such as "127.0.0.1:41234": a view, valid until the broker is freed.
+///
+/// Any thread; never fails.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_broker_address(broker: *const ceiba_broker) -> ceiba_slice {
+    ffi_call!(else ceiba_slice::empty(), {
+        view(broker).map_or_else(ceiba_slice::empty, |held| ceiba_slice::of(&held.address))
+    })
+}
+
+/// Gives counts of what the broker did and holds as a JSON object, which the caller frees. New keys may come.
+///
+/// Any thread; does not block. CEIBA_ERR_FORKED.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_broker_status(
+    broker: *const ceiba_broker,
+    json: *mut *mut ceiba_string,
+    error: *mut *mut ceiba_error,
+) -> i32 {
+    ffi_call!(error, {
+        let held = own(needed("broker", broker)?)?;
+        asked_for("json", json)?;
+        let status = held.broker.status();
+        put(json, || {
+            let status = serde_json::json!({
+                "address": held.address,
+                "accepted": status.accepted,
+                "pushed": status.pushed,
+                "redelivered": status.redelivered,
+                "acknowledged": status.acknowledged,
+                "bad_frames": status.bad_frames,
+                "failed_logins": status.failed_logins,
+                "waiting": status.waiting,
+                "delayed": status.delayed,
+                "unacked": status.unacked,
+                "stored_bytes": status.stored_bytes,
+                "topics": status.topics,
+                "producers": status.producers,
+                "consumers": status.consumers,
+            });
+            give(status.to_string())
+        });
+        Ok(())
+    })
+}
+
+/// Stops the broker: it accepts no more, answers what it has read, and closes every connection within
+/// `timeout_ms` (negative: 5 seconds). Stopping it again does nothing. The caller still frees it.
+///
+/// Any thread; blocks. Errors: CEIBA_ERR_TIMEOUT (some connections were cut off; it is stopped all the same),
+/// CEIBA_ERR_FORKED, CEIBA_ERR_WOULD_DEADLOCK.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_broker_stop(
+    broker: *const ceiba_broker,
+    timeout_ms: i64,
+    error: *mut *mut ceiba_error,
+) -> i32 {
+    ffi_call!(error, {
+        let held = own(needed("broker", broker)?)?;
+        let deadline = timeout(timeout_ms).unwrap_or(STOP);
+        runtime::block_on(async {
+            if held.broker.stop(deadline).await {
+                return Ok(());
+            }
+            Err(Error::new(Kind::Timeout, "connections were cut off at the deadline of the stop")
+                .outcome_is(Outcome::Unknown))
+        })
+    })
+}
+
+/// Frees a broker. One that still runs is stopped at once, as a crash would. NULL does nothing.
+///
+/// Any thread; does not block.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_broker_free(broker: *mut ceiba_broker) {
+    ffi_call!(else (), {
+        let Some(held) = take_back(broker) else { return };
+        if own(&held).is_err() {
+            // Its locks may be held by threads that this process does not have.
+            std::mem::forget(held);
+        }
+    })
+}
+
+fn own(held: &HeldBroker) -> Result<&HeldBroker> {
+    if held.generation != runtime::generation() {
+        return Err(Error::new(
+            Kind::Forked,
+            "the broker was started before the fork and belongs to the parent process",
+        ));
+    }
+    Ok(held)
+}

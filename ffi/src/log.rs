@@ -1,0 +1,260 @@
+//! Log records, handed to one function of the host.
+
+use std::collections::VecDeque;
+use std::ffi::c_void;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use arc_swap::ArcSwapOption;
+use ceiba_core::error::{Error, Kind, Result};
+use parking_lot::Mutex;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use crate::boundary::{Release, User, invalid};
+use crate::callback::Registration;
+use crate::error::ceiba_error;
+use crate::text::ceiba_slice;
+
+/// Something failed.
+pub const CEIBA_LOG_ERROR: i32 = 1;
+/// Something is odd, or was mended.
+pub const CEIBA_LOG_WARN: i32 = 2;
+/// What an operator wants to know: connections, brokers.
+pub const CEIBA_LOG_INFO: i32 = 3;
+/// What a developer wants to know.
+pub const CEIBA_LOG_DEBUG: i32 = 4;
+/// Every step.
+pub const CEIBA_LOG_TRACE: i32 = 5;
+
+/// A function that takes log records. `target` names the part of the library and `message` is one line, both
+/// UTF-8 and valid for the time of the call.
+pub type ceiba_log_fn =
+    Option<extern "C" fn(user: *mut c_void, level: i32, target: ceiba_slice, message: ceiba_slice)>;
+
+/// Records that may wait for the host's function; later ones are dropped and counted.
+const WAITING: usize = 4096;
+/// Longest message, in bytes; the rest is cut off.
+const LONGEST: usize = 8192;
+
+struct LogRecord {
+    level: i32,
+    target: &'static str,
+    message: String,
+}
+
+#[derive(Default)]
+struct Waiting {
+    records: VecDeque<LogRecord>,
+    dropped: u64,
+}
+
+struct Sink {
+    level: i32,
+    waiting: Arc<Mutex<Waiting>>,
+    registration: Arc<Registration>,
+}
+
+static SINK: ArcSwapOption<Sink> = ArcSwapOption::const_empty();
+static SETTING: Mutex<()> = Mutex::new(());
+
+/// Has every log record up to `max_level` (CEIBA_LOG_*) handed to `function`, in place of the function set
+/// before. NULL turns logging off, as it is at first.
+///
+/// `function` is called on a thread of the library's own, by one thread at a time; it may call any ceiba
+/// function. Up to 4096 records wait for it; what comes on top is dropped, and the next record says how
+/// many. `release` (may be NULL) is called once with `user` when no call of `function` can follow: soon
+/// after another function is set, and also when this call fails. Records never hold secrets.
+///
+/// Any thread; does not block. CEIBA_ERR_INVALID_ARGUMENT: the level is none of CEIBA_LOG_*.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_log_set(
+    function: ceiba_log_fn,
+    user: *mut c_void,
+    release: Option<extern "C" fn(user: *mut c_void)>,
+    max_level: i32,
+    error: *mut *mut ceiba_error,
+) -> i32 {
+    ffi_call!(error, {
+        let release = Release::new(release, user);
+        let sink = match function {
+            Some(function) => {
+                if !(CEIBA_LOG_ERROR..=CEIBA_LOG_TRACE).contains(&max_level) {
+                    return Err(invalid(format!("`max_level` is {max_level}: it must be 1 to 5")));
+                }
+                Some(Arc::new(sink(function, User(user), release, max_level)))
+            }
+            None => {
+                drop(release);
+                None
+            }
+        };
+        set(sink)
+    })
+}
+
+fn sink(
+    function: extern "C" fn(*mut c_void, i32, ceiba_slice, ceiba_slice),
+    user: User,
+    release: Release,
+    level: i32,
+) -> Sink {
+    let waiting = Arc::new(Mutex::new(Waiting::default()));
+    let from = waiting.clone();
+    let own = Arc::new(OnceLock::<std::sync::Weak<Registration>>::new());
+    let me = own.clone();
+    let work = move || {
+        let closed = || me.get().and_then(std::sync::Weak::upgrade).is_some_and(|me| me.is_closed());
+        let user = user;
+        while !closed() {
+            let (record, dropped) = {
+                let mut from = from.lock();
+                (from.records.pop_front(), std::mem::take(&mut from.dropped))
+            };
+            if dropped > 0 {
+                let text = format!("{dropped} log records were dropped: the log function is too slow");
+                function(user.0, CEIBA_LOG_WARN, ceiba_slice::of("ceiba"), ceiba_slice::of(&text));
+            }
+            let Some(record) = record else { break };
+            let target = ceiba_slice::of(record.target);
+            function(user.0, record.level, target, ceiba_slice::of(&record.message));
+        }
+    };
+    let registration = Registration::new(work, release);
+    let _ = own.set(Arc::downgrade(&registration));
+    Sink { level, waiting, registration }
+}
+
+fn set(sink: Option<Arc<Sink>>) -> Result<()> {
+    // In a forked child the lock may be held for ever by a thread of the parent.
+    let Some(_setting) = SETTING.try_lock_for(std::time::Duration::from_secs(5)) else {
+        if let Some(sink) = sink {
+            sink.registration.close();
+        }
+        return Err(Error::new(Kind::Internal, "another thread is setting the log function"));
+    };
+    static INSTALLED: OnceLock<bool> = OnceLock::new();
+    let installed = *INSTALLED.get_or_init(|| tracing::subscriber::set_global_default(Records).is_ok());
+    if !installed {
+        if let Some(sink) = sink {
+            sink.registration.close();
+        }
+        return Err(Error::new(Kind::Internal, "something else takes this library's log records"));
+    }
+    if let Some(before) = SINK.swap(sink) {
+        before.registration.close();
+    }
+    tracing::callsite::rebuild_interest_cache();
+    Ok(())
+}
+
+fn number(level: &Level) -> i32 {
+    match *level {
+        Level::ERROR => CEIBA_LOG_ERROR,
+        Level::WARN => CEIBA_LOG_WARN,
+        Level::INFO => CEIBA_LOG_INFO,
+        Level::DEBUG => CEIBA_LOG_DEBUG,
+        Level::TRACE => CEIBA_LOG_TRACE,
+    }
+}
+
+// Other crates may log what they please, also what is secret: only our own records go out.
+fn ours(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with("ceiba")
+}
+
+struct Records;
+
+impl Subscriber for Records {
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(match SINK.load().as_ref().map_or(0, |sink| sink.level) {
+            CEIBA_LOG_ERROR => LevelFilter::ERROR,
+            CEIBA_LOG_WARN => LevelFilter::WARN,
+            CEIBA_LOG_INFO => LevelFilter::INFO,
+            CEIBA_LOG_DEBUG => LevelFilter::DEBUG,
+            CEIBA_LOG_TRACE => LevelFilter::TRACE,
+            _ => LevelFilter::OFF,
+        })
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        ours(metadata) && SINK.load().as_ref().is_some_and(|sink| number(metadata.level()) <= sink.level)
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let sink = SINK.load();
+        let Some(sink) = sink.as_ref().filter(|sink| sink.registration.is_own()) else { return };
+        let mut line = Line::default();
+        event.record(&mut line);
+        let metadata = event.metadata();
+        let record =
+            LogRecord { level: number(metadata.level()), target: metadata.target(), message: line.finish() };
+        {
+            let mut waiting = sink.waiting.lock();
+            if waiting.records.len() >= WAITING {
+                waiting.dropped = waiting.dropped.saturating_add(1);
+                return;
+            }
+            waiting.records.push_back(record);
+        }
+        sink.registration.notify();
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// The message, then the other fields as ` name=value`.
+#[derive(Default)]
+struct Line {
+    message: String,
+    fields: String,
+}
+
+impl Line {
+    fn finish(mut self) -> String {
+        self.message.push_str(&self.fields);
+        if self.message.len() > LONGEST {
+            let mut end = LONGEST;
+            while !self.message.is_char_boundary(end) {
+                end -= 1;
+            }
+            self.message.truncate(end);
+        }
+        if self.message.contains(['\n', '\r']) {
+            self.message = self.message.replace(['\n', '\r'], " ");
+        }
+        self.message
+    }
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        // Writing to a string does not fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.message.push_str(value),
+            name => {
+                let _ = write!(self.fields, " {name}={value}");
+            }
+        }
+    }
+}
