@@ -1,0 +1,85 @@
+package ceiba
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"net/url"
+	"sync/atomic"
+	"time"
+)
+
+// BrokerConfig is how an embedded broker runs. A zero field is left out, and the library's default
+// applies.
+type BrokerConfig struct {
+	// Listen is the address; "127.0.0.1:0", the default, takes a free port.
+	Listen string
+	// SecretKey that clients must know; a random one by default.
+	SecretKey string
+	// Delivery is "work_queue" (default) or "publish_subscribe".
+	Delivery string
+	// Data is a folder for the broker's data.
+	Data string
+	// RedeliverAfter is how long a consumer may take to acknowledge.
+	RedeliverAfter time.Duration
+}
+
+// Broker is a broker inside this process, for tests and small deployments.
+type Broker struct {
+	broker  cBroker
+	address string
+	secret  string
+	stopped atomic.Bool
+}
+
+// StartBroker starts a broker. It runs until Stop.
+func StartBroker(config BrokerConfig) (*Broker, error) {
+	if err := checkLibrary(); err != nil {
+		return nil, err
+	}
+	if config.SecretKey == "" {
+		config.SecretKey = rand.Text()
+	}
+	text, failure := json.Marshal(struct {
+		Listen         string `json:"listen,omitempty"`
+		SecretKey      string `json:"secret_key"`
+		Delivery       string `json:"delivery,omitempty"`
+		Data           string `json:"data,omitempty"`
+		RedeliverAfter string `json:"redeliver_after,omitempty"`
+	}{config.Listen, config.SecretKey, config.Delivery, config.Data, span(config.RedeliverAfter)})
+	if failure != nil {
+		return nil, errorf(ErrInvalidConfig, "the broker's configuration cannot be written as JSON")
+	}
+	b := &Broker{secret: config.SecretKey}
+	err, _ := opening.run(context.Background(), func() (err *Error) {
+		b.broker, b.address, err = cBrokerStart(string(text))
+		return err
+	}, nothingLate)
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Address returns "HOST:PORT".
+func (b *Broker) Address() string { return b.address }
+
+// SecretKey returns the key that clients must know.
+func (b *Broker) SecretKey() string { return b.secret }
+
+// URL returns a configuration for a client of this topic. It holds the secret: do not print it.
+func (b *Broker) URL(topic string) string {
+	u := url.URL{Scheme: "kapokmq", User: url.UserPassword("", b.secret), Host: b.address, Path: "/" + topic}
+	return u.String()
+}
+
+// Stop ends the broker and its connections. A second Stop does nothing.
+func (b *Broker) Stop(ctx context.Context) error {
+	ctx = orBackground(ctx)
+	if b.stopped.Swap(true) {
+		return nil
+	}
+	timeout, started := closing(ctx)
+	err, _ := opening.run(started, func() *Error { return b.broker.stop(timeout) }, nothingLate)
+	return orNil(err)
+}

@@ -1,0 +1,3 @@
+module ceiba
+
+go 1.26

@@ -1,0 +1,67 @@
+package ceiba
+
+import (
+	"context"
+	"encoding/json"
+	"sync"
+)
+
+// Version returns the library's version.
+func Version() string { return cVersion() }
+
+// checkLibrary refuses a library with another ABI than the header this package was built with.
+var checkLibrary = sync.OnceValue(func() *Error {
+	if found := cABIVersion(); found != abiVersion {
+		return errorf(ErrInternal, "the loaded library has ABI version %d, and this package needs %d", found, abiVersion)
+	}
+	return nil
+})
+
+// SetWorkers sets how many threads of the library run the clients: 1 to 1024, before the first client
+// or broker opens. Without it there is one per processor.
+func SetWorkers(count int) error {
+	if count < 1 || count > 1024 {
+		return errorf(ErrInvalidArgument, "the workers must be 1 to 1024, not %d", count)
+	}
+	return orNil(cSetWorkers(uint32(count)))
+}
+
+// Shutdown closes every producer and consumer of the process until the context's deadline (without one,
+// 30 seconds). [ErrTimeout] says that some sends had to be ended. Clients can be opened afterwards.
+func Shutdown(ctx context.Context) error {
+	ctx = orBackground(ctx)
+	timeout, started := closing(ctx)
+	err, _ := opening.run(started, func() *Error {
+		var ofProducers []*Producer
+		for _, p := range producers.all() {
+			if !p.closed.Swap(true) {
+				ofProducers = append(ofProducers, p)
+			}
+		}
+		var ofConsumers []*Consumer
+		for _, c := range consumers.all() {
+			if !c.closed.Swap(true) {
+				ofConsumers = append(ofConsumers, c)
+			}
+		}
+		text, err := cShutdown(timeout)
+		for _, c := range ofConsumers {
+			c.bury(nil)
+		}
+		for _, p := range ofProducers {
+			if late := p.bury(nil, timeout); err == nil {
+				err = late
+			}
+		}
+		if err != nil {
+			return err
+		}
+		var report struct{ Clean, Forced, Failed int }
+		if json.Unmarshal([]byte(text), &report) == nil && report.Forced+report.Failed > 0 {
+			return errorf(ErrTimeout, "%d clients closed in time; %d had sends that were ended, %d failed to close",
+				report.Clean, report.Forced, report.Failed)
+		}
+		return nil
+	}, nothingLate)
+	return orNil(err)
+}
