@@ -168,13 +168,18 @@ impl Queue {
                 back.append(&mut departed.entries);
                 false
             });
+            back.sort_unstable_by_key(|&(_, sequence)| sequence);
+            let mut last = None;
             for (entry, sequence) in back {
                 let Some(slot) = self.slot_of(entry.slot, sequence).filter(|slot| slot.parked > 0) else {
                     continue;
                 };
                 slot.parked -= 1;
-                slot.shares += 1;
-                line.push_back(entry);
+                // Two lost connections of this id may both have left it: it comes back once.
+                if last.replace(sequence) != Some(sequence) {
+                    slot.shares += 1;
+                    line.push_back(entry);
+                }
             }
             line.append(&mut self.ready);
         }
