@@ -1,10 +1,11 @@
 //! A producer's task: takes calls, spreads them over its lanes, pairs acks, ends calls in time.
 
+mod telling;
+
 use std::collections::{HashSet, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,12 +14,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::board::{Board, LaneState, Phase, RegistryState};
+use super::board::{Board, Phase};
 use super::connection::{Change, Connection};
 use super::dial::Dialer;
 use super::jobs::{Book, Deadlines, Job, check};
 use super::lane::Lane;
-use super::permanent;
 use super::registry::{MAX_NODES, Registry};
 use super::section::{NodeProtocol, Place, Settings, Spread, Target};
 use super::spread::Spreader;
@@ -479,62 +479,5 @@ impl Engine {
             self.timer_at = None;
         }
         fired
-    }
-
-    fn is_open(&self) -> bool {
-        matches!(*self.phase.borrow(), Phase::Up)
-    }
-
-    /// Shows the state, and tells who opens how far it is.
-    fn publish(&mut self) {
-        for lane in &self.lanes {
-            lane.gauge();
-        }
-        self.board.acked.store(self.book.acks(), Ordering::Relaxed);
-        if !self.is_open() {
-            self.tell_opening();
-        }
-        if !std::mem::take(&mut self.changed) {
-            return;
-        }
-        let mut shown = self.board.shown.lock();
-        shown.lanes = self
-            .lanes
-            .iter()
-            .map(|lane| LaneState {
-                label: lane.connection.target.label.clone(),
-                state: if lane.retiring { "leaving" } else { lane.connection.state_name() },
-                unacked: lane.gauge.clone(),
-                last_error: lane.last_error.clone(),
-            })
-            .collect();
-        shown.registry = self.registry.as_ref().map(|registry| RegistryState {
-            label: registry.label().clone(),
-            stale: self.registry_error.clone(),
-        });
-        shown.last_error = self.last_error.clone();
-    }
-
-    fn tell_opening(&mut self) {
-        let settled = self.lanes.iter().all(|lane| lane.connection.settled());
-        if let Some(first) = self.first_up {
-            if settled || first.elapsed() >= FURTHER_NODES {
-                self.phase.send_replace(Phase::Up);
-            }
-            return;
-        }
-        if !self.changed {
-            return;
-        }
-        let hopeless = match &self.registry_error {
-            Some(error) if self.lanes.is_empty() => Some(error),
-            _ if settled => self.lanes.iter().filter_map(|lane| lane.last_error.as_ref()).next(),
-            _ => None,
-        };
-        let phase = match hopeless.filter(|error| permanent(error)) {
-            Some(error) => Phase::Failed(error.clone()),
-            None => Phase::Starting(self.last_error.clone()),
-        };
-        self.phase.send_replace(phase);
     }
 }

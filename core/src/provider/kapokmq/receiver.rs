@@ -146,7 +146,7 @@ impl Receiver {
         let room = self.inbox.room();
         let Some(link) = self.connection.link() else { return false };
         let (mut frames, mut bytes) = (0, 0);
-        let mut broken = None;
+        let (mut broken, mut skipped) = (None, false);
         while frames < FRAMES_PER_TURN && bytes < room {
             match link.poll_frame(cx) {
                 Poll::Ready(Ok(frame)) => {
@@ -162,6 +162,7 @@ impl Receiver {
                             tracing::warn!(id = self.id, %error, "a pushed frame cannot be read and is skipped");
                             self.unreadable.fetch_add(1, Ordering::Relaxed);
                             self.last_error = Some(error);
+                            skipped = true;
                         }
                     }
                 }
@@ -177,6 +178,9 @@ impl Receiver {
             None => link.check(cx, now),
         };
         self.inbox.push(&mut self.fresh);
+        if skipped {
+            self.publish();
+        }
         if let Err(error) = broken {
             self.lose(now, error);
             return true;
