@@ -304,6 +304,8 @@ pub fn producer_status(id: &str) -> Result<serde_json::Value> {
             object.insert("id".into(), serde_json::json!(&*client.id));
             object.insert("provider".into(), serde_json::json!(client.producer.provider()));
             object.insert("under_way".into(), serde_json::json!(client.intake.under_way()));
+            let deadline = u64::try_from(client.deadline.as_millis()).unwrap_or(u64::MAX);
+            object.insert("deadline_ms".into(), serde_json::json!(deadline));
         }
         Ok(status)
     })
