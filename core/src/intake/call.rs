@@ -111,11 +111,12 @@ impl Ended {
         if let Some(intake) = &self.intake
             && self.calls > 0
         {
-            intake.release(self.calls, self.bytes, self.epoch);
+            intake.free(self.calls, self.bytes);
             if let Some(queue) = intake.queue.get() {
                 queue.complete(&mut self.finished);
             }
             self.finished.clear();
+            intake.over(self.calls, self.epoch);
             self.calls = 0;
             self.bytes = 0;
         }

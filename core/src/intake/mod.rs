@@ -225,7 +225,10 @@ impl Intake {
 
     fn queue_for_submit(&self) -> Result<&Arc<CompletionQueue>> {
         self.queue.get().ok_or_else(|| {
-            Error::new(Kind::InvalidArgument, "the producer was opened without a completion queue: submits need one")
+            Error::new(
+                Kind::InvalidArgument,
+                "the producer was opened without a completion queue: submits need one",
+            )
         })
     }
 
@@ -323,7 +326,8 @@ impl Intake {
         }
         // A body over the whole bound passes when it is alone: the provider has its own limit of size.
         if under_way > 0 && held.saturating_add(bytes) > self.limits.bytes {
-            let text = format!("{held} bytes of sends are under way: the producer takes {}", self.limits.bytes);
+            let text =
+                format!("{held} bytes of sends are under way: the producer takes {}", self.limits.bytes);
             return Err(Error::new(Kind::QueueFull, text).by(self.provider));
         }
         pending.accepted_calls += calls;
@@ -480,17 +484,22 @@ impl Intake {
         TaskGuard(self.clone())
     }
 
-    fn release(&self, calls: u64, bytes: u64, epoch: u64) {
-        self.count(epoch, -(calls as i64));
+    // Room is there before the caller hears of the end, who may push the next call at once.
+    fn free(&self, calls: u64, bytes: u64) {
         self.ended_bytes.fetch_add(bytes, Ordering::AcqRel);
         self.ended_calls.fetch_add(calls, Ordering::AcqRel);
+    }
+
+    // A flush returns after the caller was told: it finds the completions of what it waited for.
+    fn over(&self, calls: u64, epoch: u64) {
+        self.count(epoch, -(calls as i64));
         if self.waiting.load(Ordering::Acquire) > 0 {
             self.room.notify_waiters();
         }
     }
 
     fn settle(&self, reply: Reply, result: Result<Receipt>, size: u64, epoch: u64) {
-        self.release(1, size, epoch);
+        self.free(1, size);
         match reply {
             Reply::Queue(token) => {
                 if let Some(queue) = self.queue.get() {
@@ -502,6 +511,7 @@ impl Intake {
             }
             Reply::Done => {}
         }
+        self.over(1, epoch);
     }
 }
 

@@ -251,8 +251,10 @@ async fn the_pump_ends_each_call_by_result_cancel_or_deadline() {
     intake.cancel(Ticket::Token(2));
     intake.close();
     task.await.unwrap();
-    let mut kinds: Vec<_> =
-        polled(&queue).into_iter().map(|done| (done.token, done.result.err().map(|error| error.kind()))).collect();
+    let mut kinds: Vec<_> = polled(&queue)
+        .into_iter()
+        .map(|done| (done.token, done.result.err().map(|error| error.kind())))
+        .collect();
     kinds.sort_by_key(|(token, _)| *token);
     assert_eq!(kinds, vec![(1, None), (2, Some(Kind::Cancelled)), (3, Some(Kind::Timeout))]);
 }
