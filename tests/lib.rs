@@ -1,1 +1,8 @@
-//! What the tests of this folder share: see the targets in Cargo.toml.
+//! What the tests of this folder share: a proxy that fails on demand, the frames that pass it, the broker's
+//! console, and the program `ceiba` as a child process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+pub mod console;
+pub mod frames;
+pub mod program;
+pub mod proxy;

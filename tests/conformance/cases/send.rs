@@ -1,0 +1,258 @@
+//! Sending: receipts, order, batches, fields, flush.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ceiba_core::client::Producer;
+use ceiba_core::error::{Error, Kind, Outcome, Result};
+use ceiba_core::message::{Attachment, Disposition, Fields, Message, Receipt};
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::harness::{Harness, Needs, Verdict};
+use crate::stage::{Stage, Submitter, message, nothing_comes, receive, rest, seconds, text};
+
+pub(crate) async fn a_message_arrives_and_is_acknowledged(harness: &dyn Harness) -> Verdict {
+    let needs = Needs { redeliver_after: Duration::from_millis(500), ..Needs::default() };
+    let stage = Stage::start(harness, needs).await;
+    let (consumer, producer) = (stage.consumer().await, stage.producer().await);
+    producer.send(&seconds(10.0), message("hello")).await.unwrap();
+    let (_, delivery) = receive(&consumer, 1, 10.0).await.remove(0);
+    assert_eq!(text(&delivery), "hello");
+    assert!(!delivery.topic.is_empty());
+    assert_eq!(!delivery.code.is_empty(), consumer.capability().ack);
+    assert_eq!(delivery.attempt, consumer.capability().attempt.then_some(1));
+    // Acknowledged, it does not come again when the time for that is over.
+    nothing_comes(&consumer, 1.5).await;
+    stage.end().await;
+    Verdict::Held
+}
+
+pub(crate) async fn a_receipt_names_provider_and_attempts(harness: &dyn Harness) -> Verdict {
+    let stage = Stage::plain(harness).await;
+    let producer = stage.producer().await;
+    assert_eq!(producer.provider(), harness.provider());
+    let mut ids = HashSet::new();
+    for number in 0..20 {
+        let receipt = producer.send(&seconds(10.0), message(format!("{number}"))).await.unwrap();
+        check_receipt(&producer, &receipt);
+        ids.extend(receipt.message_id.as_deref().map(str::to_owned));
+    }
+    if producer.capability().message_id {
+        assert_eq!(ids.len(), 20, "message ids are not unique: {ids:?}");
+    }
+    stage.end().await;
+    Verdict::Held
+}
+
+fn check_receipt(producer: &Arc<dyn Producer>, receipt: &Receipt) {
+    assert_eq!(receipt.provider, producer.provider());
+    assert_eq!(receipt.attempts, 1);
+    assert_eq!(receipt.disposition, Disposition::Sent);
+    assert_eq!(receipt.warning, None);
+    assert_eq!(receipt.message_id.is_some(), producer.capability().message_id, "{receipt:?}");
+}
+
+pub(crate) async fn one_producer_keeps_its_order(harness: &dyn Harness) -> Verdict {
+    let stage = Stage::plain(harness).await;
+    let (consumer, producer) = (stage.consumer().await, stage.producer().await);
+    let body = |number: u64| format!("{number:05}");
+    for number in 0..50 {
+        producer.send(&seconds(10.0), message(body(number))).await.unwrap();
+    }
+    let batch = (50..250).map(|number| message(body(number))).collect();
+    for result in producer.send_batch(&seconds(20.0), batch).await {
+        result.unwrap();
+    }
+    let submitter = Submitter::new(&producer, 4096);
+    for number in 250..1250 {
+        submitter.intake.submit(number, body(number).as_bytes(), Duration::ZERO).unwrap();
+    }
+    for completion in submitter.completions(1000, 20.0).await.into_values() {
+        completion.result.unwrap();
+    }
+    let arrived: Vec<String> = receive(&consumer, 1250, 30.0).await.iter().map(|(_, d)| text(d)).collect();
+    let sent: Vec<String> = (0..1250).map(body).collect();
+    let ordered = producer.capability().ordered;
+    if ordered {
+        assert_eq!(arrived, sent);
+    } else {
+        assert_eq!(BTreeSet::from_iter(arrived), BTreeSet::from_iter(sent));
+    }
+    stage.end().await;
+    if ordered { Verdict::Held } else { Verdict::Excluded }
+}
+
+pub(crate) async fn many_senders_each_get_their_receipt(harness: &dyn Harness) -> Verdict {
+    let stage = Stage::plain(harness).await;
+    let (consumer, producer) = (stage.consumer().await, stage.producer().await);
+    let senders = (0..16).map(|sender| {
+        let producer = producer.clone();
+        tokio::spawn(async move {
+            let mut receipts = Vec::new();
+            for number in 0..25 {
+                let body = format!("{sender}-{number}");
+                receipts.push(producer.send(&seconds(20.0), message(body)).await.unwrap());
+            }
+            receipts
+        })
+    });
+    let mut ids = HashSet::new();
+    for sender in join_all(senders).await {
+        for receipt in sender.unwrap() {
+            check_receipt(&producer, &receipt);
+            ids.extend(receipt.message_id.as_deref().map(str::to_owned));
+        }
+    }
+    if producer.capability().message_id {
+        assert_eq!(ids.len(), 400);
+    }
+    let bodies: HashSet<String> = receive(&consumer, 400, 20.0).await.iter().map(|(_, d)| text(d)).collect();
+    assert_eq!(bodies.len(), 400);
+    assert_eq!(rest(&consumer, 0.3).await.len(), 0);
+    stage.end().await;
+    Verdict::Held
+}
+
+pub(crate) async fn a_batch_has_a_result_for_each_message(harness: &dyn Harness) -> Verdict {
+    let stage = Stage::plain(harness).await;
+    let (consumer, producer) = (stage.consumer().await, stage.producer().await);
+    assert!(producer.send_batch(&seconds(5.0), Vec::new()).await.is_empty());
+    let batch = (0..100).map(|number| message(format!("{number}"))).collect();
+    let results = producer.send_batch(&seconds(20.0), batch).await;
+    assert_eq!(results.len(), 100);
+    for result in results {
+        check_receipt(&producer, &result.unwrap());
+    }
+    let bodies: HashSet<String> = receive(&consumer, 100, 20.0).await.iter().map(|(_, d)| text(d)).collect();
+    assert_eq!(bodies.len(), 100);
+    stage.end().await;
+    Verdict::Held
+}
+
+pub(crate) async fn a_bad_message_fails_alone_in_its_batch(harness: &dyn Harness) -> Verdict {
+    let stage = Stage::plain(harness).await;
+    let field = stage.peer().unsupported_field();
+    let (consumer, producer) = (stage.consumer().await, stage.producer().await);
+    let Some(field) = field else {
+        stage.end().await;
+        return Verdict::Excluded;
+    };
+    let batch = (0..9)
+        .map(|number| {
+            let message = Message::new(format!("{number}"));
+            Arc::new(if number == 4 { message.with(|fields| set(fields, field)) } else { message })
+        })
+        .collect();
+    let results = producer.send_batch(&seconds(10.0), batch).await;
+    assert_eq!(results.len(), 9);
+    for (number, result) in results.into_iter().enumerate() {
+        match (number, result) {
+            (4, result) => check_unsupported(&result.unwrap_err(), field),
+            (_, result) => check_receipt(&producer, &result.unwrap()),
+        }
+    }
+    let bodies: BTreeSet<String> = receive(&consumer, 8, 10.0).await.iter().map(|(_, d)| text(d)).collect();
+    assert_eq!(bodies, [0, 1, 2, 3, 5, 6, 7, 8].map(|number: i32| number.to_string()).into());
+    nothing_comes(&consumer, 0.3).await;
+    stage.end().await;
+    Verdict::Held
+}
+
+const FIELDS: [&str; 9] =
+    ["content_type", "key", "tag", "topic", "template", "args", "recipients", "attributes", "attachments"];
+
+fn set(fields: &mut Fields, name: &str) {
+    match name {
+        "content_type" => fields.content_type = Some("text/plain".into()),
+        "key" => fields.key = Some("a key".into()),
+        "tag" => fields.tag = Some("a tag".into()),
+        "topic" => fields.topic = Some("another topic".into()),
+        "template" => fields.template = Some("a template".into()),
+        "args" => fields.args = Some(json!({"a": 1})),
+        "recipients" => fields.recipients.push("somebody".into()),
+        "attributes" => _ = fields.attributes.insert("a".into(), "b".into()),
+        "attachments" => fields.attachments.push(Attachment {
+            name: "a.txt".into(),
+            content_type: "text/plain".into(),
+            body: Bytes::from_static(b"a"),
+        }),
+        other => panic!("no such field: {other}"),
+    }
+}
+
+fn check_unsupported(error: &Error, field: &str) {
+    assert_eq!(error.kind(), Kind::Unsupported, "{error}");
+    assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
+    assert!(!error.retryable(), "{error}");
+    assert!(error.message().contains(field), "{field} is not named: {error}");
+    assert!(error.provider().is_some(), "{error:?}");
+}
+
+/// Nothing is dropped in silence: a field arrives, or the message is refused and the field named.
+pub(crate) async fn a_field_that_cannot_be_sent_is_named(harness: &dyn Harness) -> Verdict {
+    let stage = Stage::plain(harness).await;
+    let refused = stage.peer().unsupported_field();
+    let (consumer, producer) = (stage.consumer().await, stage.producer().await);
+    for name in FIELDS {
+        let sent = Message::new(name).with(|fields| set(fields, name));
+        let result: Result<Receipt> = producer.send(&seconds(10.0), Arc::new(sent.clone())).await;
+        match result {
+            Ok(_) => {
+                assert_ne!(refused, Some(name));
+                let (_, delivery) = receive(&consumer, 1, 10.0).await.remove(0);
+                assert_eq!(delivery.message.fields(), sent.fields(), "{name} was dropped");
+            }
+            Err(error) => check_unsupported(&error, name),
+        }
+    }
+    // The topic of the connection itself is no other topic.
+    producer.send(&seconds(10.0), message("plain")).await.unwrap();
+    let (_, delivery) = receive(&consumer, 1, 10.0).await.remove(0);
+    let own = Message::new("own").with(|fields| fields.topic = Some(delivery.topic.to_string()));
+    producer.send(&seconds(10.0), Arc::new(own)).await.unwrap();
+    assert_eq!(text(&receive(&consumer, 1, 10.0).await[0].1), "own");
+    nothing_comes(&consumer, 0.3).await;
+    stage.end().await;
+    Verdict::Held
+}
+
+pub(crate) async fn flush_waits_for_earlier_sends(harness: &dyn Harness) -> Verdict {
+    let stage = Stage::plain(harness).await;
+    let producer = stage.producer().await;
+    let started = Instant::now();
+    producer.flush(&seconds(5.0)).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(2), "a flush of nothing took {:?}", started.elapsed());
+    let submitter = Submitter::new(&producer, 8192);
+    for token in 0..5000 {
+        submitter.intake.submit(token, b"flushed", Duration::ZERO).unwrap();
+    }
+    producer.flush(&seconds(30.0)).await.unwrap();
+    if producer.intake().is_some() {
+        let mut taken = Vec::new();
+        assert_eq!(submitter.queue.poll(usize::MAX, &mut taken), 5000, "flush returned early");
+        assert!(taken.into_iter().all(|completion| completion.result.is_ok()));
+    } else {
+        submitter.completions(5000, 30.0).await;
+    }
+    // Sends that wait count too.
+    let sends = join_all((0..100).map(|_| {
+        let producer = producer.clone();
+        async move { producer.send(&seconds(20.0), message("x")).await.map(|_| Instant::now()) }
+    }));
+    let flush = async {
+        tokio::task::yield_now().await;
+        producer.flush(&seconds(20.0)).await.map(|()| Instant::now())
+    };
+    let (sent, flushed) = tokio::join!(sends, flush);
+    let flushed = flushed.unwrap();
+    for at in sent {
+        // Both are told at the same moment: the order of the two tasks is free.
+        assert!(at.unwrap() <= flushed + Duration::from_millis(200));
+    }
+    stage.end().await;
+    Verdict::Held
+}

@@ -1,0 +1,4 @@
+//! What each provider brings.
+
+pub(crate) mod kapokmq;
+pub(crate) mod memory;

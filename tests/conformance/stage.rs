@@ -1,0 +1,226 @@
+//! One case's other side with the producers and consumers opened against it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use ceiba_core::client::{Consumer, Context, Producer};
+use ceiba_core::completion::{Completion, CompletionQueue};
+use ceiba_core::config::ClientConfig;
+use ceiba_core::error::Result;
+use ceiba_core::intake::{Intake, pump};
+use ceiba_core::message::{Delivery, Message};
+use ceiba_core::open;
+use ceiba_core::provider::memory::Topics;
+use ceiba_tests::proxy::Proxy;
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use crate::harness::{Harness, Needs, Peer};
+
+/// See the module.
+pub(crate) struct Stage {
+    peer: Box<dyn Peer>,
+    topics: Topics,
+    opened: AtomicU64,
+}
+
+/// A delivery and when it came.
+pub(crate) type Arrival = (Instant, Delivery);
+
+/// A context that ends after this many seconds.
+pub(crate) fn seconds(seconds: f64) -> Context {
+    Context::within(Duration::from_secs_f64(seconds))
+}
+
+/// A message with this body.
+pub(crate) fn message(body: impl Into<Bytes>) -> Arc<Message> {
+    Arc::new(Message::new(body))
+}
+
+/// The body as text.
+pub(crate) fn text(delivery: &Delivery) -> String {
+    String::from_utf8_lossy(delivery.message.body()).into_owned()
+}
+
+impl Stage {
+    /// Starts the other side.
+    pub(crate) async fn start(harness: &dyn Harness, needs: Needs) -> Stage {
+        Stage { peer: harness.start(needs).await, topics: Topics::default(), opened: AtomicU64::new(0) }
+    }
+
+    /// Without special needs.
+    pub(crate) async fn plain(harness: &dyn Harness) -> Stage {
+        Stage::start(harness, Needs::default()).await
+    }
+
+    /// With a connection that can fail; none where there is no connection.
+    pub(crate) async fn failing(harness: &dyn Harness) -> Option<Stage> {
+        let stage = Stage::start(harness, Needs { outage: true, ..Needs::default() }).await;
+        if stage.peer.proxy().is_none() {
+            stage.end().await;
+            return None;
+        }
+        Some(stage)
+    }
+
+    pub(crate) fn peer(&self) -> &dyn Peer {
+        &*self.peer
+    }
+
+    /// What stands between client and other side.
+    pub(crate) fn proxy(&self) -> &Proxy {
+        self.peer.proxy().expect("the case asked for a connection that can fail")
+    }
+
+    fn config(&self, provider: Value, keys: Value) -> ClientConfig {
+        let mut config = Map::new();
+        config.insert("provider".to_owned(), provider);
+        config.extend(keys.as_object().cloned().unwrap_or_default());
+        ClientConfig::from_json(Value::Object(config)).unwrap()
+    }
+
+    fn id(&self) -> String {
+        format!("conformance-{}", self.opened.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) async fn producer(&self) -> Arc<dyn Producer> {
+        self.try_producer(json!({})).await.unwrap()
+    }
+
+    /// With these keys beside `provider`, and those under `provider` in its section.
+    pub(crate) async fn try_producer(&self, mut keys: Value) -> Result<Arc<dyn Producer>> {
+        let mut section = self.peer.producer();
+        merge(&mut section, keys.as_object_mut().and_then(|keys| keys.remove("provider")));
+        open::producer(&self.id(), &self.config(section, keys), &self.topics).await
+    }
+
+    pub(crate) async fn consumer(&self) -> Arc<dyn Consumer> {
+        self.try_consumer(json!({})).await.unwrap()
+    }
+
+    pub(crate) async fn try_consumer(&self, mut keys: Value) -> Result<Arc<dyn Consumer>> {
+        let mut section = self.peer.consumer();
+        merge(&mut section, keys.as_object_mut().and_then(|keys| keys.remove("provider")));
+        open::consumer(&self.id(), &self.config(section, keys), &self.topics).await
+    }
+
+    /// Stops the other side.
+    pub(crate) async fn end(self) {
+        self.peer.stop().await;
+    }
+}
+
+fn merge(section: &mut Value, more: Option<Value>) {
+    if let (Some(section), Some(Value::Object(more))) = (section.as_object_mut(), more) {
+        section.extend(more);
+    }
+}
+
+/// Receives and acknowledges until `count` deliveries came; fails when they do not within `within`.
+pub(crate) async fn receive(consumer: &Arc<dyn Consumer>, count: usize, within: f64) -> Vec<Arrival> {
+    let ctx = seconds(within);
+    let mut arrived = Vec::new();
+    while arrived.len() < count {
+        let deliveries = consumer.receive(&ctx, count - arrived.len()).await.unwrap();
+        assert!(
+            !deliveries.is_empty(),
+            "{} of {count} deliveries came within {within} s: {}",
+            arrived.len(),
+            consumer.status()
+        );
+        let now = Instant::now();
+        acknowledge(consumer, &deliveries).await;
+        arrived.extend(deliveries.into_iter().map(|delivery| (now, delivery)));
+    }
+    arrived
+}
+
+/// Acknowledges, where the provider has acks.
+pub(crate) async fn acknowledge(consumer: &Arc<dyn Consumer>, deliveries: &[Delivery]) {
+    if consumer.capability().ack && !deliveries.is_empty() {
+        let codes: Vec<Arc<str>> = deliveries.iter().map(|delivery| delivery.code.clone()).collect();
+        let results = consumer.ack(&seconds(5.0), codes).await;
+        assert_eq!(results.len(), deliveries.len());
+        for result in results {
+            result.unwrap();
+        }
+    }
+}
+
+/// Whatever still comes until nothing does for `quiet` seconds; acknowledged.
+pub(crate) async fn rest(consumer: &Arc<dyn Consumer>, quiet: f64) -> Vec<Delivery> {
+    let mut arrived = Vec::new();
+    loop {
+        let deliveries = consumer.receive(&seconds(quiet), 1000).await.unwrap();
+        if deliveries.is_empty() {
+            return arrived;
+        }
+        acknowledge(consumer, &deliveries).await;
+        arrived.extend(deliveries);
+    }
+}
+
+/// Fails if anything comes within `within` seconds.
+pub(crate) async fn nothing_comes(consumer: &Arc<dyn Consumer>, within: f64) {
+    let deliveries = consumer.receive(&seconds(within), 10).await.unwrap();
+    let bodies: Vec<String> = deliveries.iter().map(text).collect();
+    assert!(deliveries.is_empty(), "came though it should not: {bodies:?}");
+}
+
+/// Submits to a producer, as the calls by id do.
+pub(crate) struct Submitter {
+    pub(crate) intake: Arc<Intake>,
+    pub(crate) queue: Arc<CompletionQueue>,
+    pump: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Submitter {
+    pub(crate) fn new(producer: &Arc<dyn Producer>, capacity: usize) -> Submitter {
+        let queue = Arc::new(CompletionQueue::new(capacity).unwrap());
+        let (intake, pump) = match producer.intake() {
+            Some(intake) => (intake.clone(), None),
+            None => {
+                let intake = Intake::new(producer.provider(), Default::default());
+                let task = tokio::spawn(pump(intake.clone(), producer.clone()));
+                (intake, Some(task))
+            }
+        };
+        intake.set_queue(queue.clone());
+        Submitter { intake, queue, pump }
+    }
+
+    /// Closes the producer behind it, and the pump before.
+    pub(crate) async fn close(&mut self, producer: &Arc<dyn Producer>, ctx: &Context) -> Result<()> {
+        self.intake.close();
+        if let Some(pump) = self.pump.take() {
+            let _ = ctx.run(pump).await;
+        }
+        producer.close(ctx).await
+    }
+
+    /// Waits until this many completions came, by token; fails when one comes twice or after `within` seconds.
+    pub(crate) async fn completions(&self, count: usize, within: f64) -> BTreeMap<u64, Completion> {
+        let until = Instant::now() + Duration::from_secs_f64(within);
+        let mut by_token = BTreeMap::new();
+        loop {
+            let mut taken = Vec::new();
+            self.queue.poll(usize::MAX, &mut taken);
+            for completion in taken {
+                let token = completion.token;
+                assert!(by_token.insert(token, completion).is_none(), "token {token} completed twice");
+            }
+            if by_token.len() >= count {
+                return by_token;
+            }
+            assert!(
+                Instant::now() < until,
+                "{} of {count} submits completed within {within} s",
+                by_token.len()
+            );
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+}

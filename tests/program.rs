@@ -1,0 +1,101 @@
+//! The program `ceiba` as a child process.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// The program, built if need be.
+pub fn ceiba() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+        cargo.args(["build", "--quiet", "-p", "ceiba-cli"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+        // This test runs from <target>/debug/deps.
+        let test = std::env::current_exe().unwrap();
+        let debug = test.parent().unwrap().parent().unwrap().to_owned();
+        cargo.arg("--target-dir").arg(debug.parent().unwrap());
+        assert!(cargo.status().unwrap().success(), "the program could not be built");
+        debug.join("ceiba")
+    })
+}
+
+/// A broker in a process of its own. Dropping it kills it.
+pub struct BrokerProcess {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl BrokerProcess {
+    /// Starts one and waits until it tells its address. Blocks.
+    pub fn start(listen: &str, secret: &str) -> BrokerProcess {
+        let mut child = Command::new(ceiba())
+            .args(["broker", "--listen", listen])
+            .env("CEIBA_SECRET", secret)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (tell, told) = mpsc::channel();
+        // Reads on after the first line: a full pipe would stop the broker.
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines() {
+                let Ok(line) = line else { return };
+                let _ = tell.send(line);
+            }
+        });
+        let line = told.recv_timeout(Duration::from_secs(20));
+        let address = line.as_ref().ok().and_then(|line| address_in(line));
+        let Some(address) = address else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the first line of the broker names no address: {line:?}");
+        };
+        BrokerProcess { child, address }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it by SIGKILL. Blocks until it is gone.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
+    line.split(|sign: char| !(sign.is_ascii_digit() || ".:[]".contains(sign)))
+        .find_map(|part| part.trim_matches(|sign| sign == ':' || sign == '.').parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_found_in_a_line() {
+        for line in ["127.0.0.1:81", "listening on ws://127.0.0.1:81/", "broker: 127.0.0.1:81."] {
+            assert_eq!(address_in(line), Some("127.0.0.1:81".parse().unwrap()), "{line}");
+        }
+        assert_eq!(address_in("started"), None);
+    }
+}

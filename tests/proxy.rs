@@ -1,0 +1,217 @@
+//! A TCP proxy between a client and its server that goes silent or cuts connections when told to.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Which way bytes went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// From the client.
+    Up,
+    /// From the server.
+    Down,
+}
+
+/// Sees all bytes, by connection and way, before they are passed on.
+pub type Tap = Arc<dyn Fn(u64, Way, &[u8]) + Send + Sync>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Forward,
+    Silent,
+    Cut,
+}
+
+struct Shared {
+    server: SocketAddr,
+    mode: watch::Sender<Mode>,
+    accepted: AtomicU64,
+    live: AtomicU64,
+    swallowed: AtomicU64,
+    tap: Option<Tap>,
+}
+
+/// See the module. Dropping it closes its connections.
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    /// A proxy in front of `server`, on a free port of 127.0.0.1.
+    pub async fn start(server: SocketAddr, tap: Option<Tap>) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            server,
+            mode: watch::Sender::new(Mode::Forward),
+            accepted: AtomicU64::new(0),
+            live: AtomicU64::new(0),
+            swallowed: AtomicU64::new(0),
+            tap,
+        });
+        let task = tokio::spawn(accept(listener, shared.clone()));
+        Proxy { address, shared, task }
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Passes nothing on and tells nobody: connections that exist now, and those made until [`Proxy::mend`],
+    /// stay open and dead for good.
+    pub fn silence(&self) {
+        self.shared.mode.send_replace(Mode::Silent);
+    }
+
+    /// Closes what exists, and whatever connects until [`Proxy::mend`].
+    pub fn cut(&self) {
+        self.shared.mode.send_replace(Mode::Cut);
+    }
+
+    /// Lets new connections pass.
+    pub fn mend(&self) {
+        self.shared.mode.send_replace(Mode::Forward);
+    }
+
+    /// Connections accepted so far.
+    pub fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::Acquire)
+    }
+
+    /// Clients that are connected now.
+    pub fn live(&self) -> u64 {
+        self.shared.live.load(Ordering::Acquire)
+    }
+
+    /// Bytes that clients wrote into silence.
+    pub fn swallowed(&self) -> u64 {
+        self.shared.swallowed.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((client, _)) = accepted else { continue };
+                let number = shared.accepted.fetch_add(1, Ordering::AcqRel) + 1;
+                let shared = shared.clone();
+                connections.spawn(async move { connection(number, client, &shared).await });
+            }
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+}
+
+async fn connection(number: u64, client: TcpStream, shared: &Shared) {
+    let live = Live::new(&shared.live);
+    let mode = shared.mode.subscribe();
+    let now = *mode.borrow();
+    let _ = client.set_nodelay(true);
+    let (mut from_client, mut to_client) = client.into_split();
+    match now {
+        Mode::Cut => return,
+        Mode::Silent => return swallow(&mut from_client, shared, mode, live).await,
+        Mode::Forward => {}
+    }
+    let Ok(server) = TcpStream::connect(shared.server).await else { return };
+    let _ = server.set_nodelay(true);
+    // The halves live until the end of this function: dropped earlier, they would tell the other side.
+    let (mut from_server, mut to_server) = server.into_split();
+    let (up, down) = tokio::join!(
+        pass(number, Way::Up, &mut from_client, &mut to_server, shared, mode.clone()),
+        pass(number, Way::Down, &mut from_server, &mut to_client, shared, mode.clone()),
+    );
+    if up == Stopped::Silent || down == Stopped::Silent {
+        swallow(&mut from_client, shared, mode, live).await;
+    }
+}
+
+struct Live<'a>(&'a AtomicU64);
+
+impl<'a> Live<'a> {
+    fn new(count: &'a AtomicU64) -> Live<'a> {
+        count.fetch_add(1, Ordering::AcqRel);
+        Live(count)
+    }
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Stopped {
+    Ended,
+    Silent,
+}
+
+async fn pass(
+    number: u64,
+    way: Way,
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    shared: &Shared,
+    mut mode: watch::Receiver<Mode>,
+) -> Stopped {
+    let mut buffer = vec![0; 64 << 10];
+    let mut open = true;
+    loop {
+        let read = tokio::select! {
+            biased;
+            mode = changed(&mut mode) => {
+                return if mode == Mode::Silent { Stopped::Silent } else { Stopped::Ended };
+            }
+            read = from.read(&mut buffer) => read,
+        };
+        let Ok(count @ 1..) = read else { break };
+        if let Some(tap) = &shared.tap {
+            tap(number, way, &buffer[..count]);
+        }
+        // What the client wrote is seen by the tap also when nobody takes it any more.
+        open = open && to.write_all(&buffer[..count]).await.is_ok();
+        if !open && way == Way::Down {
+            break;
+        }
+    }
+    let _ = to.shutdown().await;
+    Stopped::Ended
+}
+
+async fn changed(mode: &mut watch::Receiver<Mode>) -> Mode {
+    mode.wait_for(|mode| *mode != Mode::Forward).await.map_or(Mode::Cut, |mode| *mode)
+}
+
+async fn swallow(from: &mut OwnedReadHalf, shared: &Shared, mut mode: watch::Receiver<Mode>, live: Live<'_>) {
+    let mut live = Some(live);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        tokio::select! {
+            _ = mode.wait_for(|mode| *mode == Mode::Cut) => return,
+            read = from.read(&mut buffer), if live.is_some() => match read {
+                Ok(count @ 1..) => { shared.swallowed.fetch_add(count as u64, Ordering::AcqRel); }
+                // The server is not told: to it the connection lives.
+                _ => live = None,
+            },
+        }
+    }
+}
