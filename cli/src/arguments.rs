@@ -13,7 +13,7 @@ const EXIT_CODES: &str = "Exit codes:
   3    the broker cannot be reached or refused the secret; the broker cannot listen
   130  stopped by a second Ctrl-C
 
-Errors are one line each on stderr: kind, message, what would be right.";
+Errors are one line each on stderr: kind, message, what would be right. CEIBA_LOG=info logs more.";
 
 const SECRET_SOURCES: &str = "The secret of a CONFIG that names none is read from --secret-file or the \
 environment variable CEIBA_SECRET. Other users can read the arguments of a running program: \

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::arguments::{BrokerArgs, Delivery};
 use crate::failure::{Exit, Failure};
+use crate::log;
 use crate::secret;
 use crate::stop::Stop;
 
@@ -33,6 +34,7 @@ pub(crate) async fn run(args: &BrokerArgs, stop: &Stop, as_json: bool) -> Result
         ..BrokerConfig::default()
     };
     let broker = Broker::start(config).await.map_err(Failure::at_start)?;
+    log::opened();
     let address = broker.address();
     let line = if as_json {
         json!({ "listening": address.to_string() }).to_string()

@@ -129,15 +129,22 @@ fn client_problems(path: &str, client: &ClientConfig, problems: &mut Vec<Problem
     }
 }
 
-/// Joins the path of an error's own text to the one in front of it.
+/// Joins the path of an error's own text to the one in front of it; an unknown key is part of its path.
 fn located(path: &str, error: &Error) -> Problem {
-    let text = error.message();
+    let (mut path, mut text) = (path.to_owned(), error.message());
     if let Some(rest) = text.strip_prefix("at `")
-        && let Some((inner, text)) = rest.split_once("`: ")
+        && let Some((inner, rest)) = rest.split_once("`: ")
     {
-        return Problem { path: joined(path, inner), text: text.to_owned() };
+        path = joined(&path, inner);
+        text = rest;
     }
-    Problem { path: path.to_owned(), text: text.to_owned() }
+    if let Some(rest) = text.strip_prefix("unknown key `")
+        && let Some((key, _)) = rest.split_once('`')
+        && path.rsplit('.').next() != Some(key)
+    {
+        path = joined(&path, key);
+    }
+    Problem { path, text: text.to_owned() }
 }
 
 fn joined(path: &str, inner: &str) -> String {

@@ -6,6 +6,7 @@ mod completion;
 mod config;
 mod failure;
 mod lines;
+mod log;
 mod receive;
 mod secret;
 mod send;
@@ -16,7 +17,6 @@ use std::process::ExitCode;
 use ceiba_core::runtime;
 use clap::Parser;
 use clap::error::ErrorKind;
-use tracing_subscriber::EnvFilter;
 
 use arguments::{Cli, Command, ConfigCommand};
 use failure::{Exit, Failure};
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
             return failure.exit.into();
         }
     };
-    log_to_stderr();
+    log::start();
     let exit = run(&cli).unwrap_or_else(|failure| {
         failure.print(cli.json);
         failure.exit
@@ -62,10 +62,4 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
             on_runtime()?.block_on(async { receive::run(args, &Stop::listen()?, cli.json).await })
         }
     }
-}
-
-/// Warnings by default; `CEIBA_LOG` takes filters such as `info` or `ceiba_core::broker=debug`.
-fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("CEIBA_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
 }

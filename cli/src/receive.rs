@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::arguments::ReceiveArgs;
 use crate::failure::{Exit, Failure};
+use crate::log;
 use crate::secret;
 use crate::stop::Stop;
 
@@ -35,6 +36,7 @@ pub(crate) async fn run(args: &ReceiveArgs, stop: &Stop, as_json: bool) -> Resul
         opened = calls::consumer_open(given, config) => opened.map_err(Failure::at_open)?,
         () = stop.asked() => return Ok(Exit::Done),
     };
+    log::opened();
     let end = deliver(&id, args, stop, as_json).await;
     let closed = calls::consumer_close(&id, Some(CLOSE)).await;
     let exit = end?;

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::arguments::SendArgs;
 use crate::failure::{Exit, Failure};
 use crate::lines::{self, Batch, Line};
+use crate::log;
 use crate::secret;
 use crate::stop::Stop;
 
@@ -31,6 +32,7 @@ pub(crate) async fn run(args: &SendArgs, stop: &Stop, as_json: bool) -> Result<E
         opened = calls::producer_open(given, config, Some(work.queue.clone())) => opened.map_err(Failure::at_open)?,
         () = stop.asked() => return Ok(work.summary(true)),
     };
+    log::opened();
     let started = Instant::now();
     let (mut ended, mut interrupted, mut broken) = (false, false, None);
     loop {
