@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
@@ -143,7 +144,7 @@ pub(super) fn strange(label: &str, what: &str) -> Error {
 pub(super) fn lost(label: &str, error: WsError) -> Error {
     match error {
         WsError::Protocol(
-            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+            ProtocolError::ResetWithoutClosingHandshake | ProtocolError::HandshakeIncomplete,
         )
         | WsError::ConnectionClosed
         | WsError::AlreadyClosed => unavailable(format!("{label} closed the connection")),
