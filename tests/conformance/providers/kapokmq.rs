@@ -56,7 +56,7 @@ impl BrokerPeer {
         json!({
             "type": "kapokmq",
             "url": format!("ws://{address}"),
-            "topic": "a topic / 木 %20?#",
+            "topic": "a topic | 木 %20?#",
             "secret_key": SECRET,
         })
     }
