@@ -416,7 +416,9 @@ fn live(mode: DeliveryMode, seed: u64) {
 
 #[test]
 fn random_lives_lose_nothing() {
-    for seed in 0..500 {
+    // CEIBA_SEEDS asks for more of them.
+    let seeds = std::env::var("CEIBA_SEEDS").ok().and_then(|count| count.parse().ok()).unwrap_or(100);
+    for seed in 0..seeds {
         live(DeliveryMode::WorkQueue, seed);
         live(DeliveryMode::PublishSubscribe, seed);
     }

@@ -6,12 +6,12 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use futures_util::{SinkExt, StreamExt};
 
-use super::{Connection, End};
+use super::{CLOSE_TIMEOUT, Connection, End, STOPPING};
 use crate::broker::code::Place;
 use crate::broker::hub::{Hub, count};
 use crate::broker::session::Role;
@@ -54,9 +54,8 @@ pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mu
         () = seat.replaced.cancelled() => return End::REPLACED,
         end = poll_fn(|cx| pump.poll(cx)) => return end,
     }
-    // Acks that are on their way still count; nothing more is pushed.
-    pump.last_acks();
-    End::STOPPING
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, pump.close()).await;
+    End::Gone
 }
 
 /// A place among a topic's consumers; dropping it leaves.
@@ -205,14 +204,20 @@ impl Pump<'_> {
         true
     }
 
-    /// Takes the acks that have arrived, without waiting.
-    fn last_acks(&mut self) {
-        let waker = futures_util::task::noop_waker();
-        let mut cx = Context::from_waker(&waker);
-        for _ in 0..ROUNDS {
-            if !matches!(self.read(&mut cx), Ok(true)) {
-                return;
+    /// Says that the broker stops, and takes the acks that were on their way.
+    async fn close(&mut self) {
+        let (code, reason) = STOPPING;
+        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
+        if self.socket.send(Message::Close(Some(frame))).await.is_err() {
+            return;
+        }
+        while let Some(Ok(frame)) = self.socket.recv().await {
+            match frame {
+                Message::Text(code) => self.note(code.as_bytes()),
+                Message::Binary(code) => self.note(&code),
+                _ => {}
             }
+            self.hand_on_acks();
         }
     }
 }

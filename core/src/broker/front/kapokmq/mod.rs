@@ -31,6 +31,9 @@ const WRITE_BYTES: usize = 64 << 10;
 /// The longest name of a topic or client.
 const NAME_BYTES: usize = 4096;
 
+/// Status and reason of the close frame when the broker stops.
+const STOPPING: (u16, &str) = (1001, "the broker stops");
+
 /// Why a connection ends.
 #[derive(Debug)]
 enum End {
@@ -43,7 +46,7 @@ enum End {
 }
 
 impl End {
-    const STOPPING: End = End::Closed(1001, "the broker stops");
+    const STOPPING: End = End::Closed(STOPPING.0, STOPPING.1);
     const REPLACED: End = End::Closed(1000, "a newer connection uses this id");
 
     /// What a failed read means.
