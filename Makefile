@@ -21,7 +21,7 @@ lib: tools       ## release C library, header, pkg-config and CMake files, in ta
 	ffi/stage.sh target/ceiba release
 
 wheel: tools     ## release Python wheel, installed into target/venv
-	tests/python/setup.sh release
+	WHEEL_PROFILE=release tests/python/setup.sh
 
 run: lib wheel   ## the main job: send a data file through the broker from C, Go and Python (FILE=… for another)
 	examples/run.sh $(FILE)
