@@ -154,11 +154,11 @@ impl Queue {
             stage,
         };
         self.next_sequence += 1;
-        if let Some(index) = self.free.pop() {
-            if let Some(place) = self.slots.get_mut(index as usize) {
-                *place = slot;
-                return index;
-            }
+        if let Some(index) = self.free.pop()
+            && let Some(place) = self.slots.get_mut(index as usize)
+        {
+            *place = slot;
+            return index;
         }
         self.slots.push(slot);
         // The bound on stored bytes keeps the count far below 2^32.

@@ -102,7 +102,10 @@ mod tests {
         assert_eq!(quoted_text("<a href='x'>&"), r#""\u003ca href='x'\u003e\u0026""#);
         assert_eq!(quoted_text("a\u{2028}b\u{2029}c"), r#""a\u2028b\u2029c""#);
         assert_eq!(quoted_text("say \"no\" \\ /"), r#""say \"no\" \\ /""#);
-        assert_eq!(quoted_text("\n\r\t\u{8}\u{c}\u{0}\u{1f}\u{7f}"), "\"\\n\\r\\t\\b\\f\\u0000\\u001f\u{7f}\"");
+        assert_eq!(
+            quoted_text("\n\r\t\u{8}\u{c}\u{0}\u{1f}\u{7f}"),
+            "\"\\n\\r\\t\\b\\f\\u0000\\u001f\u{7f}\""
+        );
         assert_eq!(quoted_text("木 é € 😀"), "\"木 é € 😀\"");
     }
 

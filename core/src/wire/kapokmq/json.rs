@@ -120,12 +120,12 @@ impl<'a> Scanner<'a> {
         let unit = self.hex4().ok_or_else(|| bad("a bad \\u escape in a JSON string"))?;
         if (0xd800..0xdc00).contains(&unit) {
             let mut ahead = Scanner { bytes: self.bytes };
-            if ahead.skip(b"\\u") {
-                if let Some(low @ 0xdc00..=0xdfff) = ahead.hex4() {
-                    self.bytes = ahead.bytes;
-                    let code = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
-                    return Ok(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
-                }
+            if ahead.skip(b"\\u")
+                && let Some(low @ 0xdc00..=0xdfff) = ahead.hex4()
+            {
+                self.bytes = ahead.bytes;
+                let code = 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00);
+                return Ok(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
             }
         }
         Ok(char::from_u32(unit).unwrap_or(char::REPLACEMENT_CHARACTER))
