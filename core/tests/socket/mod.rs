@@ -1,6 +1,8 @@
 //! Raw sockets of the wire for the tests of the broker: no code of ours but the address.
 
-#![allow(dead_code)] // Each test file uses a part of it.
+// Each test file uses a part of it, and what fails here fails the test.
+#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::net::SocketAddr;
 use std::time::Duration;
