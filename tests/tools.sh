@@ -16,6 +16,8 @@ need make make "this Makefile"
 need python3 python3 "Python 3.10 or later"
 need ld binutils "linker"
 need curl curl "requests in tests"
+need cmake cmake "a test of the CMake package"
+need pkg-config pkg-config "a test of ceiba.pc"
 
 if ! python3 -c 'import venv, ensurepip' >/dev/null 2>&1; then
   missing+=("python3 -m venv: the wheel's environment (Debian package python3-venv)")
