@@ -33,14 +33,23 @@ func (p *Producer) submit(o *order, done func(Receipt, error)) *Error {
 		return errorf(ErrInvalidArgument, "a submit needs a callback: without one an error would be lost in silence")
 	}
 	if p.submits.Add(1) > p.maxSubmits {
-		p.submits.Add(-1)
+		p.uncount()
 		return errorf(ErrQueueFull, "%d submits are under way or wait for their callback", p.maxSubmits)
 	}
 	if _, _, err := p.hand(o, submitted, done); err != nil {
-		p.submits.Add(-1)
+		p.uncount()
 		return err
 	}
 	return nil
+}
+
+// uncount takes back the count of a submit that was refused. A close may be waiting for the last one.
+func (p *Producer) uncount() {
+	if p.submits.Add(-1) == 0 {
+		p.mu.Lock()
+		p.signalProgress()
+		p.mu.Unlock()
+	}
 }
 
 // callBack takes finished submits from the poller, which must not wait for callbacks.
