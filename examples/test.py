@@ -1,0 +1,101 @@
+"""Runs every program of this folder against a broker: the first programs, and the main job over files of every
+kind. Closes with one line that says how many passed."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import run
+
+HUGE = 16 << 20
+
+
+class First(unittest.TestCase):
+    def test_each_language_sends_and_receives(self):
+        with run.broker() as (address, environment):
+            for language, name in (("c", "C"), ("go", "Go"), ("python", "Python")):
+                with self.subTest(language=language):
+                    program = run.command(language, "first")
+                    topic = f"first {language} 木"
+                    self.assertEqual(run.run_program(program, address, environment, topic), (0, f"hello from {name}\n"))
+                    self.assertEqual(run.left_over(address, environment, topic), 0)
+
+    def test_each_language_says_what_is_wrong(self):
+        for language in run.LANGUAGES:
+            program = list(map(str, run.command(language, "first")))
+            for config in ("", "nonsense", "kapokmq://:x@127.0.0.1:1/t?connect_timeout=200ms"):
+                with self.subTest(language=language, config=config):
+                    result = subprocess.run(program, env={"CEIBA_CONFIG": config}, capture_output=True, timeout=60)
+                    self.assertIn(result.returncode, (1, 2))
+                    self.assertEqual(result.stdout, b"")
+                    self.assertTrue(result.stderr.strip())
+
+
+class Job(unittest.TestCase):
+    """Each file with the exit code, and the counts that every language must give."""
+
+    def job(self, content, code, **counts):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "a file"
+            path.write_bytes(content)
+            result = subprocess.run([sys.executable, run.HERE / "run.py", path, "--json"], capture_output=True,
+                                    timeout=3 * run.JOB_SECONDS)
+        errors = result.stderr.decode()
+        self.assertEqual(result.returncode, code, errors)
+        rows = [json.loads(line) for line in result.stdout.splitlines()]
+        self.assertEqual([row["language"] for row in rows], list(run.LANGUAGES))
+        expected = {"lost": 0, "duplicates": 0, "unexpected": 0, "unknown": 0, "refused": 0, "left": 0, **counts}
+        for row in rows:
+            self.assertEqual({name: row[name] for name in expected}, expected, row)
+        return errors
+
+    def test_lines_of_every_kind(self):
+        content = "a\n\n\nthe same\nthe same\ntwo\r\n\t\\ \" <&>\u2028 木\nlast".encode()
+        self.job(content, 0, sent=8, acknowledged=8, received=8)
+
+    def test_an_empty_file(self):
+        self.job(b"", 0, sent=0, acknowledged=0, received=0)
+
+    def test_one_empty_line(self):
+        self.job(b"\n", 0, sent=1, acknowledged=1, received=1)
+
+    def test_a_huge_line_between_small_ones(self):
+        self.job(b"a\n" + b"x" * HUGE + b"\nb\n", 0, sent=3, acknowledged=3, received=3)
+
+    def test_lines_that_are_not_utf8_are_refused_by_name_and_fail_the_job(self):
+        errors = self.job(b"good\n\xff\xfe\n\xc3\nalso good", 1, sent=4, acknowledged=2, received=2, refused=2)
+        for line in (2, 3):
+            self.assertEqual(errors.count(f"line {line} was refused: "), 3, errors)
+        self.assertEqual(errors.count("unsupported"), 6, errors)
+
+    def test_more_lines_than_the_window(self):
+        self.job(b"".join(b"%d\n" % (number % 777) for number in range(30_000)), 0, sent=30_000, received=30_000)
+
+    def test_a_file_that_is_not_there(self):
+        result = subprocess.run([sys.executable, run.HERE / "run.py", "/nonexistent"], capture_output=True, timeout=60)
+        self.assertEqual((result.returncode, result.stdout), (2, b""))
+        self.assertIn(b"/nonexistent", result.stderr)
+
+    def test_the_table(self):
+        result = subprocess.run([sys.executable, run.HERE / "run.py"], capture_output=True, timeout=3 * run.JOB_SECONDS)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lines = result.stdout.decode().splitlines()
+        self.assertEqual(lines[1].split()[:3], ["language", "sent", "acknowledged"])
+        for line, language in zip(lines[2:5], run.LANGUAGES):
+            self.assertEqual(line.split()[:6], [language, "34,924", "34,924", "34,924", "0", "0"])
+
+
+def main():
+    run.check_tools(run.LANGUAGES)
+    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
+    result = unittest.TextTestRunner(verbosity=2).run(suite)
+    failed = len(result.failures) + len(result.errors)
+    print(f"examples: {result.testsRun - failed} passed, {failed} failed")
+    return 0 if result.wasSuccessful() and result.testsRun > 0 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
