@@ -177,3 +177,32 @@ func field(t testing.TB, status json.RawMessage, name string) float64 {
 	}
 	return number
 }
+
+// silentServer takes connections and never answers.
+func silentServer(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var connections []net.Conn
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			connections = append(connections, connection)
+		}
+	}()
+	t.Cleanup(func() {
+		listener.Close()
+		<-ended
+		for _, connection := range connections {
+			connection.Close()
+		}
+	})
+	return listener.Addr().String()
+}
