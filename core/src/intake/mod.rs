@@ -412,7 +412,7 @@ impl Intake {
             }
             // The next burst is likely as large as this one.
             let capacity = pending.arena.len();
-            arena = std::mem::replace(&mut pending.arena, Vec::new());
+            arena = std::mem::take(&mut pending.arena);
             pending.arena.reserve(capacity.min(1 << 20));
             std::mem::swap(&mut pending.entries, &mut spare);
             entries = spare;
