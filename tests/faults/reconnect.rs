@@ -1,0 +1,206 @@
+//! Connections that die without a word, and brokers that come back on the same port.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ceiba_core::broker::{Broker, BrokerConfig};
+use ceiba_core::client::{Consumer, Context, Producer};
+use ceiba_core::config::ClientConfig;
+use ceiba_core::error::{Kind, Outcome};
+use ceiba_core::message::Message;
+use ceiba_core::open;
+use ceiba_core::provider::memory::Topics;
+use ceiba_core::secret::Secret;
+use ceiba_tests::console::clients;
+use ceiba_tests::proxy::Proxy;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+const SECRET: &str = "secret of the reconnects";
+const CHECK: Duration = Duration::from_millis(200);
+/// Two misses are noticed at the third check; the rest is for a loaded machine.
+const NOTICED: Duration = Duration::from_millis(3 * 200 + 1500);
+
+fn config(address: SocketAddr, client_id: &str) -> ClientConfig {
+    ClientConfig::from_json(json!({
+        "connect_timeout": "600ms",
+        "provider": {
+            "type": "kapokmq",
+            "url": format!("ws://{address}"),
+            "topic": "reconnects",
+            "secret_key": SECRET,
+            "client_id": client_id,
+            "check_time": format!("{}ms", CHECK.as_millis()),
+            "reconnect_max": "500ms",
+        },
+    }))
+    .unwrap()
+}
+
+async fn broker(listen: &str) -> Broker {
+    let config =
+        BrokerConfig { listen: listen.to_owned(), secret: Secret::new(SECRET), ..BrokerConfig::default() };
+    Broker::start(config).await.unwrap()
+}
+
+fn within(seconds: u64) -> Context {
+    Context::within(Duration::from_secs(seconds))
+}
+
+fn message(body: &str) -> Arc<Message> {
+    Arc::new(Message::new(body.to_owned()))
+}
+
+async fn one(consumer: &Arc<dyn Consumer>, seconds: u64) -> String {
+    let deliveries = consumer.receive(&within(seconds), 1).await.unwrap();
+    let delivery = deliveries.first().unwrap_or_else(|| panic!("nothing came: {}", consumer.status()));
+    for result in consumer.ack(&within(5), vec![delivery.code.clone()]).await {
+        result.unwrap();
+    }
+    String::from_utf8_lossy(delivery.message.body()).into_owned()
+}
+
+async fn until(what: &str, seconds: u64, mut holds: impl AsyncFnMut() -> bool) {
+    let started = Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < Duration::from_secs(seconds), "{what} did not happen in {seconds} s");
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn on_a_runtime(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(90), test).await.expect("the test hangs")
+    });
+    runtime.shutdown_timeout(Duration::from_secs(2));
+}
+
+#[test]
+fn pings_notice_a_peer_that_is_silent() {
+    on_a_runtime(async {
+        let broker = broker("127.0.0.1:0").await;
+        let proxy = Proxy::start(broker.address(), None).await;
+        let topics = Topics::default();
+        let producer: Arc<dyn Producer> =
+            open::producer("p", &config(proxy.address(), "p1"), &topics).await.unwrap();
+        let consumer = open::consumer("c", &config(proxy.address(), "c1"), &topics).await.unwrap();
+        producer.send(&within(10), message("before")).await.unwrap();
+        assert_eq!(one(&consumer, 10).await, "before");
+        // Idle, the pings keep the connections.
+        sleep(CHECK * 6).await;
+        assert_eq!(proxy.accepted(), 2, "a live connection was given up");
+
+        for lap in 0..2 {
+            let before = proxy.accepted();
+            proxy.silence();
+            let started = Instant::now();
+            let error = producer.send(&within(60), message("into silence")).await.unwrap_err();
+            assert_eq!((error.kind(), error.outcome()), (Kind::Unavailable, Outcome::Unknown), "{error}");
+            assert!(started.elapsed() < NOTICED, "noticed after {:?}", started.elapsed());
+            until("the reconnect of both", 5, async || proxy.accepted() >= before + 2).await;
+            proxy.mend();
+            let body = format!("after {lap}");
+            producer.send(&within(20), message(&body)).await.unwrap();
+            assert_eq!(one(&consumer, 20).await, body);
+            // The broker was never told of the dead connections: the newest one of an id counts.
+            let listed = clients(broker.address(), SECRET, "consumers", "ConsumerId").await;
+            assert_eq!(listed, ["c1"], "lap {lap}");
+            let listed = clients(broker.address(), SECRET, "producers", "ProducerId").await;
+            assert_eq!(listed, ["p1"], "lap {lap}");
+        }
+        producer.close(&within(5)).await.unwrap();
+        consumer.close(&within(5)).await.unwrap();
+        drop(proxy);
+        broker.stop(Duration::from_secs(5)).await;
+    });
+}
+
+#[test]
+fn unacknowledged_deliveries_survive_the_loss_of_the_connection() {
+    on_a_runtime(async {
+        let broker = broker("127.0.0.1:0").await;
+        let proxy = Proxy::start(broker.address(), None).await;
+        let topics = Topics::default();
+        let producer = open::producer("p", &config(broker.address(), "p1"), &topics).await.unwrap();
+        let consumer = open::consumer("c", &config(proxy.address(), "c1"), &topics).await.unwrap();
+        producer.send(&within(10), message("held")).await.unwrap();
+        assert_eq!(consumer.receive(&within(10), 1).await.unwrap().len(), 1);
+        proxy.cut();
+        until("the loss", 5, async || proxy.live() == 0).await;
+        proxy.mend();
+        assert_eq!(one(&consumer, 10).await, "held");
+        assert!(consumer.receive(&within(1), 1).await.unwrap().is_empty());
+        broker.stop(Duration::from_secs(5)).await;
+    });
+}
+
+#[test]
+fn clients_come_back_after_each_restart_and_are_listed_once() {
+    on_a_runtime(async {
+        let first = broker("127.0.0.1:0").await;
+        let address = first.address();
+        let topics = Topics::default();
+        let producer = open::producer("p", &config(address, "p1"), &topics).await.unwrap();
+        let mut consumers = Vec::new();
+        for name in ["c1", "c2", "c3"] {
+            consumers.push(open::consumer(name, &config(address, name), &topics).await.unwrap());
+        }
+        let mut running = first;
+        for lap in 0..5 {
+            // By turns an orderly stop and a crash.
+            if lap % 2 == 0 {
+                running.stop(Duration::from_secs(5)).await;
+            } else {
+                running.abort();
+            }
+            drop(running);
+            sleep(Duration::from_millis(lap * 60)).await;
+            let mut again = None;
+            until("the port", 10, async || {
+                let config = BrokerConfig {
+                    listen: address.to_string(),
+                    secret: Secret::new(SECRET),
+                    ..BrokerConfig::default()
+                };
+                again = Broker::start(config).await.ok();
+                again.is_some()
+            })
+            .await;
+            running = again.unwrap();
+            until("the return of the consumers", 10, async || {
+                clients(address, SECRET, "consumers", "ConsumerId").await.len() >= 3
+            })
+            .await;
+            let body = format!("lap {lap}");
+            producer.send(&within(20), message(&body)).await.unwrap();
+            let got = async |consumer: &Arc<dyn Consumer>| {
+                let deliveries =
+                    consumer.receive(&Context::within(Duration::from_millis(800)), 10).await.unwrap();
+                for delivery in &deliveries {
+                    assert_eq!(delivery.message.body(), body.as_bytes());
+                    consumer.ack(&within(5), vec![delivery.code.clone()]).await.remove(0).unwrap();
+                }
+                deliveries.len()
+            };
+            let (a, b, c) = tokio::join!(got(&consumers[0]), got(&consumers[1]), got(&consumers[2]));
+            assert_eq!(a + b + c, 1, "lap {lap}: the message came {a}, {b} and {c} times");
+            let mut listed = clients(address, SECRET, "consumers", "ConsumerId").await;
+            listed.sort();
+            assert_eq!(listed, ["c1", "c2", "c3"], "lap {lap}");
+            let listed = clients(address, SECRET, "producers", "ProducerId").await;
+            assert_eq!(listed, ["p1"], "lap {lap}");
+        }
+        for consumer in &consumers {
+            consumer.close(&within(5)).await.unwrap();
+        }
+        producer.close(&within(5)).await.unwrap();
+        until("the list to be empty", 5, async || {
+            clients(address, SECRET, "consumers", "ConsumerId").await.is_empty()
+                && clients(address, SECRET, "producers", "ProducerId").await.is_empty()
+        })
+        .await;
+        running.stop(Duration::from_secs(5)).await;
+    });
+}
