@@ -1,3 +1,3 @@
 module ceiba
 
-go 1.26
+go 1.25

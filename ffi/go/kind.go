@@ -70,8 +70,8 @@ func Kinds() []Kind {
 // String returns the name, such as "unknown_id".
 func (k Kind) String() string { return kindName(k) }
 
-// Error makes a Kind a target for errors.Is.
-func (k Kind) Error() string { return "ceiba: " + k.String() }
+// Error makes a Kind a target for errors.Is; it returns the name too.
+func (k Kind) Error() string { return k.String() }
 
 // Outcome says whether the message of a failed send may have reached the other side.
 type Outcome int32

@@ -49,7 +49,7 @@ func TestKindsAreTheHeadersCodes(t *testing.T) {
 		"queue_full": ErrQueueFull, "storage": ErrStorage, "protocol": ErrProtocol, "would_deadlock": ErrWouldDeadlock,
 		"forked": ErrForked, "internal": ErrInternal,
 	} {
-		if kind.String() != name || kind.Error() != "ceiba: "+name {
+		if kind.String() != name || kind.Error() != name {
 			t.Errorf("%d prints as %q, not %q", int(kind), kind, name)
 		}
 	}
