@@ -145,7 +145,7 @@ def job(language, path, address, environment):
         raise Failed(f"the {language} program ended with {code} and said {out[:200]!r}") from None
     counts["left"] = left_over(address, environment, topic)
     counts["good"] = (code == 0 and counts["left"] == 0 and counts["lost"] == 0
-                      and counts["acknowledged"] == counts["sent"] <= counts["received"])
+                      and counts["acknowledged"] == counts["sent"] == counts["lines"] <= counts["received"])
     return counts
 
 
@@ -191,6 +191,8 @@ def main():
     if not arguments.json:
         print(table(rows))
     for row in rows:
+        if row["sent"] < row["lines"]:
+            print(f"{row['language']}: {row['lines'] - row['sent']:,} lines were not sent any more", file=sys.stderr)
         for name, text in (("refused", "lines were refused"), ("unknown", "sends have an unknown outcome"),
                            ("unexpected", "messages came that nobody sent"), ("left", "messages are left in the broker")):
             if row[name]:

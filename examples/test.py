@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import unittest
 from pathlib import Path
 
@@ -86,6 +88,92 @@ class Job(unittest.TestCase):
         self.assertEqual(lines[1].split()[:3], ["language", "sent", "acknowledged"])
         for line, language in zip(lines[2:5], run.LANGUAGES):
             self.assertEqual(line.split()[:6], [language, "34,924", "34,924", "34,924", "0", "0"])
+
+
+class Counting(unittest.TestCase):
+    """The counts tell when something is wrong: others at the same topic."""
+
+    def start(self, language, path, address, environment, topic):
+        environment = {**environment, "CEIBA_CONFIG": run.config(address, topic)}
+        command = [*map(str, run.command(language, "job")), str(path)]
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE)
+        self.addCleanup(self.end, process)
+        return process
+
+    def end(self, process):
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+    def counts(self, process, code=1):
+        out, err = process.communicate(timeout=run.JOB_SECONDS)
+        self.assertEqual(process.returncode, code, err)
+        return json.loads(out)
+
+    def file(self, content):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name) / "file"
+        path.write_bytes(content)
+        return path
+
+    def send(self, content, address, environment, topic):
+        subprocess.run([run.PROGRAM, "send", run.config(address, topic)], input=content, env=environment, check=True,
+                       stderr=subprocess.PIPE, timeout=60)
+
+    def test_what_came_twice_and_what_nobody_sent_is_told(self):
+        path = self.file(b"a\nb\n")
+        with run.broker() as (address, environment):
+            for language in run.LANGUAGES:
+                with self.subTest(language=language):
+                    self.send(b"a\nstranger\n", address, environment, language)
+                    counts = self.counts(self.start(language, path, address, environment, language))
+                    told = [counts[name] for name in ("sent", "received", "lost", "duplicates", "unexpected")]
+                    self.assertEqual(told, [2, 4, 0, 1, 1])
+
+    def test_what_another_consumer_took_is_lost(self):
+        path = self.file(b"".join(b"%d\n" % number for number in range(5000)))
+        with run.broker() as (address, environment):
+            thieves, jobs = [], []
+            for language in run.LANGUAGES:
+                thief = subprocess.Popen([run.PROGRAM, "receive", run.config(address, language)], env=environment,
+                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+                thieves.append(thief)
+                self.addCleanup(self.end, thief)
+                # It is connected once it has had a message.
+                self.send(b"bait\n", address, environment, language)
+                self.assertEqual(thief.stdout.readline(), b"bait\n")
+            for language in run.LANGUAGES:
+                jobs.append(self.start(language, path, address, environment, language))
+            for thief, job in zip(thieves, jobs):
+                drain = threading.Thread(target=thief.stdout.read)
+                drain.start()
+                counts = self.counts(job)
+                thief.terminate()
+                drain.join()
+                self.assertEqual((counts["sent"], counts["acknowledged"]), (5000, 5000), counts)
+                self.assertGreater(counts["lost"], 0)
+                self.assertEqual(counts["lost"] + counts["received"], 5000, counts)
+
+    def test_a_broker_that_goes_away_ends_each_program_and_no_line_is_forgotten(self):
+        path = self.file(b"".join(b"%d\n" % number for number in range(1_000_000)))
+        for language in run.LANGUAGES:
+            with self.subTest(language=language):
+                with run.broker() as (address, environment):
+                    # Shorter than the default, to test sooner: the programs take any config.
+                    config = {**json.loads(run.config(address, language)), "deadline": "2s"}
+                    process = subprocess.Popen([*map(str, run.command(language, "job")), str(path)],
+                                               env={**environment, "CEIBA_CONFIG": json.dumps(config)},
+                                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                    self.addCleanup(self.end, process)
+                    # Its window is full of work after this long, and the file is far from its end.
+                    time.sleep(2)
+                    self.assertIsNone(process.poll())
+                counts = self.counts(process)
+                self.assertLess(counts["sent"], counts["lines"])
+                ended = counts["acknowledged"] + counts["refused"] + counts["unknown"]
+                self.assertEqual(ended, counts["sent"], counts)
 
 
 def main():

@@ -5,8 +5,8 @@
 //
 // Submits go out in batches, and completions are taken from a queue: the queue's size bounds what is on its
 // way. A second thread receives. A line ends with LF; a last line without one counts, an empty line is an
-// empty message. A line that is refused is named on stderr. Exit code 0: every line was acknowledged, and
-// every acknowledged line came.
+// empty message. A line that is refused is named on stderr; when the other side does not answer within the
+// deadline, no further line is sent. Exit code 0: every line was acknowledged, and every acknowledged line came.
 #include <ceiba.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -114,7 +114,8 @@ static void *receive(void *argument) {
 
 // How the sends ended.
 struct sends {
-    size_t ended, refused, unknown;
+    size_t submitted, ended, refused, unknown;
+    bool given_up;
 };
 
 static void end(struct job *job, struct sends *sends, size_t line, const ceiba_error *error) {
@@ -132,15 +133,18 @@ static void end(struct job *job, struct sends *sends, size_t line, const ceiba_e
     }
     if (unknown) sends->unknown++;
     else sends->refused++;
+    // A line that cannot be sent says nothing of the next one; a broker that is gone does.
+    if (unknown || ceiba_error_retryable(error)) sends->given_up = true;
 }
 
 static bool send_all(struct job *job, ceiba_queue *queue, struct sends *sends) {
     const ceiba_slice *lines = job->tally.lines;
-    const size_t count = job->tally.count;
+    size_t count = job->tally.count;
     ceiba_completions *done = NULL;
     ceiba_error *error = NULL;
     bool good = true;
     for (size_t next = 0; good && sends->ended < count;) {
+        if (sends->given_up) count = next;
         bool full = next == count;
         if (!full) {
             size_t taken = 0, wanted = count - next < BATCH ? count - next : BATCH;
@@ -155,6 +159,7 @@ static bool send_all(struct job *job, ceiba_queue *queue, struct sends *sends) {
             ceiba_error_free(error);
             error = NULL;
         }
+        sends->submitted = next;
         if (sends->ended == next) continue;
         // Wait only when nothing more can be submitted. The batch of the last poll is used again.
         if (ceiba_queue_poll(queue, BATCH, full ? -1 : 0, &done, &error)) {
@@ -195,9 +200,9 @@ static int run(struct job *job, const char *config) {
     struct verdict verdict = tally_verdict(&job->tally);
     const size_t records = job->tally.count, acknowledged = atomic_load(&job->acknowledged);
     const size_t received = atomic_load(&job->received);
-    printf("{\"language\":\"c\",\"sent\":%zu,\"acknowledged\":%zu,\"refused\":%zu,\"unknown\":%zu,\"received\":%zu,"
-           "\"lost\":%zu,\"duplicates\":%zu,\"unexpected\":%zu,\"seconds\":%.3f,\"messages_per_second\":%.0f}\n",
-           records, acknowledged, sends.refused, sends.unknown, received, verdict.lost, verdict.duplicates,
+    printf("{\"language\":\"c\",\"lines\":%zu,\"sent\":%zu,\"acknowledged\":%zu,\"refused\":%zu,\"unknown\":%zu,"
+           "\"received\":%zu,\"lost\":%zu,\"duplicates\":%zu,\"unexpected\":%zu,\"seconds\":%.3f,\"messages_per_second\":%.0f}\n",
+           records, sends.submitted, acknowledged, sends.refused, sends.unknown, received, verdict.lost, verdict.duplicates,
            verdict.unexpected, seconds, seconds > 0 ? (double)received / seconds : 0.0);
     const bool complete = acknowledged == records && verdict.lost == 0 && verdict.unexpected == 0;
     return complete && sent && closed && !job->receive_failed ? 0 : 1;

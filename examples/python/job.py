@@ -5,8 +5,8 @@ consumer, and print what was counted as one line of JSON.
 
 Lines are submitted in batches, and completions are taken in batches too: the window bounds what is on its
 way. A second thread receives. A line ends with LF; a last line without one counts, an empty line is an empty
-message. A line that is refused is named on stderr. Exit code 0: every line was acknowledged, and every
-acknowledged line came.
+message. A line that is refused is named on stderr; when the other side does not answer within the deadline, no
+further line is sent. Exit code 0: every line was acknowledged, and every acknowledged line came.
 """
 
 import json
@@ -31,6 +31,8 @@ class Sends:
 
     def __init__(self) -> None:
         self.done = False
+        self.given_up = False
+        self.submitted = 0
         self.acknowledged = 0
         self.refused = 0
         self.unknown = 0
@@ -38,22 +40,23 @@ class Sends:
 
     def run(self, producer: ceiba.Producer, lines: list[bytes]) -> None:
         under_way: dict[int, int] = {}
-        submitted = 0
         try:
-            while submitted < len(lines) or under_way:
-                room = min(BATCH, WINDOW - len(under_way), len(lines) - submitted)
+            while under_way or (self.submitted < len(lines) and not self.given_up):
+                room = min(BATCH, WINDOW - len(under_way), len(lines) - self.submitted)
+                if self.given_up:
+                    room = 0
                 if room > 0:
                     try:
-                        tokens = producer.submit_many(lines[submitted : submitted + room])
+                        tokens = producer.submit_many(lines[self.submitted : self.submitted + room])
                     except ceiba.QueueFull:
                         room = 0
                     except ceiba.Error as error:
-                        self.end(submitted, lines, error)
-                        submitted += 1
+                        self.submitted += 1
+                        self.end(self.submitted - 1, lines, error)
                         continue
                     else:
-                        under_way.update(zip(tokens, range(submitted, submitted + len(tokens))))
-                        submitted += len(tokens)
+                        under_way.update(zip(tokens, range(self.submitted, self.submitted + len(tokens))))
+                        self.submitted += len(tokens)
                 # Wait only when nothing more can be submitted.
                 for completion in ceiba.completions(BATCH, timeout=1 if room <= 0 else 0):
                     self.end(under_way.pop(completion.token), lines, completion.error)
@@ -71,6 +74,9 @@ class Sends:
             self.unknown += 1
         else:
             self.refused += 1
+        # A line that cannot be sent says nothing of the next one; a broker that is gone does.
+        if error.retryable or error.outcome == "unknown":
+            self.given_up = True
         if self.refused + self.unknown <= SHOWN:
             print(f"line {line + 1} {how}: {error.kind}: {error}", file=sys.stderr)
 
@@ -114,6 +120,17 @@ class Receiver(threading.Thread):
             lingering = self.sends.done and self.count >= self.sends.acknowledged
 
 
+def close(*clients: ceiba.Producer | ceiba.Consumer) -> bool:
+    closed = True
+    for client in clients:
+        try:
+            client.close()
+        except ceiba.Error as error:
+            print(f"closing: {error.kind}: {error}", file=sys.stderr)
+            closed = False
+    return closed
+
+
 def job(config: str, lines: list[bytes]) -> bool:
     sends = Sends()
     with ceiba.Consumer(config) as consumer, ceiba.Producer(config) as producer:
@@ -124,17 +141,20 @@ def job(config: str, lines: list[bytes]) -> bool:
             sends.run(producer, lines)
         finally:
             receiver.join()
+        # Closed before the report: acknowledgements that cannot be written are part of it.
+        closed = close(producer, consumer)
     seconds = receiver.last - start
 
     # Lines may be alike, so they are counted by their content.
-    sent = Counter(lines)
+    sent = Counter(lines[: sends.submitted])
     acknowledged = sent - sends.failed
     lost = (acknowledged - receiver.got).total()
     unexpected = sum(count for line, count in receiver.got.items() if line not in sent)
     duplicates = (receiver.got - sent).total() - unexpected
     report = {
         "language": "python",
-        "sent": len(lines),
+        "lines": len(lines),
+        "sent": sends.submitted,
         "acknowledged": sends.acknowledged,
         "refused": sends.refused,
         "unknown": sends.unknown,
@@ -147,8 +167,9 @@ def job(config: str, lines: list[bytes]) -> bool:
     }
     print(json.dumps(report))
     if receiver.error is not None:
-        raise receiver.error
-    return sends.acknowledged == len(lines) and lost == 0 and unexpected == 0
+        print(f"receiving: {receiver.error.kind}: {receiver.error}", file=sys.stderr)
+    complete = sends.acknowledged == len(lines) and lost == 0 and unexpected == 0
+    return complete and closed and receiver.error is None
 
 
 def main() -> int:

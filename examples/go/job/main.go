@@ -5,7 +5,8 @@
 //
 // Sends are submitted, and a semaphore bounds how many are on their way; a second goroutine receives. A line
 // ends with LF; a last line without one counts, an empty line is an empty message. A line that is refused is
-// named on stderr. Exit code 0: every line was acknowledged, and every acknowledged line came.
+// named on stderr; when the other side does not answer within the deadline, no further line is sent. Exit
+// code 0: every line was acknowledged, and every acknowledged line came.
 package main
 
 import (
@@ -33,6 +34,7 @@ const (
 
 type report struct {
 	Language     string  `json:"language"`
+	Lines        int     `json:"lines"`
 	Sent         int     `json:"sent"`
 	Acknowledged int     `json:"acknowledged"`
 	Refused      int     `json:"refused"`
@@ -67,7 +69,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	if err != nil || report.Acknowledged != report.Sent || report.Lost+report.Unexpected > 0 {
+	if err != nil || report.Acknowledged != report.Lines || report.Lost+report.Unexpected > 0 {
 		os.Exit(1)
 	}
 }
@@ -99,13 +101,13 @@ func run(ctx context.Context, config string, lines [][]byte) (_ *report, err err
 
 	seconds := receiver.last.Sub(start).Seconds()
 	r := &report{
-		Language: "go", Sent: len(lines), Acknowledged: int(sends.acknowledged.Load()), Refused: sends.refused,
-		Unknown: sends.unknown, Received: receiver.count, Seconds: math.Round(seconds*1000) / 1000,
+		Language: "go", Lines: len(lines), Sent: sends.submitted, Acknowledged: int(sends.acknowledged.Load()),
+		Refused: sends.refused, Unknown: sends.unknown, Received: receiver.count, Seconds: math.Round(seconds*1000) / 1000,
 	}
 	if seconds > 0 {
 		r.Rate = math.Round(float64(r.Received) / seconds)
 	}
-	r.compare(lines, sends.failed, receiver.got)
+	r.compare(lines[:sends.submitted], sends.failed, receiver.got)
 	return r, err
 }
 
@@ -134,7 +136,8 @@ func (r *report) compare(lines [][]byte, failed map[int]bool, got map[string]int
 
 // sends is how the sends ended. Callbacks of one producer run one after the other.
 type sends struct {
-	done             atomic.Bool
+	done, givenUp    atomic.Bool
+	submitted        int
 	acknowledged     atomic.Int64
 	refused, unknown int
 	failed           map[int]bool
@@ -145,6 +148,11 @@ func (s *sends) run(producer *ceiba.Producer, lines [][]byte) {
 	room := make(chan struct{}, window)
 	for i, line := range lines {
 		room <- struct{}{}
+		if s.givenUp.Load() {
+			<-room
+			break
+		}
+		s.submitted++
 		err := producer.Submit(line, func(_ ceiba.Receipt, err error) {
 			s.end(i, err)
 			<-room
@@ -175,11 +183,16 @@ func (s *sends) end(line int, err error) {
 	s.failed[line] = true
 	how := "was refused"
 	var failure *ceiba.Error
-	if errors.As(err, &failure) && failure.Outcome == ceiba.Unknown {
+	known := errors.As(err, &failure)
+	if known && failure.Outcome == ceiba.Unknown {
 		how = "may have been sent"
 		s.unknown++
 	} else {
 		s.refused++
+	}
+	// A line that cannot be sent says nothing of the next one; a broker that is gone does.
+	if !known || failure.Retryable || failure.Outcome == ceiba.Unknown {
+		s.givenUp.Store(true)
 	}
 	if s.refused+s.unknown <= shown {
 		fmt.Fprintf(os.Stderr, "line %d %s: %v\n", line+1, how, err)
