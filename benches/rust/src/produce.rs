@@ -61,8 +61,10 @@ impl Producer {
                 calls::producer_submit(&self.id, sent, &body, Duration::ZERO)?;
                 sent += 1;
             }
-            let room = (sent - ended) as usize + BURST <= OUTSTANDING;
-            ended += self.completions(&mut taken, if room { Duration::ZERO } else { STALLED })?;
+            ended += self.completions(&mut taken, Duration::ZERO)?;
+            while (sent - ended) as usize + BURST > OUTSTANDING {
+                ended += self.completions(&mut taken, STALLED)?;
+            }
         }
         while ended < sent {
             ended += self.completions(&mut taken, STALLED)?;

@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value, Failure> {
     let mut samples = Vec::new();
     let mut taken = Vec::new();
     let mut bursts = 0;
-    while bursts < WARM_UP || Instant::now() < until {
+    while samples.is_empty() || Instant::now() < until {
         let start = Instant::now();
         for token in 0..BURST {
             calls::producer_submit("bench", token as u64, &body, Duration::ZERO)?;

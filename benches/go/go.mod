@@ -1,0 +1,7 @@
+module ceiba.test/benches
+
+go 1.26
+
+require ceiba v0.0.0
+
+replace ceiba => ../../ffi/go

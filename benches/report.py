@@ -1,0 +1,203 @@
+"""Writes what was measured as a page of text."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+from measure import Case, Sample
+
+TITLES = {
+    "rust": "ceiba, Rust",
+    "c": "ceiba, C",
+    "go": "ceiba, Go",
+    "python": "ceiba, Python",
+    "plain": "plain Go client",
+    "peer": "plain Go client, other server",
+}
+OURS = ["rust", "c", "go", "python"]
+# Nanoseconds per call that were aimed at: program, mode, field, bound.
+CALLS = [
+    ("rust", "submit", "ns_median", None),
+    ("c", "submit", "ns_median", 100),
+    ("go", "submit", "ns_median", 180),
+    ("python", "submit", "ns_median", 200),
+    ("python", "submit_many", "ns_median", None),
+    ("go", "send", "ns_each", 1200),
+]
+
+
+def said(command: list[str]) -> str:
+    """The first line that a program prints, and nothing when it is not there."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except OSError:
+        return ""
+    return (done.stdout or done.stderr).strip().split("\n")[0]
+
+
+def machine(options) -> list[str]:
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    memory = re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())
+    return [
+        f"- processor: {model.group(1) if model else platform.machine()}, {os.cpu_count()} cores",
+        f"- memory: {int(memory.group(1)) >> 20 if memory else 0} GiB; Linux {platform.release()}",
+        f"- {said(['rustc', '--version'])}; {said([os.environ.get('CC', 'cc'), '--version'])}",
+        f"- {said(['go', 'version'])}; {said([options.python, '--version'])}",
+    ]
+
+
+def table(head: list[str], rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    cells = lambda row: "| " + " | ".join(  # noqa: E731
+        text.ljust(width) if column == 0 else text.rjust(width)
+        for column, (text, width) in enumerate(zip(row, widths))
+    ) + " |"
+    rule = "| " + " | ".join(
+        "-" * width if column == 0 else "-" * (width - 1) + ":" for column, width in enumerate(widths)
+    ) + " |"
+    return [cells(head), rule, *map(cells, rows), ""]
+
+
+class Report:
+    """The page."""
+
+    def __init__(self, samples: dict[Case, list[Sample]], options, took: float, again: int) -> None:
+        self.samples = samples
+        self.options = options
+        self.took = took
+        self.again = again
+
+    def rate(self, case: Case) -> float | None:
+        found = self.samples.get(case)
+        return statistics.median(sample.rate for sample in found) if found else None
+
+    def ratio(self, case: Case, base: Case) -> float:
+        """The median of the rounds' own ratios: what was measured side by side is compared."""
+        pairs = zip(self.samples[case], self.samples[base])
+        return statistics.median(ours.rate / theirs.rate for ours, theirs in pairs)
+
+    def rates(self, mode: str, clients: int, size: int) -> list[str]:
+        base = Case("plain", "acked" if mode == "acked" else mode, clients, size)
+        cases = [case for case in self.samples if (case.clients, case.size) == (clients, size)]
+        if mode == "acked":
+            cases = [case for case in cases if case.mode in ("acked", "unacked")]
+        else:
+            cases = [case for case in cases if case.mode == mode]
+        head = ["", "messages/s", "lowest - highest", "client CPU", "broker CPU", "to plain"]
+        if mode == "acked":
+            head[-1:] = ["to plain acked", "to plain unacked"]
+        rows = []
+        for case in cases:
+            found = self.samples[case]
+            low, high = min(each.rate for each in found), max(each.rate for each in found)
+            name = TITLES[case.program]
+            if case.program in ("plain", "peer") and mode == "acked":
+                name += f", {case.mode}"
+            broker = [each.broker_cpu for each in found if each.broker_cpu is not None]
+            row = [
+                name,
+                f"{self.rate(case):,.0f}",
+                f"{low:,.0f} - {high:,.0f}",
+                f"{statistics.median(each.client_cpu for each in found):.3f}",
+                f"{statistics.median(broker):.3f}" if broker else "not seen",
+                f"{self.ratio(case, base):.2f}",
+            ]
+            if mode == "acked":
+                row.append(f"{self.ratio(case, Case('plain', 'unacked', clients, size)):.2f}")
+            rows.append(row)
+        return table(head, rows)
+
+    def goals(self) -> list[str]:
+        rows = []
+
+        def row(what: str, aim: str, seen: str, met: bool) -> None:
+            rows.append([what, aim, seen, "yes" if met else "NO"])
+
+        for size in (100, 1024):
+            for program in OURS:
+                case = Case(program, "acked", 1, size)
+                times = self.ratio(case, Case("plain", "acked", 1, size))
+                row(f"{TITLES[program]}, acked, 1 id, {size} B, to plain acked", ">= 5", f"{times:.1f}", times >= 5)
+            for program in OURS:
+                case = Case(program, "acked", 1, size)
+                times = self.ratio(case, Case("plain", "unacked", 1, size))
+                row(f"{TITLES[program]}, acked, 1 id, {size} B, to plain unacked", "> 1", f"{times:.2f}", times > 1)
+        for program, mode, field, bound in CALLS:
+            if bound is not None:
+                seen = self.nanoseconds(Case(program, mode), field)
+                what = "submit of 100 B" if mode == "submit" else "send that waits, 100 goroutines"
+                row(f"{TITLES[program]}, {what}", f"<= {bound} ns", f"{seen:.0f} ns", seen <= bound)
+        return table(["", "aim", "seen", "met"], rows)
+
+    def nanoseconds(self, case: Case, field: str) -> float:
+        return statistics.median(sample.line[field] for sample in self.samples[case])
+
+    def calls(self) -> list[str]:
+        rows = []
+        for program, mode, field, bound in CALLS:
+            case = Case(program, mode)
+            low = "ns_min" if mode != "send" else field
+            what = {"submit": "submit", "submit_many": "submit_many, each", "send": "send that waits, 100 goroutines"}
+            rows.append([
+                f"{TITLES[program]}: {what[mode]}",
+                f"{min(sample.line[low] for sample in self.samples[case]):.0f}",
+                f"{self.nanoseconds(case, field):.0f}",
+                f"{self.nanoseconds(case, 'ns_p90'):.0f}" if mode != "send" else "-",
+                str(bound) if bound else "-",
+            ])
+        return table(["", "least", "median", "p90", "aim"], rows)
+
+    def text(self) -> str:
+        options = self.options
+        foreign = [sample.foreign for found in self.samples.values() for sample in found]
+        lines = [
+            "# Benchmarks",
+            "",
+            f"Written by `make bench` on {time.strftime('%Y-%m-%d')}. README.md in this folder says what is measured",
+            "and how to repeat it.",
+            "",
+            *machine(options),
+            f"- {options.rounds} rounds of {options.seconds:g} s, all measurements in turns, {self.took / 60:.0f} minutes;"
+            " broker and client share the machine",
+            f"- other work took {statistics.median(foreign):.1%} of the machine in the median run and {max(foreign):.1%}"
+            f" in the worst; {self.again} runs were made again because of it",
+            "",
+            "## What was aimed at",
+            "",
+            "Ratios are medians of the ratios of each round.",
+            "",
+            *self.goals(),
+            "## Acked sends",
+            "",
+            "CPU is seconds per 100,000 messages, of the client's process and of the broker's. The broker is ours and is",
+            "started anew for each run; nothing consumes. A message counts when its receipt is there.",
+            "",
+        ]
+        for size in (100, 1024):
+            for clients in (1, 8):
+                noun = "client" if clients == 1 else "clients"
+                lines += [f"### {clients} {noun}, {size} B", "", *self.rates("acked", clients, size)]
+        lines += [
+            "## Produce, consume and acknowledge",
+            "",
+            "One producer and one consumer in the same process, from the first send to the last acknowledgement. No",
+            "message was lost or came twice: a run with either fails.",
+            "",
+        ]
+        for size in (100, 1024):
+            lines += [f"### {size} B", "", *self.rates("e2e", 1, size)]
+        lines += [
+            "## Cost of a call",
+            "",
+            "Nanoseconds. Submits of 100 B by id in bursts of 1024, without a network; the task that takes them runs on the",
+            "other core. A send that waits is wall time divided by all sends.",
+            "",
+            *self.calls(),
+        ]
+        return "\n".join(lines).rstrip() + "\n"

@@ -1,0 +1,64 @@
+"""Runs every measurement in turns and writes the report. See README.md; run.sh calls this."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from measure import Bench, Case, Sample
+from report import Report
+
+OURS = ["rust", "c", "go", "python"]
+SIZES = [100, 1024]
+CLIENTS = [1, 8]
+
+
+def cases(peer: bool) -> list[Case]:
+    """In the order in which they are run: what is compared stands together."""
+    plan = []
+    others = ["plain", "peer"] if peer else ["plain"]
+    for size in SIZES:
+        for clients in CLIENTS:
+            plan += [Case(program, mode, clients, size) for program in others for mode in ("acked", "unacked")]
+            plan += [Case(program, "acked", clients, size) for program in OURS]
+        plan += [Case(program, "e2e", 1, size) for program in [*others, *OURS]]
+    plan += [Case(program, "submit") for program in OURS]
+    plan += [Case("python", "submit_many"), Case("go", "send")]
+    return plan
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Runs every measurement in turns and writes the report.")
+    for program in ("broker", "rust", "c", "go", "python", "plain"):
+        parser.add_argument(f"--{program}", required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--report", type=Path, required=True)
+    options = parser.parse_args()
+    options.peer = os.environ.get("BENCH_PEER", "")
+    options.peer_secret = os.environ.get("BENCH_PEER_SECRET", "test")
+
+    bench = Bench(options)
+    plan = cases(bool(options.peer))
+    samples: dict[Case, list[Sample]] = {case: [] for case in plan}
+    start = time.monotonic()
+    for round in range(options.rounds):
+        for number, case in enumerate(plan, 1):
+            sample = bench.run(case)
+            samples[case].append(sample)
+            seen = f"{sample.rate:,.0f}/s" if sample.rate else f"{sample.line.get('ns_median', 0):.0f} ns"
+            print(
+                f"round {round + 1} of {options.rounds}, {number} of {len(plan)}: {case.program} {case.mode}"
+                f" {case.clients} x {case.size} B: {seen}, other work {sample.foreign:.0%}",
+                file=sys.stderr,
+            )
+    report = Report(samples, options, time.monotonic() - start, bench.again)
+    options.report.write_text(report.text())
+    print(f"{options.report} is written")
+
+
+if __name__ == "__main__":
+    main()
