@@ -50,19 +50,19 @@ int main(void) {
 
     user = number(next);
     CHECK_FAILS(CEIBA_ERR_UNKNOWN_ID, "", ceiba_producer_send_owned(S("b"), body[next], 100, 0, release, user, NULL, &E));
-    CHECK(atomic_load(&released[next++]) == 1);
+    wait_released(next++);
     user = number(next);
     CHECK_FAILS(CEIBA_ERR_INVALID_ARGUMENT, "delay",
                 ceiba_producer_send_owned(S("a"), body[next], 100, -1, release, user, NULL, &E));
-    CHECK(atomic_load(&released[next++]) == 1);
+    wait_released(next++);
     user = number(next);
     CHECK_FAILS(CEIBA_ERR_INVALID_ARGUMENT, "`data` is NULL",
                 ceiba_producer_send_owned(S("a"), NULL, 100, 0, release, user, NULL, &E));
-    CHECK(atomic_load(&released[next++]) == 1);
+    wait_released(next++);
     user = number(next);
     CHECK_FAILS(CEIBA_ERR_INVALID_ARGUMENT, "UTF-8",
                 ceiba_producer_send_owned(S("\xff"), body[next], 100, 0, release, user, NULL, &E));
-    CHECK(atomic_load(&released[next++]) == 1);
+    wait_released(next++);
     user = number(next);
     CHECK_OK(ceiba_producer_send_owned(S("a"), NULL, 0, 0, release, user, NULL, &E));
     wait_released(next++);
@@ -95,12 +95,12 @@ int main(void) {
     user = number(next);
     CHECK_FAILS(CEIBA_ERR_INVALID_ARGUMENT, "`message` is NULL",
                 ceiba_message_set_body_owned(NULL, body[next], 100, release, user, &E));
-    CHECK(atomic_load(&released[next++]) == 1);
+    wait_released(next++);
 
     CHECK_OK(ceiba_producer_close(S("a"), -1, &E));
     user = number(next);
     CHECK_FAILS(CEIBA_ERR_UNKNOWN_ID, "", ceiba_producer_send_owned(S("a"), body[next], 100, 0, release, user, NULL, &E));
-    CHECK(atomic_load(&released[next++]) == 1);
+    wait_released(next++);
     for (size_t i = 0; i < BODIES; i++) {
         CHECK(atomic_load(&released[i]) == (i < next));
     }
