@@ -54,16 +54,8 @@ impl Codes {
         if code.len() != 32 {
             return None;
         }
-        let mut value: u128 = 0;
-        for &byte in code {
-            let nibble = match byte {
-                b'0'..=b'9' => byte - b'0',
-                b'a'..=b'f' => byte - b'a' + 10,
-                _ => return None,
-            };
-            value = value << 4 | u128::from(nibble);
-        }
-        let (mut left, mut right) = ((value >> 64) as u64, value as u64);
+        let (high, low) = code.split_at(16);
+        let (mut left, mut right) = (half(high)?, half(low)?);
         for key in self.keys.into_iter().rev() {
             (left, right) = (right ^ mix(left ^ key), left);
         }
@@ -71,7 +63,29 @@ impl Codes {
     }
 }
 
-fn digit(nibble: u8) -> u8 {
+/// The value of each byte as a lower-case hex digit; above 15 for the others.
+const VALUES: [u8; 256] = {
+    let mut values = [0xff; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[digit(value) as usize] = value;
+        value += 1;
+    }
+    values
+};
+
+/// The word of 16 hex digits.
+fn half(digits: &[u8]) -> Option<u64> {
+    let (mut word, mut seen) = (0, 0);
+    for &byte in digits {
+        let value = VALUES.get(usize::from(byte)).copied().unwrap_or(0xff);
+        seen |= value;
+        word = word << 4 | u64::from(value & 15);
+    }
+    (seen < 16).then_some(word)
+}
+
+const fn digit(nibble: u8) -> u8 {
     if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
 }
 

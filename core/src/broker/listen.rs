@@ -122,6 +122,7 @@ pub(super) async fn run(listener: TcpListener, hub: Arc<Hub>, router: Router) {
         };
         let accepted = tokio::select! {
             biased;
+            () = hub.aborted.cancelled() => return,
             () = hub.stopping.cancelled() => return,
             accepted = accepted => accepted,
         };

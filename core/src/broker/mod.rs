@@ -128,7 +128,7 @@ impl Broker {
     }
 
     fn end(&self) {
-        self.hub.stopping.cancel();
+        // Not `stopping`: nobody says goodbye.
         self.hub.aborted.cancel();
         self.hub.tasks.close();
         self.hub.clear();

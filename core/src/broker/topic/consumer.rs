@@ -244,12 +244,12 @@ impl Queue {
             (DeliveryMode::PublishSubscribe, Some(consumer)) => &mut consumer.line,
             _ => &mut self.ready,
         };
-        let mut count = 0;
         for entry in entries.rev() {
             line.push_front(entry);
-            count += 1;
         }
-        self.wake_waiting(count);
+        // For all that waits, not only for these: the one that left may have been woken and taken nothing.
+        let waits = line.len();
+        self.wake_waiting(waits);
     }
 
     /// Puts deliveries that were not acknowledged in time back in line.

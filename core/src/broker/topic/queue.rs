@@ -288,14 +288,19 @@ impl Queue {
                 delay: slot.delay,
             });
         }
-        if !out.is_empty() {
-            self.alarm_by(now.saturating_add(self.terms.redeliver_after));
-        } else if !consumer.stalled && !consumer.waiting {
+        let stalled = consumer.stalled;
+        if out.is_empty() && !stalled && !consumer.waiting {
             consumer.waiting = true;
             self.waiting.push_back(number);
         }
         for index in done {
             self.finish_if_done(index, wall);
+        }
+        if !out.is_empty() {
+            self.alarm_by(now.saturating_add(self.terms.redeliver_after));
+        } else if stalled {
+            // It was woken for what it may not take: another one must be.
+            self.wake_waiting(self.ready.len());
         }
     }
 

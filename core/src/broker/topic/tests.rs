@@ -401,6 +401,12 @@ fn live(mode: DeliveryMode, seed: u64) {
             _ => {}
         }
         bench.settle();
+        let queue = &bench.queue;
+        let asleep = queue.consumers.values().filter(|consumer| consumer.waiting).count();
+        let awake = queue.consumers.values().any(|consumer| !consumer.waiting && !consumer.stalled);
+        assert_eq!(asleep, queue.waiting.len());
+        assert!(queue.ready.is_empty() || asleep == 0 || awake, "nobody was woken, seed {seed}");
+        assert!(queue.consumers.values().all(|consumer| consumer.line.is_empty() || !consumer.waiting));
         let (waiting, delayed) = bench.queue.counts();
         assert_eq!(waiting + delayed + bench.consumed.len(), due.len(), "seed {seed}");
     }

@@ -97,17 +97,9 @@ impl Pump<'_> {
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                 Poll::Pending => false,
             };
-            if written && self.take() {
-                continue;
-            }
-            if written && self.unflushed {
-                match self.socket.poll_flush_unpin(cx) {
-                    Poll::Ready(Ok(())) => self.unflushed = false,
-                    Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
-                    Poll::Pending => {}
-                }
-            }
-            if !more {
+            // Only with nothing left to write: then a consumer that waits to be woken can take at once.
+            let taken = written && self.take();
+            if !taken && !more {
                 return Poll::Pending;
             }
         }
@@ -156,7 +148,7 @@ impl Pump<'_> {
         count(&self.hub.counters.acknowledged, self.topic.ack(self.number, acks));
     }
 
-    /// Gives the socket all frames; pending while it takes none.
+    /// Writes all frames; pending until the last byte is with the kernel.
     fn write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), axum::Error>> {
         while !self.frames.is_empty() {
             ready!(self.socket.poll_ready_unpin(cx))?;
@@ -165,8 +157,11 @@ impl Pump<'_> {
                 self.unflushed = true;
             }
         }
-        // What the socket could not write yet fills the window too.
-        self.socket.poll_ready_unpin(cx)
+        if self.unflushed {
+            ready!(self.socket.poll_flush_unpin(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Fills the window from the queue. Says whether there was anything.
