@@ -8,10 +8,13 @@ use std::sync::OnceLock;
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// The program, built if need be.
+/// The program: what `CEIBA_PROGRAM` names, or else built now.
 pub fn ceiba() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
+        if let Some(path) = std::env::var_os("CEIBA_PROGRAM") {
+            return PathBuf::from(path);
+        }
         let mut cargo = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
         cargo.args(["build", "--quiet", "-p", "ceiba-cli"]).current_dir(env!("CARGO_MANIFEST_DIR"));
         // This test runs from <target>/debug/deps.

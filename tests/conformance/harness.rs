@@ -71,8 +71,9 @@ pub(crate) trait Peer: Send + Sync {
 /// No case takes longer; one that does hangs.
 const LONGEST: Duration = Duration::from_secs(120);
 
-/// Runs a case on a runtime of its own and holds its verdict to the harness's list.
-pub(crate) fn run(harness: &dyn Harness, case: &str, future: impl Future<Output = Verdict>) {
+/// Runs a case, named by module and function, on a runtime of its own, and holds its verdict to the harness's list.
+pub(crate) fn run(harness: &dyn Harness, name: (&str, &str), future: impl Future<Output = Verdict>) {
+    let (module, case) = name;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let verdict = runtime.block_on(async { tokio::time::timeout(LONGEST, future).await });
     // Tasks that hang must not hang the test too.
@@ -83,7 +84,8 @@ pub(crate) fn run(harness: &dyn Harness, case: &str, future: impl Future<Output 
         (Verdict::Held, None) => {}
         (Verdict::Excluded, Some(reason)) => {
             // Written past the capture of test output: an exclusion is always shown.
-            let line = format!("excluded: {}::{case}: {reason}\n", harness.provider());
+            let module = module.rsplit("::").next().unwrap_or_default();
+            let line = format!("excluded: {module}::{case}: {reason}\n");
             let _ = std::io::stderr().write_all(line.as_bytes());
         }
         (Verdict::Held, Some(reason)) => panic!("{case} holds, and the harness excludes it: {reason}"),

@@ -16,7 +16,8 @@ macro_rules! cases {
             #[test]
             fn $case() {
                 let harness = $harness;
-                crate::harness::run(&harness, stringify!($case), crate::cases::$file::$case(&harness));
+                let name = (module_path!(), stringify!($case));
+                crate::harness::run(&harness, name, crate::cases::$file::$case(&harness));
             }
         )*)*
 
@@ -65,6 +66,7 @@ macro_rules! suite {
 
 suite! {
     memory => crate::providers::memory::Memory;
-    kapokmq => crate::providers::kapokmq::KapokMq(ceiba_core::broker::DeliveryMode::WorkQueue);
-    kapokmq_publish_subscribe => crate::providers::kapokmq::KapokMq(ceiba_core::broker::DeliveryMode::PublishSubscribe);
+    kapokmq => crate::providers::kapokmq::KapokMq::WorkQueue;
+    kapokmq_publish_subscribe => crate::providers::kapokmq::KapokMq::PublishSubscribe;
+    kapokmq_cluster => crate::providers::kapokmq::KapokMq::Cluster;
 }

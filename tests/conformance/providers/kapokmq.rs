@@ -1,16 +1,25 @@
-//! KapokMQ over the embedded broker, in either delivery mode.
+//! KapokMQ over the embedded broker: in either delivery mode, and as a cluster of one node.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ceiba_core::broker::{Broker, BrokerConfig, DeliveryMode};
 use ceiba_core::client::BoxFuture;
 use ceiba_core::secret::Secret;
 use ceiba_tests::proxy::Proxy;
+use ceiba_tests::registry::Registry;
 use serde_json::{Value, json};
 
 use crate::harness::{Harness, Needs, Peer};
 
-pub(crate) struct KapokMq(pub(crate) DeliveryMode);
+/// Which one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KapokMq {
+    WorkQueue,
+    PublishSubscribe,
+    /// The producer asks a registry for its broker.
+    Cluster,
+}
 
 const SECRET: &str = "canary-3f9c <&\"> \u{1f333}";
 
@@ -20,17 +29,23 @@ impl Harness for KapokMq {
     }
 
     fn excluded(&self) -> &'static [(&'static str, &'static str)] {
-        &[
-            ("nack_gives_back_after_its_delay", "the wire has no nack"),
-            ("a_body_that_is_not_utf_8", "the wire carries text"),
-        ]
+        const NACK: (&str, &str) = ("nack_gives_back_after_its_delay", "the wire has no nack");
+        const BYTES: (&str, &str) = ("a_body_that_is_not_utf_8", "the wire carries text");
+        match self {
+            KapokMq::Cluster => &[NACK, BYTES, ("one_producer_keeps_its_order", "a cluster gives no order")],
+            _ => &[NACK, BYTES],
+        }
     }
 
     fn start(&self, needs: Needs) -> BoxFuture<'_, Box<dyn Peer>> {
         Box::pin(async move {
+            let delivery = match self {
+                KapokMq::PublishSubscribe => DeliveryMode::PublishSubscribe,
+                _ => DeliveryMode::WorkQueue,
+            };
             let config = BrokerConfig {
                 secret: Secret::new(SECRET),
-                delivery: self.0,
+                delivery,
                 redeliver_after: needs.redeliver_after,
                 ..BrokerConfig::default()
             };
@@ -39,7 +54,12 @@ impl Harness for KapokMq {
                 true => Some(Proxy::start(broker.address(), None).await),
                 false => None,
             };
-            Box::new(BrokerPeer { broker, proxy, mode: self.0 }) as Box<dyn Peer>
+            let node = proxy.as_ref().map_or(broker.address(), Proxy::address);
+            let registry = match self {
+                KapokMq::Cluster => Some(Registry::start(SECRET, &[node]).await),
+                _ => None,
+            };
+            Box::new(BrokerPeer { broker, proxy, node, registry, delivery }) as Box<dyn Peer>
         })
     }
 }
@@ -47,28 +67,29 @@ impl Harness for KapokMq {
 struct BrokerPeer {
     broker: Broker,
     proxy: Option<Proxy>,
-    mode: DeliveryMode,
-}
-
-impl BrokerPeer {
-    fn section(&self) -> Value {
-        let address = self.proxy.as_ref().map_or(self.broker.address(), Proxy::address);
-        json!({
-            "type": "kapokmq",
-            "url": format!("ws://{address}"),
-            "topic": "a topic | 木 %20?#",
-            "secret_key": SECRET,
-        })
-    }
+    // What clients connect to.
+    node: SocketAddr,
+    registry: Option<Registry>,
+    delivery: DeliveryMode,
 }
 
 impl Peer for BrokerPeer {
     fn producer(&self) -> Value {
-        self.section()
+        let mut section = self.consumer();
+        if let (Some(registry), Some(section)) = (&self.registry, section.as_object_mut()) {
+            section.remove("url");
+            section.insert("registry".to_owned(), json!(format!("http://{}", registry.address())));
+        }
+        section
     }
 
     fn consumer(&self) -> Value {
-        self.section()
+        json!({
+            "type": "kapokmq",
+            "url": format!("ws://{}", self.node),
+            "topic": "a topic | 木 %20?#",
+            "secret_key": SECRET,
+        })
     }
 
     fn proxy(&self) -> Option<&Proxy> {
@@ -80,7 +101,7 @@ impl Peer for BrokerPeer {
     }
 
     fn everyone(&self) -> bool {
-        self.mode == DeliveryMode::PublishSubscribe
+        self.delivery == DeliveryMode::PublishSubscribe
     }
 
     fn unsupported_field(&self) -> Option<&'static str> {
