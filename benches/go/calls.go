@@ -51,6 +51,7 @@ func submit(s settings) (line, error) {
 		return line{}, err
 	}
 	t := &tracker{wake: make(chan struct{}, 1)}
+	done := t.done
 	body := bytes.Repeat([]byte{'x'}, s.size)
 	var samples []float64
 	var sent int64
@@ -58,7 +59,7 @@ func submit(s settings) (line, error) {
 	for count := 0; len(samples) == 0 || time.Now().Before(until); count++ {
 		start := time.Now()
 		for range callBurst {
-			if err := p.Submit(body, t.done); err != nil {
+			if err := p.Submit(body, done); err != nil {
 				return line{}, err
 			}
 		}
@@ -154,29 +155,32 @@ func pin(thread, core int) error {
 	return m.call(syscall.SYS_SCHED_SETAFFINITY, thread)
 }
 
-// pinLibrary binds the threads of the library to a core; they are known by their name.
+// pinLibrary binds the threads of the library to a core; they are known by their name, which a thread that
+// was just started has not yet.
 func pinLibrary(core int) error {
-	names, err := filepath.Glob("/proc/self/task/*/comm")
-	if err != nil {
-		return err
-	}
-	found := 0
-	for _, name := range names {
-		comm, err := os.ReadFile(name)
-		if err != nil || !bytes.HasPrefix(comm, []byte("ceiba")) {
-			continue
-		}
-		thread, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) {
+		names, err := filepath.Glob("/proc/self/task/*/comm")
 		if err != nil {
 			return err
 		}
-		if err := pin(thread, core); err != nil {
-			return err
+		found := false
+		for _, name := range names {
+			comm, err := os.ReadFile(name)
+			if err != nil || !bytes.HasPrefix(comm, []byte("ceiba")) {
+				continue
+			}
+			thread, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			if err != nil {
+				return err
+			}
+			if err := pin(thread, core); err != nil {
+				return err
+			}
+			found = true
 		}
-		found++
+		if found {
+			return nil
+		}
 	}
-	if found == 0 {
-		return errors.New("the library's thread was not found")
-	}
-	return nil
+	return errors.New("the library's thread was not found")
 }

@@ -169,14 +169,21 @@ def end_to_end(options: argparse.Namespace) -> dict:
 
 
 def pin_library(core: int) -> None:
-    """Binds the threads of the library, known by their name, to a core."""
-    found = 0
-    for comm in Path("/proc/self/task").glob("*/comm"):
-        if comm.read_text().startswith("ceiba"):
-            os.sched_setaffinity(int(comm.parent.name), {core})
-            found += 1
-    if not found:
-        raise Failure("the library's thread was not found")
+    """Binds the threads of the library to a core.
+
+    They are known by their name, which a thread that was just started has not yet.
+    """
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        found = False
+        for comm in Path("/proc/self/task").glob("*/comm"):
+            if comm.read_text().startswith("ceiba"):
+                os.sched_setaffinity(int(comm.parent.name), {core})
+                found = True
+        if found:
+            return
+        time.sleep(0.001)
+    raise Failure("the library's thread was not found")
 
 
 def submit(options: argparse.Namespace) -> dict:
