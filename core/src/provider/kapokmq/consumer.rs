@@ -194,7 +194,7 @@ impl Consumer for KapokConsumer {
 
 /// Refuses what no broker gave out, and what would break the wire.
 fn plausible(code: &str) -> Result<()> {
-    if code.is_empty() || code.len() > MAX_CODE || code.chars().any(char::is_control) {
+    if code.is_empty() || code.len() > MAX_CODE || code.bytes().any(|byte| byte.is_ascii_control()) {
         let text = "a code is the short text that came with a delivery";
         return Err(Error::new(Kind::InvalidArgument, text).by(PROVIDER));
     }
