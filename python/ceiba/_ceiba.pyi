@@ -8,12 +8,51 @@ from typing import Any, Literal, TypeAlias, final
 
 from ._errors import Error
 
-Body: TypeAlias = bytes | bytearray | memoryview | str
-Config: TypeAlias = dict[str, Any] | str
+_Body: TypeAlias = bytes | bytearray | memoryview | str
+_Config: TypeAlias = dict[str, Any] | str
 # What JSON can say; not spelled out, because a recursive type refuses most real dicts.
-Json: TypeAlias = Any
+_Json: TypeAlias = Any
 # Name, content type, data.
-Attachment: TypeAlias = tuple[str, str, Body]
+_Attachment: TypeAlias = tuple[str, str, _Body]
+
+__all__ = [
+    "Broker",
+    "Completion",
+    "Delivery",
+    "Message",
+    "Receipt",
+    "__version__",
+    "_after_fork",
+    "_at_exit",
+    "_config_id",
+    "_log_close",
+    "_log_level",
+    "_log_take",
+    "completions",
+    "completions_fd",
+    "consumer_ack",
+    "consumer_ack_many",
+    "consumer_close",
+    "consumer_nack",
+    "consumer_nack_many",
+    "consumer_open",
+    "consumer_receive",
+    "consumer_status",
+    "open_file",
+    "producer_cancel",
+    "producer_close",
+    "producer_flush",
+    "producer_open",
+    "producer_send",
+    "producer_send_batch",
+    "producer_status",
+    "producer_submit",
+    "producer_submit_many",
+    "producer_submit_message",
+    "set_completion_capacity",
+    "set_workers",
+    "shutdown",
+]
 
 __version__: str
 
@@ -21,7 +60,7 @@ __version__: str
 class Message:
     def __new__(
         cls,
-        data: Body,
+        data: _Body,
         delay: float | timedelta = 0,
         *,
         content_type: str | None = None,
@@ -29,10 +68,10 @@ class Message:
         tag: str | None = None,
         topic: str | None = None,
         template: str | None = None,
-        args: Json = None,
+        args: _Json = None,
         recipients: Iterable[str] = (),
         attributes: dict[str, str] | None = None,
-        attachments: Iterable[Attachment] = (),
+        attachments: Iterable[_Attachment] = (),
     ) -> Message: ...
     @property
     def data(self) -> bytes: ...
@@ -121,10 +160,10 @@ class Broker:
         traceback: TracebackType | None,
     ) -> None: ...
 
-def producer_open(config: Config, id: str | None = None) -> str: ...
+def producer_open(config: _Config, id: str | None = None) -> str: ...
 def producer_send(
     id: str,
-    data: Body | Message,
+    data: _Body | Message,
     delay: float | timedelta = 0,
     *,
     timeout: float | timedelta | None = None,
@@ -133,19 +172,19 @@ def producer_send(
     tag: str | None = None,
     topic: str | None = None,
     template: str | None = None,
-    args: Json = None,
+    args: _Json = None,
     recipients: Iterable[str] = (),
     attributes: dict[str, str] | None = None,
-    attachments: Iterable[Attachment] = (),
+    attachments: Iterable[_Attachment] = (),
 ) -> Receipt: ...
 def producer_send_batch(
-    id: str, messages: Iterable[Body | Message], *, timeout: float | timedelta | None = None
+    id: str, messages: Iterable[_Body | Message], *, timeout: float | timedelta | None = None
 ) -> list[Receipt | Error]: ...
-def producer_submit(id: str, data: Body, delay: float | timedelta = 0) -> int: ...
-def producer_submit_many(id: str, data: Sequence[Body], delay: float | timedelta = 0) -> range: ...
+def producer_submit(id: str, data: _Body, delay: float | timedelta = 0) -> int: ...
+def producer_submit_many(id: str, data: Sequence[_Body], delay: float | timedelta = 0) -> range: ...
 def producer_submit_message(
     id: str,
-    data: Body | Message,
+    data: _Body | Message,
     delay: float | timedelta = 0,
     *,
     timeout: float | timedelta | None = None,
@@ -154,10 +193,10 @@ def producer_submit_message(
     tag: str | None = None,
     topic: str | None = None,
     template: str | None = None,
-    args: Json = None,
+    args: _Json = None,
     recipients: Iterable[str] = (),
     attributes: dict[str, str] | None = None,
-    attachments: Iterable[Attachment] = (),
+    attachments: Iterable[_Attachment] = (),
 ) -> int: ...
 def producer_cancel(id: str, token: int) -> None: ...
 def producer_flush(id: str, *, timeout: float | timedelta | None = None) -> None: ...
@@ -166,7 +205,7 @@ def producer_close(id: str, *, timeout: float | timedelta | None = None) -> None
 def completions(max: int = 1024, timeout: float | timedelta | None = 0) -> list[Completion]: ...
 def completions_fd() -> int: ...
 def set_completion_capacity(capacity: int) -> None: ...
-def consumer_open(config: Config, id: str | None = None) -> str: ...
+def consumer_open(config: _Config, id: str | None = None) -> str: ...
 def consumer_receive(
     id: str, max: int = 1, timeout: float | timedelta | None = None
 ) -> list[Delivery]: ...
@@ -181,7 +220,7 @@ def consumer_close(id: str, *, timeout: float | timedelta | None = None) -> None
 def open_file(path: str | PathLike[str]) -> list[tuple[str, str]]: ...
 def set_workers(workers: int) -> None: ...
 def shutdown(timeout: float | timedelta = 10) -> dict[str, int]: ...
-def _config_id(config: Config) -> str | None: ...
+def _config_id(config: _Config) -> str | None: ...
 def _after_fork() -> None: ...
 def _at_exit() -> None: ...
 def _log_level(level: int | None) -> None: ...

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import timedelta
     from types import TracebackType
-    from typing import Any, Literal, TypeVar
+    from typing import Any, TypeVar
 
-    from ._ceiba import Attachment, Body, Config, Delivery, Json, Message, Receipt
+    from ._ceiba import Delivery, Message, Receipt, _Attachment, _Body, _Config, _Json
 
     Self = TypeVar("Self", bound="_Client")
 
@@ -27,13 +27,15 @@ _numbers = itertools.count(1)
 class _Client:
     _role: str = ""
 
-    def __init__(self, config: Config, id: str | None = None) -> None:
+    def __init__(self, config: _Config, id: str | None = None) -> None:
+        self._id = id or ""
+        self._closed = True
         if id is None and _ceiba._config_id(config) is None:
             id = f"{self._role}-{next(_numbers)}"
         self._id = self._open(config, id)
         self._closed = False
 
-    def _open(self, config: Config, id: str | None) -> str:
+    def _open(self, config: _Config, id: str | None) -> str:
         raise NotImplementedError
 
     def _close(self, timeout: float | timedelta | None) -> None:
@@ -46,7 +48,7 @@ class _Client:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` was called."""
+        """Whether it was closed, or never opened."""
         return self._closed
 
     def close(self, *, timeout: float | timedelta | None = None) -> None:
@@ -88,7 +90,7 @@ class Producer(_Client):
 
     _role = "producer"
 
-    def _open(self, config: Config, id: str | None) -> str:
+    def _open(self, config: _Config, id: str | None) -> str:
         return _ceiba.producer_open(config, id)
 
     def _close(self, timeout: float | timedelta | None) -> None:
@@ -96,7 +98,7 @@ class Producer(_Client):
 
     def send(
         self,
-        data: Body | Message,
+        data: _Body | Message,
         delay: float | timedelta = 0,
         *,
         timeout: float | timedelta | None = None,
@@ -105,10 +107,10 @@ class Producer(_Client):
         tag: str | None = None,
         topic: str | None = None,
         template: str | None = None,
-        args: Json = None,
+        args: _Json = None,
         recipients: Iterable[str] = (),
         attributes: dict[str, str] | None = None,
-        attachments: Iterable[Attachment] = (),
+        attachments: Iterable[_Attachment] = (),
     ) -> Receipt:
         """Sends a message and waits for its receipt, until `timeout` or the client's deadline."""
         fields = _given(locals())
@@ -117,22 +119,22 @@ class Producer(_Client):
         return _ceiba.producer_send(self._id, data, delay, timeout=timeout, **fields)
 
     def send_batch(
-        self, messages: Iterable[Body | Message], *, timeout: float | timedelta | None = None
+        self, messages: Iterable[_Body | Message], *, timeout: float | timedelta | None = None
     ) -> list[Receipt | Error]:
         """Sends several; a `Receipt` or an `Error` (not raised) for each, in their order."""
         return _ceiba.producer_send_batch(self._id, messages, timeout=timeout)
 
-    def submit(self, data: Body, delay: float | timedelta = 0) -> int:
+    def submit(self, data: _Body, delay: float | timedelta = 0) -> int:
         """Submits a body without waiting and returns its token; see `ceiba.completions`."""
         return _ceiba.producer_submit(self._id, data, delay)
 
-    def submit_many(self, data: Sequence[Body], delay: float | timedelta = 0) -> range:
+    def submit_many(self, data: Sequence[_Body], delay: float | timedelta = 0) -> range:
         """Submits several bodies and returns the range of their tokens, shorter when room ran out."""
         return _ceiba.producer_submit_many(self._id, data, delay)
 
     def submit_message(
         self,
-        data: Body | Message,
+        data: _Body | Message,
         delay: float | timedelta = 0,
         *,
         timeout: float | timedelta | None = None,
@@ -141,10 +143,10 @@ class Producer(_Client):
         tag: str | None = None,
         topic: str | None = None,
         template: str | None = None,
-        args: Json = None,
+        args: _Json = None,
         recipients: Iterable[str] = (),
         attributes: dict[str, str] | None = None,
-        attachments: Iterable[Attachment] = (),
+        attachments: Iterable[_Attachment] = (),
     ) -> int:
         """Submits a full message without waiting and returns its token."""
         fields = _given(locals())
@@ -174,7 +176,7 @@ class Consumer(_Client):
 
     _role = "consumer"
 
-    def _open(self, config: Config, id: str | None) -> str:
+    def _open(self, config: _Config, id: str | None) -> str:
         return _ceiba.consumer_open(config, id)
 
     def _close(self, timeout: float | timedelta | None) -> None:

@@ -223,6 +223,6 @@ BY_CODE: list[type[Error]] = [Error] * 26
 for _class in Error.__subclasses__():
     BY_CODE[_class.code] = _class
 
-KINDS = tuple(_class for _class in BY_CODE if _class is not Error)
-for _class in (Error, *KINDS):
+KINDS: list[type[Error]] = [_class for _class in BY_CODE if _class is not Error]
+for _class in [Error] + KINDS:
     _class.__module__ = "ceiba"

@@ -93,7 +93,10 @@ impl<S: Subscriber> Layer<S> for Bridge {
             created: since.as_secs_f64(),
         };
         let mut waiting = queue.waiting.lock();
-        if waiting.closed || waiting.records.len() >= CAPACITY {
+        if waiting.closed {
+            return;
+        }
+        if waiting.records.len() >= CAPACITY {
             queue.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
