@@ -1,14 +1,14 @@
 //! The embedded broker: the KapokMQ protocol over WebSocket and HTTP, messages in memory.
 //!
 //! It runs on the tokio runtime that starts it. The way of a message:
-//! 1. [`front`] reads all frames of a producer that are there, decodes them and reserves their room in
-//!    [`log`]; while there is none the connection is not read.
-//! 2. [`hub`] puts the batch into the queue of its [`topic`] under one lock, waits until the log says that
+//! 1. `front` reads all frames of a producer that are there, decodes them and reserves their room in
+//!    `log`; while there is none the connection is not read.
+//! 2. `hub` puts the batch into the queue of its `topic` under one lock, waits until the log says that
 //!    it is safe (in memory: at once), and the front answers one `ok` per message with one write.
 //! 3. The queue wakes as many waiting consumers as it got messages. A consumer's front takes a batch only
 //!    when everything before it is with the kernel, so one that does not read keeps nothing from others.
-//! 4. An ack, or the loss of a consumer, a passed due time ([`delay`]) or a passed redelivery time moves the
-//!    message on. Acknowledged ones stay visible in [`history`] for a while.
+//! 4. An ack, or the loss of a consumer, a passed due time (`delay`) or a passed redelivery time moves the
+//!    message on. Acknowledged ones stay visible in `history` for a while.
 //!
 //! What must stay true: while a message waits in a work queue, no consumer sleeps unless another one is awake
 //! to take it; a consumer sleeps only with nothing left to write; acks count only from whom the message was
