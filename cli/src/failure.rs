@@ -43,16 +43,20 @@ impl Failure {
 
     /// An error of the core in the middle of the work.
     pub(crate) fn of(error: Error) -> Failure {
-        Failure { exit: Exit::Failed, kind: error.kind().name(), text: described(&error), error: Some(error) }
+        Failure { exit: Exit::Failed, kind: error.kind().name(), text: error.text(), error: Some(error) }
     }
 
     /// An error of the core before the work began.
     pub(crate) fn at_open(error: Error) -> Failure {
-        let exit = match error.kind() {
-            Kind::InvalidConfig | Kind::InvalidArgument | Kind::Unsupported => Exit::Usage,
-            _ => Exit::Unreachable,
+        let (exit, advice) = match error.kind() {
+            Kind::InvalidConfig | Kind::InvalidArgument | Kind::Unsupported => (Exit::Usage, ""),
+            Kind::Authentication => {
+                (Exit::Unreachable, " (give the secret that the broker was started with)")
+            }
+            Kind::Unavailable => (Exit::Unreachable, " (is a broker running at this address?)"),
+            _ => (Exit::Unreachable, ""),
         };
-        Failure { exit, ..Failure::of(error) }
+        Failure { exit, text: format!("{}{advice}", error.text()), ..Failure::of(error) }
     }
 
     /// An error of the core when a broker starts.
@@ -91,16 +95,6 @@ impl Failure {
             format!("error: {}: {}", self.kind, one_line(&self.text))
         }
     }
-}
-
-/// The message, its causes, and what would be right where the kind tells.
-fn described(error: &Error) -> String {
-    let advice = match error.kind() {
-        Kind::Authentication => " (give the secret that the broker was started with)",
-        Kind::Unavailable => " (is the broker running at this address?)",
-        _ => "",
-    };
-    format!("{}{advice}", error.text())
 }
 
 fn one_line(text: &str) -> String {

@@ -43,7 +43,9 @@ pub(crate) fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> 
             }
         }
     } else if args.secret_file.is_some() {
-        return Err(Failure::usage("two secrets: leave out --secret-file or the one in the config"));
+        return Err(Failure::usage(
+            "two secrets: --secret-file is for a config that needs a secret and names none",
+        ));
     }
     Ok(config)
 }

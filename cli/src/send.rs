@@ -36,12 +36,12 @@ pub(crate) async fn run(args: &SendArgs, stop: &Stop, as_json: bool) -> Result<E
     let started = Instant::now();
     let (mut ended, mut interrupted, mut broken) = (false, false, None);
     loop {
-        work.submit(&id);
+        // In this order: lines then wait only while others are under way, and some branch below is open.
         work.take_completions();
+        work.submit(&id);
         if work.waiting.is_empty() && ended && work.under_way == 0 {
             break;
         }
-        let can_submit = !work.waiting.is_empty() && work.under_way == 0;
         tokio::select! {
             () = work.ready.notified(), if work.under_way > 0 => {}
             batch = input.batches.recv(), if !ended && work.waiting.is_empty() => match batch {
@@ -58,7 +58,6 @@ pub(crate) async fn run(args: &SendArgs, stop: &Stop, as_json: bool) -> Result<E
                 ended = true;
                 work.waiting.clear();
             }
-            () = tokio::task::yield_now(), if can_submit => {}
         }
     }
     work.took = started.elapsed();
