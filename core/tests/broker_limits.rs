@@ -9,7 +9,7 @@ use std::time::Duration;
 use ceiba_core::broker::{Broker, BrokerConfig, DeliveryMode};
 use ceiba_core::error::Kind;
 use futures_util::{SinkExt, StreamExt};
-use socket::{Ended, Socket, post, send_frame, start, until};
+use socket::{Ended, Socket, http, post, send_frame, start, until};
 use tokio_tungstenite::tungstenite::Message;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,4 +261,27 @@ async fn an_address_in_use_is_an_error() {
     let broker = start(|_| {}).await;
     let config = BrokerConfig { listen: broker.address().to_string(), ..BrokerConfig::default() };
     assert_eq!(Broker::start(config).await.unwrap_err().kind(), Kind::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_bounded_and_further_ones_wait() {
+    let broker = start(|config| config.limits.connections = 2).await;
+    let address = broker.address();
+    let first = Socket::producer(address, "t").await;
+    let mut second = Socket::consumer(address, "t", "c").await;
+    let third = tokio::spawn(async move { Socket::producer(address, "u").await });
+    second.quiet(Duration::from_millis(200)).await;
+    assert!(!third.is_finished());
+    drop(first);
+    third.await.unwrap().produce("x", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http_body_over_the_cap_is_refused() {
+    let broker = start(|config| config.limits.body_bytes = 1000).await;
+    let form = |length: usize| format!("messageData={}&topic=t&delayTime=0", "x".repeat(length));
+    assert!(post(broker.address(), "/Producer/Send", &form(900)).await.starts_with(r#"{"code":0,"#));
+    let refused = http(broker.address(), "POST", "/Producer/Send", "test", &form(1100)).await;
+    assert_eq!(refused.status, 413);
+    assert_eq!(broker.status().accepted, 1);
 }
