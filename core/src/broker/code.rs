@@ -64,6 +64,7 @@ impl Codes {
 }
 
 /// The value of each byte as a lower-case hex digit; above 15 for the others.
+#[allow(clippy::indexing_slicing, reason = "done by the compiler, which would refuse an index out of bounds")]
 const VALUES: [u8; 256] = {
     let mut values = [0xff; 256];
     let mut value = 0;
