@@ -84,29 +84,40 @@ func (p *Producer) runCallbacks() {
 	}
 }
 
+// settleAtOnce is after how many callbacks their room is given back: not after each, because other
+// processors are taking waiters meanwhile.
+const settleAtOnce = 64
+
 func (p *Producer) runList(list []*waiter) {
-	ran := 0
-	defer func() {
-		if ran == len(list) {
-			return
+	settled, ran := 0, 0
+	settle := func() {
+		if ran > settled {
+			p.engine.putAll(list[settled:ran])
+			p.submits.Add(int64(settled - ran))
+			settled = ran
 		}
-		// The callback ended this goroutine (runtime.Goexit, as a test's FailNow does): go on in another.
-		p.settle(list[ran])
-		p.mu.Lock()
-		p.ready = append(append([]*waiter(nil), list[ran+1:]...), p.ready...)
-		p.mu.Unlock()
-		go p.runCallbacks()
+	}
+	defer func() {
+		if ran < len(list) {
+			// The callback ended this goroutine (runtime.Goexit, as a test's FailNow does): go on in another.
+			list[ran].clear()
+			ran++
+			settle()
+			p.mu.Lock()
+			p.ready = append(append([]*waiter(nil), list[ran:]...), p.ready...)
+			p.mu.Unlock()
+			go p.runCallbacks()
+		}
 	}()
-	for ; ran < len(list); ran++ {
+	for ran < len(list) {
 		w := list[ran]
 		w.done(w.receipt, orNil(w.err))
-		p.settle(w)
+		w.clear()
+		if ran++; ran-settled == settleAtOnce {
+			settle()
+		}
 	}
-}
-
-func (p *Producer) settle(w *waiter) {
-	p.engine.put(w)
-	p.submits.Add(-1)
+	settle()
 }
 
 // awaitProgress returns a channel that is closed when more callbacks have returned.

@@ -10,16 +10,21 @@ import (
 //
 // Its state is one word: generation (32 bits), owner (29 bits), phase (3 bits). The token of a call is
 // generation and index, so that a late cancel or completion cannot hit the next user of the slot.
+//
+// Callers and the poller are on different processors: each half is a cache line, and a caller that does
+// not wait touches the first alone.
 type waiter struct {
 	state atomic.Uint64
 	next  atomic.Uint32
 	index uint32
 	// What follows belongs to the caller until it arms the waiter, to the poller until it finishes it.
-	wake    chan struct{}
-	done    func(Receipt, error)
-	owner   *Producer
+	wake  chan struct{}
+	done  func(Receipt, error)
+	owner *Producer
+	err   *Error
+	_     [16]byte
+
 	receipt Receipt
-	err     *Error
 }
 
 type phase = uint64
@@ -87,10 +92,24 @@ func (s *slab) get() *waiter {
 
 // put gives a waiter back.
 func (s *slab) put(w *waiter) {
+	w.clear()
+	s.push(w, w)
+}
+
+// putAll gives cleared waiters back, to be used again in this order.
+func (s *slab) putAll(waiters []*waiter) {
+	last := len(waiters) - 1
+	for i, w := range waiters[:last] {
+		w.next.Store(waiters[i+1].index + 1)
+	}
+	s.push(waiters[0], waiters[last])
+}
+
+// clear ends the call: its token holds nothing from here on.
+func (w *waiter) clear() {
 	w.owner, w.done, w.err = nil, nil, nil
 	w.receipt = Receipt{}
 	w.state.Store(w.state.Load() &^ (1<<32 - 1))
-	s.push(w, w)
 }
 
 func (s *slab) push(first, last *waiter) {

@@ -3,6 +3,7 @@ package ceiba
 import (
 	"sync"
 	"testing"
+	"unsafe"
 )
 
 func TestTheSlabGivesEachWaiterToOneAtATime(t *testing.T) {
@@ -95,5 +96,12 @@ func TestRoomIsPassedOnByThoseWhoDoNotNeedIt(t *testing.T) {
 	r.wake(5)
 	if r.waiting.Load() != 0 || len(r.line) != 0 {
 		t.Error("someone is left in line")
+	}
+}
+
+func TestAWaiterIsTwoCacheLines(t *testing.T) {
+	var w waiter
+	if size, second := unsafe.Sizeof(w), unsafe.Offsetof(w.receipt); size != 128 || second != 64 {
+		t.Errorf("a waiter has %d bytes, and its second half begins at %d", size, second)
 	}
 }
