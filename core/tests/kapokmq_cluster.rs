@@ -1,5 +1,13 @@
 //! The KapokMQ cluster producer against a registry and nodes that do what the test says.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may"
+)]
+
 mod peer;
 
 use std::sync::Arc;

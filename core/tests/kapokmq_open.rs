@@ -1,5 +1,13 @@
 //! Opening KapokMQ clients: keys, hosts that are not there, addresses, sections.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may"
+)]
+
 mod peer;
 
 use std::sync::Arc;

@@ -1,5 +1,13 @@
 //! The KapokMQ producer against a server that does what the test says.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may"
+)]
+
 mod peer;
 
 use std::sync::Arc;

@@ -1,5 +1,13 @@
 //! KapokMQ over TLS: whose certificates are trusted and whose are not.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may"
+)]
+
 mod peer;
 
 use std::path::PathBuf;

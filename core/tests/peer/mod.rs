@@ -1,6 +1,13 @@
 //! A KapokMQ server whose every step is written down by the test: for faults that no real one makes on demand.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may"
+)]
 
 pub mod registry;
 
@@ -256,9 +263,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     /// Whether the client closes, after whatever else it does.
     pub async fn ends(&mut self) -> Seen {
         loop {
-            match self.seen().await {
-                end @ (Seen::Closed | Seen::Lost) => return end,
-                _ => {}
+            if let end @ (Seen::Closed | Seen::Lost) = self.seen().await {
+                return end;
             }
         }
     }

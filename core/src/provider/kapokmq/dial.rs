@@ -17,8 +17,8 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
+use super::PROVIDER;
 use super::section::Target;
-use super::{MAX_FRAME, PROVIDER};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use crate::wire::kapokmq::{LOGIN_ERROR, LOGIN_OK, PROMPT};
@@ -39,6 +39,8 @@ pub(super) struct Dialer {
     pub(super) secret: Secret,
     pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) timeout: Duration,
+    /// The longest frame to read.
+    pub(super) largest_frame: usize,
 }
 
 impl Dialer {
@@ -59,9 +61,10 @@ impl Dialer {
         tcp.set_nodelay(true)
             .map_err(|error| unavailable(format!("the connection to {label} was lost")).caused_by(error))?;
         let stream = if target.tls { self.encrypt(tcp, target).await? } else { Stream::Plain(tcp) };
-        let (mut wire, _) = client_async_with_config(target.uri.as_str(), stream, Some(limits()))
-            .await
-            .map_err(|error| refused(label, error))?;
+        let (mut wire, _) =
+            client_async_with_config(target.uri.as_str(), stream, Some(limits(self.largest_frame)))
+                .await
+                .map_err(|error| refused(label, error))?;
         self.log_in(&mut wire, label).await?;
         Ok(wire)
     }
@@ -109,13 +112,11 @@ impl Dialer {
     }
 }
 
-/// What an escaped push frame of the largest message can need: each byte of it may become six.
-fn limits() -> WebSocketConfig {
-    let largest = MAX_FRAME * 6 + (1 << 16);
+fn limits(largest_frame: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .write_buffer_size(128 << 10)
-        .max_message_size(Some(largest))
-        .max_frame_size(Some(largest))
+        .max_message_size(Some(largest_frame))
+        .max_frame_size(Some(largest_frame))
 }
 
 async fn read_text(wire: &mut Wire, label: &str) -> Result<String> {

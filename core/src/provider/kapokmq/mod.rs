@@ -39,6 +39,10 @@ pub(crate) const PROVIDER: &str = "kapokmq";
 
 /// The largest frame that a broker takes, in bytes.
 const MAX_FRAME: usize = 64 << 20;
+/// The largest frame that a producer reads: a broker says `ok` and little else.
+const MAX_ANSWER_FRAME: usize = 64 << 10;
+/// The largest frame that a consumer reads: each byte of the largest message may have been escaped to six.
+const MAX_PUSH_FRAME: usize = MAX_FRAME * 6 + (64 << 10);
 
 /// Checks a section without opening anything.
 ///
@@ -55,7 +59,7 @@ pub fn check(section: Map<String, Value>, role: Role) -> Result<()> {
 /// connection was made within `connect_timeout`, or what else stands in its way.
 pub async fn open_producer(setup: &Setup, section: Map<String, Value>) -> Result<Arc<dyn Producer>> {
     let settings = Settings::read(&setup.id, Role::Producer, section)?;
-    let dialer = dialer(setup, &settings).await.map_err(|error| error.by(PROVIDER))?;
+    let dialer = dialer(setup, &settings, MAX_ANSWER_FRAME).await.map_err(|error| error.by(PROVIDER))?;
     producer::open(setup, settings, dialer).await
 }
 
@@ -65,14 +69,19 @@ pub async fn open_producer(setup: &Setup, section: Map<String, Value>) -> Result
 /// As [`open_producer`]; `unsupported` for a consumer of a cluster.
 pub async fn open_consumer(setup: &Setup, section: Map<String, Value>) -> Result<Arc<dyn Consumer>> {
     let settings = Settings::read(&setup.id, Role::Consumer, section)?;
-    let dialer = dialer(setup, &settings).await.map_err(|error| error.by(PROVIDER))?;
+    let dialer = dialer(setup, &settings, MAX_PUSH_FRAME).await.map_err(|error| error.by(PROVIDER))?;
     consumer::open(setup, settings, dialer).await
 }
 
-async fn dialer(setup: &Setup, settings: &Settings) -> Result<Arc<Dialer>> {
+async fn dialer(setup: &Setup, settings: &Settings, largest_frame: usize) -> Result<Arc<Dialer>> {
     let tls =
         if settings.uses_tls() { Some(tls::load_client_config(settings.ca_file()).await?) } else { None };
-    Ok(Arc::new(Dialer { secret: settings.secret.clone(), tls, timeout: setup.connect_timeout }))
+    Ok(Arc::new(Dialer {
+        secret: settings.secret.clone(),
+        tls,
+        timeout: setup.connect_timeout,
+        largest_frame,
+    }))
 }
 
 /// Whether trying again without a change would end the same.

@@ -119,26 +119,25 @@ impl Receiver {
             None => return false,
             Some(Change::Up) => {
                 tracing::info!(id = self.id, address = %self.connection.target.label, "connected");
+                self.inbox.set_flow(Flow::Live);
+                // Shown first: who waited for the opening may look at once.
+                self.publish();
                 self.opened = true;
                 self.phase.send_replace(Phase::Up);
-                self.inbox.set_flow(Flow::Live);
             }
             Some(Change::Failed(error)) => {
                 tracing::warn!(id = self.id, %error, "no connection");
-                if !self.opened {
-                    let failed = permanent(&error);
-                    self.phase.send_replace(if failed {
-                        Phase::Failed(error.clone())
-                    } else {
-                        Phase::Starting(Some(error.clone()))
-                    });
-                }
+                self.last_error = Some(error.clone());
                 // A pause that ended without a connection is over too.
                 self.inbox.set_flow(Flow::Down);
-                self.last_error = Some(error);
+                self.publish();
+                if !self.opened {
+                    let failed = permanent(&error);
+                    let phase = if failed { Phase::Failed(error) } else { Phase::Starting(Some(error)) };
+                    self.phase.send_replace(phase);
+                }
             }
         }
-        self.publish();
         true
     }
 

@@ -17,12 +17,17 @@ impl Engine {
             lane.gauge();
         }
         self.board.acked.store(self.book.acks(), Ordering::Relaxed);
+        let changed = std::mem::take(&mut self.changed);
+        if changed {
+            self.show();
+        }
+        // Shown first: who waited for the opening may look at once.
         if !self.is_open() {
-            self.tell_opening();
+            self.tell_opening(changed);
         }
-        if !std::mem::take(&mut self.changed) {
-            return;
-        }
+    }
+
+    fn show(&self) {
         let mut shown = self.board.shown.lock();
         shown.lanes = self
             .lanes
@@ -41,7 +46,7 @@ impl Engine {
         shown.last_error = self.last_error.clone();
     }
 
-    fn tell_opening(&mut self) {
+    fn tell_opening(&self, changed: bool) {
         let settled = self.lanes.iter().all(|lane| lane.connection.settled());
         if let Some(first) = self.first_up {
             if settled || first.elapsed() >= FURTHER_NODES {
@@ -49,7 +54,7 @@ impl Engine {
             }
             return;
         }
-        if !self.changed {
+        if !changed {
             return;
         }
         let hopeless = match &self.registry_error {
