@@ -54,7 +54,7 @@ class Program:
 
     def __init__(self, code: str, *arguments: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-c", textwrap.dedent(code), *arguments],
+            [sys.executable, "-u", "-W", "ignore:This process:DeprecationWarning", "-c", textwrap.dedent(code), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
