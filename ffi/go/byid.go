@@ -13,6 +13,20 @@ type byID[T comparable] struct {
 	open atomic.Pointer[map[string]T]
 }
 
+// lastProducer is the one that was found last: mostly it is the next one too.
+var lastProducer atomic.Pointer[Producer]
+
+func producerOf(id string) *Producer {
+	if p := lastProducer.Load(); p != nil && p.id == id && !p.closed.Load() {
+		return p
+	}
+	p := producers.get(id)
+	if p != nil {
+		lastProducer.Store(p)
+	}
+	return p
+}
+
 var (
 	producers byID[*Producer]
 	consumers byID[*Consumer]
@@ -65,7 +79,7 @@ func (b *byID[T]) all() []T {
 // The id may also be one that other code of this process opened with the same library: such a call holds
 // a thread while it waits, and at most 32 of them run at once.
 func ProducerSend(id string, body []byte, delay int64) (Receipt, error) {
-	p := producers.get(id)
+	p := producerOf(id)
 	if p == nil {
 		var receipt Receipt
 		err, _ := settling.run(context.Background(), func() (err *Error) {
@@ -82,7 +96,7 @@ func ProducerSend(id string, body []byte, delay int64) (Receipt, error) {
 // without waiting, and done is called exactly once when it returned nil; see [Producer.Submit]. The delay
 // is in whole seconds.
 func ProducerSubmit(id string, body []byte, delay int64, done func(Receipt, error)) error {
-	p := producers.get(id)
+	p := producerOf(id)
 	if p == nil {
 		return unknown("producer", id, cProducerStatus)
 	}

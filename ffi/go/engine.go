@@ -23,12 +23,6 @@ type engine struct {
 	provider string
 }
 
-// After manyEnded calls ended at once, the poller looks mostLooks times, for some 20 µs, before it waits.
-const (
-	manyEnded = 16
-	mostLooks = 200
-)
-
 // pollBatch is how many completions are taken at once.
 const pollBatch = 1024
 
@@ -124,16 +118,9 @@ func (e *engine) run() {
 		}
 		for count > 0 {
 			e.finish(count)
-			// The callers just woken often send again at once: let them, before going back to wait. After
-			// many, the next are as good as there: to sleep and be woken would cost more than to look.
-			looks := 1
-			if count >= manyEnded {
-				looks = mostLooks
-			}
-			for count = 0; count == 0 && looks > 0; looks-- {
-				runtime.Gosched()
-				count = e.queue.poll()
-			}
+			// The callers just woken often send again at once: let them, before going back to wait.
+			runtime.Gosched()
+			count = e.queue.poll()
 		}
 	}
 	// The last producer is closed: what it ended late still comes.

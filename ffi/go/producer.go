@@ -397,6 +397,7 @@ func closing(ctx context.Context) (timeout int64, started context.Context) {
 // bury ends the Go side of a producer that is closed, and passes the close's error on.
 func (p *Producer) bury(err *Error, timeout int64) *Error {
 	producers.remove(p.id, p)
+	lastProducer.CompareAndSwap(p, nil)
 	left := p.deadline
 	if timeout >= 0 {
 		left = time.Duration(timeout) * time.Millisecond
