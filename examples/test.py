@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 import unittest
+import urllib.request
 from pathlib import Path
 
 import run
@@ -118,6 +119,18 @@ class Counting(unittest.TestCase):
         path.write_bytes(content)
         return path
 
+    def wait_for_messages(self, address, environment):
+        """Returns as soon as the broker has had a message."""
+        request = urllib.request.Request(f"http://{address}/Console/CountMessage", method="POST",
+                                         headers={"secretKey": environment["CEIBA_SECRET"]})
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with urllib.request.urlopen(request, timeout=10) as reply:
+                if json.load(reply)["data"]["all"] > 0:
+                    return
+            time.sleep(0.01)
+        self.fail("the broker had no message within 60 s")
+
     def send(self, content, address, environment, topic):
         subprocess.run([run.PROGRAM, "send", run.config(address, topic)], input=content, env=environment, check=True,
                        stderr=subprocess.PIPE, timeout=60)
@@ -167,8 +180,7 @@ class Counting(unittest.TestCase):
                                                env={**environment, "CEIBA_CONFIG": json.dumps(config)},
                                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
                     self.addCleanup(self.end, process)
-                    # Its window is full of work after this long, and the file is far from its end.
-                    time.sleep(2)
+                    self.wait_for_messages(address, environment)
                     self.assertIsNone(process.poll())
                 counts = self.counts(process)
                 self.assertLess(counts["sent"], counts["lines"])
