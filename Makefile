@@ -24,7 +24,7 @@ wheel: tools     ## release Python wheel, installed into target/venv
 	WHEEL_PROFILE=release tests/python/setup.sh
 
 run: lib wheel   ## the main job: send a data file through the broker from C, Go and Python (FILE=… for another)
-	examples/run.sh $(FILE)
+	examples/run.sh "$(FILE)"
 
 test: tools      ## everything: checks, Rust, C, Go, Python, the program, the README
 	tests/run.sh

@@ -21,7 +21,7 @@ stage "c" tests/c/run.sh
 stage "go package" tests/go/run.sh
 stage "python" tests/python/run.sh
 stage "program" tests/cli/run.sh
-stage "main job" env CEIBA_BIN=target/debug/ceiba examples/run.sh
+stage "main job" env CEIBA_BIN="$PWD/target/debug/ceiba" examples/test.sh
 stage "readme" tests/readme/run.sh
 echo "all in $((SECONDS - start)) s"
 echo "stages: $passed passed, 0 failed"
