@@ -18,12 +18,12 @@ use crate::input;
 pub(crate) struct Delivery {
     consumer: Arc<str>,
     delivery: core_message::Delivery,
-    data: PyOnceLock<Py<PyBytes>>,
+    body: PyOnceLock<Py<PyBytes>>,
 }
 
 impl Delivery {
     pub(crate) fn new(consumer: Arc<str>, delivery: core_message::Delivery) -> Delivery {
-        Delivery { consumer, delivery, data: PyOnceLock::new() }
+        Delivery { consumer, delivery, body: PyOnceLock::new() }
     }
 
     fn fields(&self) -> Option<&core_message::Fields> {
@@ -35,8 +35,14 @@ impl Delivery {
 impl Delivery {
     /// The body.
     #[getter]
+    fn body<'py>(&self, py: Python<'py>) -> &Bound<'py, PyBytes> {
+        self.body.get_or_init(py, || PyBytes::new(py, self.delivery.message.body()).unbind()).bind(py)
+    }
+
+    /// The body, under the name that a send has for it.
+    #[getter]
     fn data<'py>(&self, py: Python<'py>) -> &Bound<'py, PyBytes> {
-        self.data.get_or_init(py, || PyBytes::new(py, self.delivery.message.body()).unbind()).bind(py)
+        self.body(py)
     }
 
     /// The body as text; raises `UnicodeDecodeError` when it is not UTF-8.

@@ -124,8 +124,14 @@ impl Message {
 
     /// The body.
     #[getter]
-    fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+    fn body<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.0.body())
+    }
+
+    /// The body, under the name that the call has for it.
+    #[getter]
+    fn data<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        self.body(py)
     }
 
     /// The delay in seconds.

@@ -41,7 +41,8 @@ def test_a_delivery_tells_where_it_came_from(pair: Pair, topic: str) -> None:
     assert delivery.created is not None
     assert abs((datetime.now(timezone.utc) - delivery.created).total_seconds()) < 60
     assert (delivery.key, delivery.tag, delivery.content_type, delivery.attributes) == (None, None, None, {})
-    assert delivery.data is delivery.data
+    assert delivery.body == b"x"
+    assert delivery.data is delivery.body
     assert topic in repr(delivery)
 
 

@@ -116,7 +116,7 @@ def one_completion(token: int) -> None:
 
 def test_a_message_object_can_be_sent_many_times(pair: tuple[str, str]) -> None:
     message = ceiba.Message(b"x", 0.05, key="k", attributes={"a": "b"})
-    assert message.data == b"x"
+    assert message.body == message.data == b"x"
     assert message.delay == pytest.approx(0.05)
     assert message.fields == {"key": "k", "attributes": {"a": "b"}}
     ceiba.producer_send("p", message)
