@@ -16,6 +16,8 @@ need make make "this Makefile"
 need python3 python3 "Python 3.10 or later"
 need ld binutils "linker"
 need curl curl "requests in tests"
+need pkg-config pkg-config "how C programs find the library"
+need cmake cmake "the CMake package is tested"
 need cmake cmake "a test of the CMake package"
 need pkg-config pkg-config "a test of ceiba.pc"
 
