@@ -5,7 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"net/url"
-	"sync/atomic"
+	"sync"
 	"time"
 )
 
@@ -22,6 +22,8 @@ type BrokerConfig struct {
 	Data string
 	// RedeliverAfter is how long a consumer may take to acknowledge.
 	RedeliverAfter time.Duration
+	// Nodes are other brokers that its registry names, each "HOST:PORT".
+	Nodes []string
 }
 
 // Broker is a broker inside this process, for tests and small deployments.
@@ -29,7 +31,9 @@ type Broker struct {
 	broker  cBroker
 	address string
 	secret  string
-	stopped atomic.Bool
+	// The library frees it at the stop: nobody may be in a call then.
+	using   sync.RWMutex
+	stopped bool
 }
 
 // StartBroker starts a broker. It runs until Stop.
@@ -41,12 +45,13 @@ func StartBroker(config BrokerConfig) (*Broker, error) {
 		config.SecretKey = rand.Text()
 	}
 	text, failure := json.Marshal(struct {
-		Listen         string `json:"listen,omitempty"`
-		SecretKey      string `json:"secret_key"`
-		Delivery       string `json:"delivery,omitempty"`
-		Data           string `json:"data,omitempty"`
-		RedeliverAfter string `json:"redeliver_after,omitempty"`
-	}{config.Listen, config.SecretKey, config.Delivery, config.Data, span(config.RedeliverAfter)})
+		Listen         string   `json:"listen,omitempty"`
+		SecretKey      string   `json:"secret_key"`
+		Delivery       string   `json:"delivery,omitempty"`
+		Data           string   `json:"data,omitempty"`
+		RedeliverAfter string   `json:"redeliver_after,omitempty"`
+		Nodes          []string `json:"nodes,omitempty"`
+	}{config.Listen, config.SecretKey, config.Delivery, config.Data, span(config.RedeliverAfter), config.Nodes})
 	if failure != nil {
 		return nil, errorf(ErrInvalidConfig, "the broker's configuration cannot be written as JSON")
 	}
@@ -73,10 +78,28 @@ func (b *Broker) URL(topic string) string {
 	return u.String()
 }
 
+// Status returns counts of what the broker did and holds as JSON.
+func (b *Broker) Status() (json.RawMessage, error) {
+	b.using.RLock()
+	defer b.using.RUnlock()
+	if b.stopped {
+		return nil, errorf(ErrClosed, "the broker was stopped")
+	}
+	text, err := b.broker.status()
+	if err != nil {
+		return nil, err
+	}
+	return json.RawMessage(text), nil
+}
+
 // Stop ends the broker and its connections. A second Stop does nothing.
 func (b *Broker) Stop(ctx context.Context) error {
 	ctx = orBackground(ctx)
-	if b.stopped.Swap(true) {
+	b.using.Lock()
+	stopped := b.stopped
+	b.stopped = true
+	b.using.Unlock()
+	if stopped {
 		return nil
 	}
 	timeout, started := closing(ctx)

@@ -2,6 +2,7 @@ package ceiba
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -203,7 +204,11 @@ func TestABrokerTellsItsAddress(t *testing.T) {
 	if !strings.HasPrefix(b.Address(), "127.0.0.1:") || strings.HasSuffix(b.Address(), ":0") || len(b.SecretKey()) < 20 {
 		t.Error(b.Address(), len(b.SecretKey()))
 	}
-	_, err := StartBroker(BrokerConfig{Listen: b.Address()})
+	status, err := b.Status()
+	if err != nil || !json.Valid(status) {
+		t.Error(string(status), err)
+	}
+	_, err = StartBroker(BrokerConfig{Listen: b.Address()})
 	if asError(t, err); err == nil {
 		t.Error("two brokers on one address")
 	}
@@ -213,8 +218,34 @@ func TestABrokerTellsItsAddress(t *testing.T) {
 	if err := b.Stop(background); err != nil {
 		t.Error(err)
 	}
+	_, err = b.Status()
+	wantKind(t, err, ErrClosed)
 	_, err = OpenProducer(background, b.URL("t")+"?connect_timeout=200ms", WithID(unique("p")))
 	wantKind(t, err, ErrUnavailable)
+}
+
+// A cluster's producer asks one broker's registry and sends to all that it names.
+func TestAClustersProducerSpreadsOverTheNodes(t *testing.T) {
+	watchLeaks(t)
+	second := startBroker(t, BrokerConfig{SecretKey: "shared"})
+	first := startBroker(t, BrokerConfig{SecretKey: "shared", Nodes: []string{second.Address()}})
+	topic := unique("topic")
+	p := openProducer(t, Config{Provider: KapokMQ{
+		Registry: "http://" + first.Address(), Topic: topic, SecretKey: SecretText("shared"), Spread: "round_robin",
+	}}, WithID(unique("p")))
+	sendAll(t, p, 20)
+	for _, b := range []*Broker{first, second} {
+		c := openConsumer(t, b.URL(topic), WithID(unique("c")))
+		for range 10 {
+			d, err := ConsumerReceive(within(t, 10*time.Second), c.ID())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := d.Ack(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 func TestOpeningCanBeCancelled(t *testing.T) {

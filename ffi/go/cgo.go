@@ -383,6 +383,8 @@ func cBrokerStart(config string) (cBroker, string, *Error) {
 	return cBroker{started.broker}, text(started.address), nil
 }
 
+func (b cBroker) status() (string, *Error) { return takenText(C.shim_broker_status(b.broker)) }
+
 func (b cBroker) stop(timeout int64) *Error {
 	defer C.ceiba_broker_free(b.broker)
 	return taken(C.shim_broker_stop(b.broker, C.int64_t(timeout)))

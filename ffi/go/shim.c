@@ -281,6 +281,12 @@ shim_broker_started shim_broker_start(const char *config, size_t config_len) {
     return started;
 }
 
+shim_text shim_broker_status(const ceiba_broker *broker) {
+    shim_text status = {NULL, NULL};
+    ceiba_broker_status(broker, &status.text, &status.error);
+    return status;
+}
+
 ceiba_error *shim_broker_stop(ceiba_broker *broker, int64_t timeout_ms) {
     ceiba_error *error = NULL;
     ceiba_broker_stop(broker, timeout_ms, &error);

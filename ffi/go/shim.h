@@ -132,6 +132,7 @@ shim_text shim_consumer_status(const char *id, size_t id_len);
 
 shim_text shim_open_file(const char *path, size_t path_len, shim_queue *queue);
 shim_broker_started shim_broker_start(const char *config, size_t config_len);
+shim_text shim_broker_status(const ceiba_broker *broker);
 ceiba_error *shim_broker_stop(ceiba_broker *broker, int64_t timeout_ms);
 ceiba_error *shim_set_workers(uint32_t workers);
 shim_text shim_shutdown(int64_t timeout_ms);
