@@ -10,7 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from measure import Case, Sample
+from measure import FOREIGN, Case, Sample
 
 TITLES = {
     "rust": "ceiba, Rust",
@@ -138,6 +138,11 @@ class Report:
     def nanoseconds(self, case: Case, field: str) -> float:
         return statistics.median(sample.line[field] for sample in self.samples[case])
 
+    def noise(self, foreign: list[float]) -> list[str]:
+        if statistics.median(foreign) <= FOREIGN:
+            return []
+        return ["- **that is too much for good figures: rates are too low and times too long; ratios still compare**"]
+
     def calls(self) -> list[str]:
         rows = []
         for program, mode, field, bound in CALLS:
@@ -163,10 +168,11 @@ class Report:
             "and how to repeat it.",
             "",
             *machine(options),
-            f"- {options.rounds} rounds of {options.seconds:g} s, all measurements in turns, {self.took / 60:.0f} minutes;"
-            " broker and client share the machine",
+            f"- {options.rounds} {'round' if options.rounds == 1 else 'rounds'}, {options.seconds:g} s for each measurement,"
+            f" all in turns, {self.took / 60:.0f} minutes; broker and client share the machine",
             f"- other work took {statistics.median(foreign):.1%} of the machine in the median run and {max(foreign):.1%}"
             f" in the worst; {self.again} runs were made again because of it",
+            *self.noise(foreign),
             "",
             "## What was aimed at",
             "",

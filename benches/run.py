@@ -49,7 +49,8 @@ def main() -> None:
         for number, case in enumerate(plan, 1):
             sample = bench.run(case)
             samples[case].append(sample)
-            seen = f"{sample.rate:,.0f}/s" if sample.rate else f"{sample.line.get('ns_median', 0):.0f} ns"
+            nanoseconds = sample.line.get("ns_median", sample.line.get("ns_each"))
+            seen = f"{sample.rate:,.0f}/s" if nanoseconds is None else f"{nanoseconds:.0f} ns a call"
             print(
                 f"round {round + 1} of {options.rounds}, {number} of {len(plan)}: {case.program} {case.mode}"
                 f" {case.clients} x {case.size} B: {seen}, other work {sample.foreign:.0%}",
