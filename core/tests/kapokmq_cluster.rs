@@ -18,13 +18,14 @@ use ceiba_core::completion::CompletionQueue;
 use ceiba_core::error::{Kind, Outcome};
 use ceiba_core::intake::Intake;
 use ceiba_core::message::Message;
+use futures_util::StreamExt;
 use peer::registry::Registry;
 use peer::*;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 fn section(registry: &Registry, more: Value) -> Value {
-    let mut section = json!({"registry": registry.url, "topic": "t1", "secret_key": KEY, "check_time": "50ms",
+    let mut section = json!({"registry": registry.url, "topic": "t1", "secret_key": KEY, "check_time": "100ms",
                              "reconnect_base": "10ms", "reconnect_max": "50ms"});
     for (key, value) in object(more) {
         section[key] = value;
@@ -51,6 +52,21 @@ async fn cluster(more: Value) -> Cluster {
     let producer = opened.expect("opened");
     let (intake, queue) = submits(&producer);
     Cluster { registry, nodes, sessions: vec![first, second], producer, intake, queue }
+}
+
+/// Waits until the condition holds, and answers the pings that come meanwhile.
+async fn until_answering(sessions: &mut [Session<TcpStream>], what: &str, mut holds: impl FnMut() -> bool) {
+    let waits = async {
+        while !holds() {
+            for session in sessions.iter_mut() {
+                let next = session.wire.next();
+                if let Ok(frame) = tokio::time::timeout(Duration::from_millis(1), next).await {
+                    assert!(matches!(frame, Some(Ok(ref frame)) if frame.is_ping()), "{frame:?}");
+                }
+            }
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(10), waits).await.is_ok(), "not within 10 s: {what}");
 }
 
 fn node_states(producer: &Arc<dyn Producer>) -> Vec<Value> {
@@ -145,9 +161,12 @@ async fn a_new_node_is_used_and_one_that_left_the_list_is_not() {
     cluster.sessions[0].ok(1).await;
     let third = Peer::start().await;
     cluster.registry.lists(&[&cluster.nodes[0], &third]);
-    let mut joined = third.accept().await;
+    let joined = third.accept().await;
     let producer = cluster.producer.clone();
-    until("the states", || node_states(&producer) == ["connected", "leaving", "connected"]).await;
+    cluster.sessions.push(joined);
+    let states = ["connected", "leaving", "connected"];
+    until_answering(&mut cluster.sessions, "the states", || node_states(&producer) == states).await;
+    let mut joined = cluster.sessions.remove(2);
     for token in 3..=6 {
         cluster.intake.submit(token, format!("m{token}").as_bytes(), Duration::ZERO).unwrap();
     }
@@ -167,14 +186,16 @@ async fn a_new_node_is_used_and_one_that_left_the_list_is_not() {
 async fn a_node_that_comes_back_is_connected_again() {
     let mut cluster = cluster(json!({"spread": "round_robin"})).await;
     drop(cluster.sessions.remove(0));
-    let mut again = cluster.nodes[0].accept().await;
+    let again = cluster.nodes[0].accept().await;
+    cluster.sessions.push(again);
     let producer = cluster.producer.clone();
-    until("the states", || node_states(&producer) == ["connected", "connected"]).await;
+    let states = ["connected", "connected"];
+    until_answering(&mut cluster.sessions, "the states", || node_states(&producer) == states).await;
     for token in 1..=2 {
         cluster.intake.submit(token, b"x", Duration::ZERO).unwrap();
     }
-    again.bodies(1).await;
     cluster.sessions[0].bodies(1).await;
+    cluster.sessions[1].bodies(1).await;
 }
 
 #[tokio::test]
@@ -192,7 +213,10 @@ async fn a_failing_or_empty_registry_keeps_the_last_list_and_says_so() {
     let producer = cluster.producer.clone();
     for (number, (status, body, kind)) in cases.into_iter().enumerate() {
         cluster.registry.answers(status, body);
-        until("a stale list", || producer.status()["registry"]["last_error"]["kind"] == kind).await;
+        until_answering(&mut cluster.sessions, "a stale list", || {
+            producer.status()["registry"]["last_error"]["kind"] == kind
+        })
+        .await;
         assert_eq!(producer.status()["registry"]["stale"], true);
         let token = number as u64 * 2;
         cluster.intake.submit(token, b"x", Duration::ZERO).unwrap();
@@ -203,7 +227,10 @@ async fn a_failing_or_empty_registry_keeps_the_last_list_and_says_so() {
         }
         assert!(completions(&cluster.queue, 2).await.iter().all(|end| end.result.is_ok()));
         cluster.registry.lists(&[&cluster.nodes[0], &cluster.nodes[1]]);
-        until("a fresh list", || producer.status()["registry"]["stale"] == false).await;
+        until_answering(&mut cluster.sessions, "a fresh list", || {
+            producer.status()["registry"]["stale"] == false
+        })
+        .await;
     }
     assert_eq!(producer.status()["reconnects"], 0);
 }

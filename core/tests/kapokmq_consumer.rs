@@ -277,7 +277,7 @@ async fn open_fails_with_a_wrong_key_and_a_dropped_consumer_disconnects() {
 #[tokio::test]
 async fn a_silent_server_is_left() {
     let peer = Peer::start().await;
-    let (consumer, silent) = peer.consumer(&setup("c"), json!({"check_time": "60ms"})).await;
+    let (consumer, silent) = peer.consumer(&setup("c"), json!({"check_time": "150ms"})).await;
     let mut answering = peer.accept().await;
     assert!(consumer.status()["last_error"]["message"].to_string().contains("answered no ping"));
     drop(silent);

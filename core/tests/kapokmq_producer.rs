@@ -260,7 +260,7 @@ async fn a_send_that_nobody_waits_for_is_not_written() {
 async fn a_peer_that_answers_no_ping_is_left() {
     let peer = Peer::start().await;
     // A session that nobody polls reads nothing and answers nothing.
-    let (producer, silent) = peer.producer(&setup("p"), json!({"check_time": "60ms"})).await;
+    let (producer, silent) = peer.producer(&setup("p"), json!({"check_time": "150ms"})).await;
     let mut answering = peer.accept().await;
     let error = producer.status()["last_error"]["message"].to_string();
     assert!(error.contains("answered no ping"), "{error}");
