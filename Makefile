@@ -37,7 +37,7 @@ check: tools     ## format, lints, licences
 
 fmt:             ## format Rust and Go
 	cargo fmt --all
-	gofmt -w ffi/go examples/go tests/go
+	gofmt -w ffi/go examples/go tests/go benches/go
 
 header:          ## write include/ceiba.h and ffi/symbols.txt anew from the sources
 	UPDATE_HEADER=1 cargo test --locked -q -p ceiba-ffi --test header

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cargo fmt --all --check
-unformatted=$(gofmt -l ffi/go examples/go tests/go)
+unformatted=$(gofmt -l ffi/go examples/go tests/go benches/go)
 if [ -n "$unformatted" ]; then
   printf 'not formatted, run make fmt:\n%s\n' "$unformatted" >&2
   exit 1

@@ -1,6 +1,5 @@
 //! Consumers: each has an id, a connection and a thread, and acknowledges all it receives.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use ceiba_core::calls;
@@ -22,12 +21,34 @@ pub(crate) struct Tally(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    seen: HashSet<(u32, u64)>,
+    /// A bit for each message of each producer, grown as numbers come.
+    seen: Vec<Vec<u64>>,
+    distinct: u64,
     duplicates: u64,
     last: Option<Instant>,
     /// Messages sent, once that is known.
     sent: Option<u64>,
     failed: bool,
+}
+
+impl State {
+    fn note(&mut self, label: usize, number: usize) {
+        if self.seen.len() <= label {
+            self.seen.resize_with(label + 1, Vec::new);
+        }
+        let Some(bits) = self.seen.get_mut(label) else { return };
+        if bits.len() <= number / 64 {
+            bits.resize((number / 64 + 1).next_power_of_two(), 0);
+        }
+        let Some(word) = bits.get_mut(number / 64) else { return };
+        let bit = 1 << (number % 64);
+        if *word & bit == 0 {
+            *word |= bit;
+            self.distinct += 1;
+        } else {
+            self.duplicates += 1;
+        }
+    }
 }
 
 impl Tally {
@@ -43,7 +64,7 @@ impl Tally {
 
     fn over(&self) -> bool {
         let state = self.0.lock();
-        state.failed || state.sent.is_some_and(|sent| state.seen.len() as u64 >= sent)
+        state.failed || state.sent.is_some_and(|sent| state.distinct >= sent)
     }
 
     /// Duplicates, and when the last new message was acknowledged.
@@ -88,10 +109,8 @@ pub(crate) fn run(id: &str, tally: &Tally) -> Result<(), Failure> {
             result?;
         }
         let mut state = tally.0.lock();
-        for name in &names {
-            if !state.seen.insert(*name) {
-                state.duplicates += 1;
-            }
+        for (label, number) in &names {
+            state.note(*label, *number);
         }
         state.last = Some(Instant::now());
     }
@@ -99,8 +118,10 @@ pub(crate) fn run(id: &str, tally: &Tally) -> Result<(), Failure> {
 }
 
 /// The `label-number ` at the front of a body.
-fn name(body: &[u8]) -> Option<(u32, u64)> {
+fn name(body: &[u8]) -> Option<(usize, usize)> {
     let text = body.split(|byte| *byte == b' ').next()?;
     let (label, number) = std::str::from_utf8(text).ok()?.split_once('-')?;
-    Some((label.parse().ok()?, number.parse().ok()?))
+    // Both index memory: a body that was not sent must not ask for much of it.
+    let bounded = |text: &str, bound: usize| text.parse().ok().filter(|value| *value < bound);
+    Some((bounded(label, 1024)?, bounded(number, 1 << 32)?))
 }
