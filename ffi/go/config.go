@@ -72,6 +72,10 @@ type KapokMQ struct {
 	ResendUnacked bool
 	// Spread over a cluster's nodes: "random", "round_robin" or "least_pending".
 	Spread string
+	// NodeProtocol is how a cluster's nodes are reached: "ws" or "wss".
+	NodeProtocol string
+	// ReconnectBase is the wait before the second try to connect, ReconnectMax the longest wait.
+	ReconnectBase, ReconnectMax time.Duration
 	// CAFile is a PEM file with the only certificates to trust.
 	CAFile string
 	// Prefetch and PrefetchBytes bound what a consumer holds that was not received yet.
@@ -92,12 +96,15 @@ func (k KapokMQ) MarshalJSON() ([]byte, error) {
 		Window        int    `json:"window,omitempty"`
 		ResendUnacked bool   `json:"resend_unacked,omitempty"`
 		Spread        string `json:"spread,omitempty"`
+		NodeProtocol  string `json:"node_protocol,omitempty"`
+		ReconnectBase string `json:"reconnect_base,omitempty"`
+		ReconnectMax  string `json:"reconnect_max,omitempty"`
 		CAFile        string `json:"ca_file,omitempty"`
 		Prefetch      int    `json:"prefetch,omitempty"`
 		PrefetchBytes int64  `json:"prefetch_bytes,omitempty"`
 	}{
 		"kapokmq", k.URL, k.Registry, k.Topic, k.SecretKey, k.ClientID, span(k.CheckTime), k.Window,
-		k.ResendUnacked, k.Spread, k.CAFile, k.Prefetch, k.PrefetchBytes,
+		k.ResendUnacked, k.Spread, k.NodeProtocol, span(k.ReconnectBase), span(k.ReconnectMax), k.CAFile, k.Prefetch, k.PrefetchBytes,
 	})
 }
 

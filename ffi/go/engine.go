@@ -9,10 +9,14 @@ import (
 	"time"
 )
 
-// engine is what all producers share: the completion queue, the waiters, and the one goroutine that
-// reads completions. It exists while a producer is open.
+// waiters are those of the process and outlive engines: a send that races with the close of its producer
+// and with the next open under the same id may end in another engine than it began in.
+var waiters slab
+
+// engine is what all producers share: the completion queue and the one goroutine that reads completions.
+// It exists while a producer is open.
 type engine struct {
-	slab
+	*slab
 	queue cQueue
 	file  *os.File
 	raw   syscall.RawConn
@@ -83,7 +87,7 @@ func startEngine() (*engine, *Error) {
 		queue.free()
 		return nil, errorf(ErrInternal, "no file descriptor could be had for the completions: %v", failure)
 	}
-	e := &engine{queue: queue, file: os.NewFile(fd, "ceiba completions"), ended: make(chan struct{})}
+	e := &engine{slab: &waiters, queue: queue, file: os.NewFile(fd, "ceiba completions"), ended: make(chan struct{})}
 	raw, failure := e.file.SyscallConn()
 	if failure != nil {
 		e.file.Close()

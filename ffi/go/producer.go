@@ -375,14 +375,21 @@ func (p *Producer) Flush(ctx context.Context) error {
 // client's), ends the rest with their outcome, and frees the id. Every callback has returned when it
 // returns nil; it must not be called from a callback of its own producer. [ErrTimeout] says that some
 // sends had to be ended or a callback is still running. When the context is cancelled it returns at
-// once, and closing goes on behind. A second Close fails as [ErrClosed].
+// once, and closing goes on behind. A second Close fails as [ErrClosed]; [ErrInUse] leaves it open.
 func (p *Producer) Close(ctx context.Context) error {
 	ctx = orBackground(ctx)
 	if p.closed.Swap(true) {
 		return p.errClosed()
 	}
 	timeout, started := closing(ctx)
-	err, _ := opening.run(started, func() *Error { return p.bury(cProducerClose(p.id, timeout), timeout) }, nothingLate)
+	err, _ := opening.run(started, func() *Error {
+		err := cProducerClose(p.id, timeout)
+		if err != nil && err.Kind == ErrInUse {
+			p.closed.Store(false)
+			return err
+		}
+		return p.bury(err, timeout)
+	}, nothingLate)
 	return orNil(err)
 }
 
