@@ -4,6 +4,7 @@
 //! of its own and the lock is held for the copy alone. Deadlines are stamped when the task takes a call:
 //! the task takes at once whatever the state of its connection, and a submit then needs no clock.
 
+mod batch;
 mod call;
 mod pump;
 
@@ -21,10 +22,11 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::client::Context;
-use crate::completion::{Completion, CompletionQueue};
+use crate::completion::{Apart, Completion, CompletionQueue};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::message::{Message, Receipt};
 
+use batch::{Batch, Full};
 use call::Reply;
 pub use call::{Call, Ended, Taken, Ticket};
 pub use pump::pump;
@@ -46,27 +48,16 @@ impl Default for Limits {
     }
 }
 
-#[derive(Debug)]
-enum Body {
-    Arena { start: usize, len: usize, delay: Duration },
-    Owned(Message),
-}
-
-#[derive(Debug)]
-struct Entry {
-    body: Body,
-    timeout: Option<Duration>,
-    epoch: u64,
-    reply: Reply,
-}
-
 #[derive(Debug, Default)]
 struct Pending {
-    arena: Vec<u8>,
-    entries: Vec<Entry>,
+    batch: Batch,
     cancels: Vec<Ticket>,
     accepted_calls: u64,
     accepted_bytes: u64,
+    // What had ended when it was last looked up: the task counts on another core's cache line, and as long
+    // as there is room by the old number there is room.
+    known_calls: u64,
+    known_bytes: u64,
     // Calls accepted since the last flush began, and how many flushes have.
     epoch: u64,
     epoch_calls: u64,
@@ -76,14 +67,48 @@ struct Pending {
     close_taken: bool,
 }
 
+/// Buffers that the task swaps for the full ones.
+#[derive(Debug, Default)]
+struct Spare {
+    batch: Batch,
+    // The arena swapped out last: used again when all of its bodies are gone.
+    lent: Bytes,
+}
+
+/// The largest arena that is kept for the next burst, in bytes.
+const KEPT: usize = 1 << 20;
+
+impl Spare {
+    // Takes the full arena out and puts an empty one in its place.
+    fn next_arena(&mut self) -> Bytes {
+        let full = std::mem::take(&mut self.batch.arena);
+        // The next burst is likely as large as this one.
+        let likely = full.len().min(KEPT);
+        self.batch.arena = match std::mem::take(&mut self.lent).try_into_mut() {
+            Ok(free) if free.capacity() >= likely => {
+                let mut free = Vec::from(free);
+                free.clear();
+                free
+            }
+            _ => Vec::with_capacity(likely),
+        };
+        let kept = full.capacity() <= KEPT;
+        let full = Bytes::from(full);
+        if kept {
+            self.lent = full.clone();
+        }
+        full
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Intake {
     limits: Limits,
     provider: &'static str,
-    pending: Mutex<Pending>,
-    spare: Mutex<Vec<Entry>>,
-    task: AtomicWaker,
+    pending: Apart<Mutex<Pending>>,
+    task: Apart<AtomicWaker>,
+    spare: Apart<Mutex<Spare>>,
     ended_calls: AtomicU64,
     ended_bytes: AtomicU64,
     open_epochs: Mutex<BTreeMap<u64, i64>>,
@@ -98,9 +123,9 @@ impl Intake {
         Arc::new(Intake {
             limits,
             provider,
-            pending: Mutex::default(),
-            spare: Mutex::default(),
-            task: AtomicWaker::new(),
+            pending: Apart::default(),
+            task: Apart::default(),
+            spare: Apart::default(),
             ended_calls: AtomicU64::new(0),
             ended_bytes: AtomicU64::new(0),
             open_epochs: Mutex::default(),
@@ -122,7 +147,7 @@ impl Intake {
 
     /// Calls pushed and not yet ended.
     pub fn under_way(&self) -> u64 {
-        let accepted = self.pending.lock().accepted_calls;
+        let accepted = self.pending.0.lock().accepted_calls;
         accepted.saturating_sub(self.ended_calls.load(Ordering::Acquire))
     }
 
@@ -131,21 +156,18 @@ impl Intake {
         let queue = self.queue_for_submit()?;
         queue.reserve()?;
         let result = {
-            let mut pending = self.pending.lock();
+            let mut pending = self.pending.0.lock();
             self.admit(&mut pending, 1, body.len() as u64).map(|()| {
-                let start = pending.arena.len();
-                pending.arena.extend_from_slice(body);
-                let body = Body::Arena { start, len: body.len(), delay };
-                let first = pending.entries.is_empty();
+                let first = pending.batch.is_empty();
                 let epoch = pending.epoch;
-                pending.entries.push(Entry { body, timeout: None, epoch, reply: Reply::Queue(token) });
+                pending.batch.submit(token, body, delay, epoch);
                 first
             })
         };
         match result {
             Ok(first) => {
                 if first {
-                    self.task.wake();
+                    self.task.0.wake();
                 }
                 Ok(())
             }
@@ -179,29 +201,21 @@ impl Intake {
         let mut refused = None;
         let first;
         {
-            let mut pending = self.pending.lock();
-            first = pending.entries.is_empty();
+            let mut pending = self.pending.0.lock();
+            first = pending.batch.is_empty();
             for (index, body) in bodies.take(granted).enumerate() {
                 if let Err(error) = self.admit(&mut pending, 1, body.len() as u64) {
                     refused = Some(error);
                     break;
                 }
-                let start = pending.arena.len();
-                pending.arena.extend_from_slice(body);
-                let token = first_token.wrapping_add(index as u64);
                 let epoch = pending.epoch;
-                pending.entries.push(Entry {
-                    body: Body::Arena { start, len: body.len(), delay },
-                    timeout: None,
-                    epoch,
-                    reply: Reply::Queue(token),
-                });
+                pending.batch.submit(first_token.wrapping_add(index as u64), body, delay, epoch);
                 accepted += 1;
             }
         }
         queue.unreserve(granted - accepted);
         if accepted > 0 && first {
-            self.task.wake();
+            self.task.0.wake();
         }
         match refused {
             Some(error) if accepted == 0 => Err(error),
@@ -294,7 +308,7 @@ impl Intake {
         let first;
         let ticket;
         {
-            let mut pending = self.pending.lock();
+            let mut pending = self.pending.0.lock();
             if let Err(error) = self.admit(&mut pending, 1, message.body().len() as u64) {
                 return Err((error, message));
             }
@@ -304,12 +318,12 @@ impl Intake {
                 Reply::Queue(token) => Ticket::Token(*token),
                 _ => Ticket::Wait(pending.next_number),
             };
-            first = pending.entries.is_empty();
+            first = pending.batch.is_empty();
             let epoch = pending.epoch;
-            pending.entries.push(Entry { body: Body::Owned(message), timeout, epoch, reply });
+            pending.batch.push(Full { message, timeout, epoch, reply });
         }
         if first {
-            self.task.wake();
+            self.task.0.wake();
         }
         Ok(ticket)
     }
@@ -318,17 +332,12 @@ impl Intake {
         if pending.closed {
             return Err(Error::new(Kind::Closed, "the producer is closed").by(self.provider));
         }
-        let under_way = pending.accepted_calls.saturating_sub(self.ended_calls.load(Ordering::Acquire));
-        let held = pending.accepted_bytes.saturating_sub(self.ended_bytes.load(Ordering::Acquire));
-        if under_way + calls > self.limits.calls {
-            let text = format!("{under_way} sends are under way: the producer takes {}", self.limits.calls);
-            return Err(Error::new(Kind::QueueFull, text).by(self.provider));
-        }
-        // A body over the whole bound passes when it is alone: the provider has its own limit of size.
-        if under_way > 0 && held.saturating_add(bytes) > self.limits.bytes {
-            let text =
-                format!("{held} bytes of sends are under way: the producer takes {}", self.limits.bytes);
-            return Err(Error::new(Kind::QueueFull, text).by(self.provider));
+        if !self.has_room(pending, calls, bytes) {
+            pending.known_calls = self.ended_calls.load(Ordering::Acquire);
+            pending.known_bytes = self.ended_bytes.load(Ordering::Acquire);
+            if !self.has_room(pending, calls, bytes) {
+                return Err(self.full(pending, calls));
+            }
         }
         pending.accepted_calls += calls;
         pending.accepted_bytes += bytes;
@@ -336,45 +345,54 @@ impl Intake {
         Ok(())
     }
 
+    fn has_room(&self, pending: &Pending, calls: u64, bytes: u64) -> bool {
+        let under_way = pending.accepted_calls.saturating_sub(pending.known_calls);
+        let held = pending.accepted_bytes.saturating_sub(pending.known_bytes);
+        // A body over the whole bound passes when it is alone: the provider has its own limit of size.
+        under_way + calls <= self.limits.calls
+            && (under_way == 0 || held.saturating_add(bytes) <= self.limits.bytes)
+    }
+
+    #[cold]
+    fn full(&self, pending: &Pending, calls: u64) -> Error {
+        let under_way = pending.accepted_calls.saturating_sub(pending.known_calls);
+        let held = pending.accepted_bytes.saturating_sub(pending.known_bytes);
+        let text = if under_way + calls > self.limits.calls {
+            format!("{under_way} sends are under way: the producer takes {}", self.limits.calls)
+        } else {
+            format!("{held} bytes of sends are under way: the producer takes {}", self.limits.bytes)
+        };
+        Error::new(Kind::QueueFull, text).by(self.provider)
+    }
+
     /// Asks for a call to end as cancelled. One that has ended is left alone.
     pub fn cancel(&self, ticket: Ticket) {
         let waits = {
-            let mut pending = self.pending.lock();
-            let place = pending.entries.iter().position(|entry| match (&entry.reply, ticket) {
-                (Reply::Queue(token), Ticket::Token(wanted)) => *token == wanted,
-                (Reply::Once(number, _), Ticket::Wait(wanted)) => *number == wanted,
-                _ => false,
-            });
-            match place {
-                Some(place) => Some(pending.entries.remove(place)),
-                None => {
-                    // One request per call under way is enough to keep; more are repeats.
-                    let under_way =
-                        pending.accepted_calls.saturating_sub(self.ended_calls.load(Ordering::Acquire));
-                    if (pending.cancels.len() as u64) < under_way && !pending.cancels.contains(&ticket) {
-                        pending.cancels.push(ticket);
-                    }
-                    None
+            let mut pending = self.pending.0.lock();
+            let waits = pending.batch.cancel(ticket);
+            if waits.is_none() {
+                // One request per call under way is enough to keep; more are repeats.
+                let under_way =
+                    pending.accepted_calls.saturating_sub(self.ended_calls.load(Ordering::Acquire));
+                if (pending.cancels.len() as u64) < under_way && !pending.cancels.contains(&ticket) {
+                    pending.cancels.push(ticket);
                 }
             }
+            waits
         };
         match waits {
-            Some(entry) => {
-                let size = match &entry.body {
-                    Body::Arena { len, .. } => *len as u64,
-                    Body::Owned(message) => message.body().len() as u64,
-                };
+            Some((reply, size, epoch)) => {
                 let error = Error::new(Kind::Cancelled, "the call was cancelled").by(self.provider);
-                self.settle(entry.reply, Err(error), size, entry.epoch);
+                self.settle(reply, Err(error), size, epoch);
             }
-            None => self.task.wake(),
+            None => self.task.0.wake(),
         }
     }
 
     /// Takes no more calls; those pushed are still taken.
     pub fn close(&self) {
-        self.pending.lock().closed = true;
-        self.task.wake();
+        self.pending.0.lock().closed = true;
+        self.task.0.wake();
         self.room.notify_waiters();
     }
 
@@ -388,47 +406,35 @@ impl Intake {
         if self.try_take(into) {
             return Poll::Ready(());
         }
-        self.task.register(cx.waker());
+        self.task.0.register(cx.waker());
         if self.try_take(into) { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn try_take(self: &Arc<Self>, into: &mut Taken) -> bool {
-        let mut spare = std::mem::take(&mut *self.spare.lock());
-        let arena;
-        let mut entries;
+        let mut spare = std::mem::take(&mut *self.spare.0.lock());
         {
-            let mut pending = self.pending.lock();
-            let news = !pending.entries.is_empty()
+            let mut pending = self.pending.0.lock();
+            let news = !pending.batch.is_empty()
                 || !pending.cancels.is_empty()
                 || (pending.closed && !pending.close_taken);
             if !news {
                 drop(pending);
-                *self.spare.lock() = spare;
+                *self.spare.0.lock() = spare;
                 return false;
             }
             if pending.closed {
                 pending.close_taken = true;
                 into.closed = true;
             }
-            // The next burst is likely as large as this one.
-            let capacity = pending.arena.len();
-            arena = std::mem::take(&mut pending.arena);
-            pending.arena.reserve(capacity.min(1 << 20));
-            std::mem::swap(&mut pending.entries, &mut spare);
-            entries = spare;
+            // Swaps alone: whoever submits meanwhile waits for this lock.
+            std::mem::swap(&mut pending.batch, &mut spare.batch);
             into.cancels.append(&mut pending.cancels);
         }
-        let arena = Bytes::from(arena);
+        let arena = spare.next_arena();
         let now = Instant::now();
-        into.calls.reserve(entries.len());
-        for entry in entries.drain(..) {
-            let message = match entry.body {
-                Body::Arena { start, len, delay } => {
-                    Message::new(arena.slice(start..start + len)).with_delay(delay)
-                }
-                Body::Owned(message) => message,
-            };
-            let timeout = entry.timeout.unwrap_or(self.limits.deadline);
+        into.calls.reserve(spare.batch.len());
+        spare.batch.drain(&arena, |Full { message, timeout, epoch, reply }| {
+            let timeout = timeout.unwrap_or(self.limits.deadline);
             // A deadline that the clock cannot hold is a year away.
             let deadline =
                 now.checked_add(timeout).unwrap_or_else(|| now + Duration::from_secs(365 * 86_400));
@@ -437,19 +443,19 @@ impl Intake {
                 message,
                 deadline,
                 accepted: now,
-                epoch: entry.epoch,
-                reply: entry.reply,
+                epoch,
+                reply,
                 intake: self.clone(),
             });
-        }
-        *self.spare.lock() = entries;
+        });
+        *self.spare.0.lock() = spare;
         true
     }
 
     /// Waits until every call pushed before this one has ended.
     pub async fn drained(&self, ctx: &Context) -> Result<()> {
         let sealed = {
-            let mut pending = self.pending.lock();
+            let mut pending = self.pending.0.lock();
             let sealed = pending.epoch;
             let accepted = std::mem::take(&mut pending.epoch_calls);
             pending.epoch += 1;
