@@ -134,7 +134,9 @@ pub fn with_producer<R>(id: &str, with: impl FnOnce(&ProducerClient) -> Result<R
     if let Ok(Some(result)) = cached {
         return result;
     }
-    let Some(with) = with else { return Err(Error::new(Kind::Internal, "a cached call ran without a result")) };
+    let Some(with) = with else {
+        return Err(Error::new(Kind::Internal, "a cached call ran without a result"));
+    };
     let client = clients.producers.get(id).map_err(|error| forked(Role::Producer, id, error))?;
     let _ = LAST.try_with(|last| {
         if let Ok(mut last) = last.try_borrow_mut() {
@@ -161,7 +163,9 @@ fn chosen_id<'a>(id: Option<&'a str>, config: &'a ClientConfig) -> Result<&'a st
             format!("the call opens `{id}`, and the config's `id` is `{named}`: give one, or the same"),
         )),
         (Some(id), _) | (None, Some(id)) => Ok(id),
-        (None, None) => Err(Error::new(Kind::InvalidArgument, "no id: give one to the call or in the config")),
+        (None, None) => {
+            Err(Error::new(Kind::InvalidArgument, "no id: give one to the call or in the config"))
+        }
     }
 }
 
@@ -207,10 +211,7 @@ pub async fn consumer_open(id: Option<&str>, config: ClientConfig) -> Result<Arc
 }
 
 /// Opens every client of a file; none is left open when one fails. Returns roles and ids in order.
-pub async fn open_file(
-    text: &str,
-    queue: Option<Arc<CompletionQueue>>,
-) -> Result<Vec<(Role, Arc<str>)>> {
+pub async fn open_file(text: &str, queue: Option<Arc<CompletionQueue>>) -> Result<Vec<(Role, Arc<str>)>> {
     let mut opened = Vec::new();
     for client in config::parse_file(text)? {
         let role = client.role.unwrap_or_default();

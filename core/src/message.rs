@@ -140,7 +140,9 @@ impl Message {
             if !allowed.contains(&name) {
                 let detail = match (name, own_topic) {
                     ("topic", Some(own)) => {
-                        format!("a message to another topic than the connection's `{own}` cannot be sent by {provider}")
+                        format!(
+                            "a message to another topic than the connection's `{own}` cannot be sent by {provider}"
+                        )
                     }
                     _ => format!("the message field `{name}` cannot be sent by {provider}"),
                 };

@@ -61,7 +61,10 @@ impl<T> Registry<T> {
         if id.is_empty() || id.len() > MAX_ID || id.chars().any(char::is_control) {
             return Err(Error::new(
                 Kind::InvalidArgument,
-                format!("the id of a {} is 1 to {MAX_ID} bytes of text without control characters", self.noun),
+                format!(
+                    "the id of a {} is 1 to {MAX_ID} bytes of text without control characters",
+                    self.noun
+                ),
             ));
         }
         let id: Arc<str> = id.into();

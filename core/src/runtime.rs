@@ -73,7 +73,10 @@ pub fn after_fork_in_child() {
 /// processors.
 pub fn configure_workers(workers: usize) -> Result<()> {
     if workers == 0 || workers > 1024 {
-        return Err(Error::new(Kind::InvalidArgument, format!("the workers must be 1 to 1024, not {workers}")));
+        return Err(Error::new(
+            Kind::InvalidArgument,
+            format!("the workers must be 1 to 1024, not {workers}"),
+        ));
     }
     if RUNTIMES.get().is_some() {
         return Err(Error::new(

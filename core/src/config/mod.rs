@@ -221,9 +221,10 @@ mod tests {
 
     #[test]
     fn the_url_form_equals_the_json_form() {
-        let config =
-            ClientConfig::parse("kapokmq://:s%20x@127.0.0.1:8011/orders?window=5&deadline=2s&resend_unacked=true")
-                .unwrap();
+        let config = ClientConfig::parse(
+            "kapokmq://:s%20x@127.0.0.1:8011/orders?window=5&deadline=2s&resend_unacked=true",
+        )
+        .unwrap();
         let (name, section) = config.provider_section().unwrap();
         assert_eq!(name, "kapokmq");
         assert_eq!(

@@ -39,15 +39,24 @@ pub(super) fn to_json(text: &str) -> Result<Value> {
             return Err(wrong("has a user name; a secret is written as kapokmq://:SECRET@HOST"));
         }
         if let Some(secret) = url.password() {
-            provider.insert("secret_key".into(), json!(decode(secret).ok_or_else(|| wrong("has a secret that is not UTF-8"))?));
+            provider.insert(
+                "secret_key".into(),
+                json!(decode(secret).ok_or_else(|| wrong("has a secret that is not UTF-8"))?),
+            );
         }
         let topic = url.path().trim_start_matches('/');
         if !topic.is_empty() {
-            provider.insert("topic".into(), json!(decode(topic).ok_or_else(|| wrong("has a topic that is not UTF-8"))?));
+            provider.insert(
+                "topic".into(),
+                json!(decode(topic).ok_or_else(|| wrong("has a topic that is not UTF-8"))?),
+            );
         }
     } else {
         let topic = url.host_str().unwrap_or_default();
-        provider.insert("topic".into(), json!(decode(topic).ok_or_else(|| wrong("has a topic that is not UTF-8"))?));
+        provider.insert(
+            "topic".into(),
+            json!(decode(topic).ok_or_else(|| wrong("has a topic that is not UTF-8"))?),
+        );
     }
     let mut client = Map::new();
     for (key, value) in url.query_pairs() {

@@ -15,7 +15,11 @@ pub struct Span(pub Duration);
 impl Span {
     /// Parses the text form.
     pub fn parse(text: &str) -> Result<Span, String> {
-        let wrong = || format!("`{text}` is not a span of time: write a number with a unit, such as 250ms, 2s, 10m or 1h");
+        let wrong = || {
+            format!(
+                "`{text}` is not a span of time: write a number with a unit, such as 250ms, 2s, 10m or 1h"
+            )
+        };
         let mut rest = text.trim();
         if rest.is_empty() {
             return Err(wrong());
@@ -88,14 +92,17 @@ pub fn deserialize_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     match value {
         Value::String(text) => Ok(Secret::new(text)),
         Value::Object(_) => {
-            let source: Source = super::from_value(value).map_err(|error| D::Error::custom(error.message()))?;
+            let source: Source =
+                super::from_value(value).map_err(|error| D::Error::custom(error.message()))?;
             match (source.env, source.file) {
                 (Some(name), None) => std::env::var(&name).map(Secret::new).map_err(|_| {
                     D::Error::custom(format!("the environment variable `{name}` is not set to a text"))
                 }),
                 (None, Some(path)) => match std::fs::read_to_string(&path) {
                     Ok(text) => Ok(Secret::new(text.trim_end_matches(['\r', '\n']))),
-                    Err(error) => Err(D::Error::custom(format!("the secret file `{path}` cannot be read: {error}"))),
+                    Err(error) => {
+                        Err(D::Error::custom(format!("the secret file `{path}` cannot be read: {error}")))
+                    }
                 },
                 _ => Err(D::Error::custom("a secret names either `env` or `file`")),
             }
@@ -108,7 +115,9 @@ pub fn deserialize_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 /// The same for a key that may be left out; use with `#[serde(default)]`.
-pub fn deserialize_secret_option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+pub fn deserialize_secret_option<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Secret>, D::Error> {
     deserialize_secret(deserializer).map(Some)
 }
 
