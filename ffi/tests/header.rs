@@ -1,5 +1,7 @@
 //! The committed header and list of symbols are those of the sources. `UPDATE_HEADER=1` writes them anew.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

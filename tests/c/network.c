@@ -6,8 +6,9 @@ static char url[64];
 
 static const char *config(const char *topic, const char *secret, const char *more) {
     static char text[512];
+    // A connection may take long under a memory checker.
     snprintf(text, sizeof text,
-             "{\"provider\": {\"type\": \"kapokmq\", \"url\": \"%s\", \"topic\": \"%s\", \"secret_key\": \"%s\"}%s}", url,
+             "{\"provider\": {\"type\": \"kapokmq\", \"url\": \"%s\", \"topic\": \"%s\", \"secret_key\": \"%s\"}, \"connect_timeout\": \"60s\"%s}", url,
              topic, secret, more);
     return text;
 }
