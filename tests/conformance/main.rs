@@ -44,13 +44,13 @@ macro_rules! suite {
                     a_field_that_cannot_be_sent_is_named flush_waits_for_earlier_sends;
                 receive: what_is_not_acknowledged_comes_again a_lost_consumers_messages_go_to_the_next
                     nack_gives_back_after_its_delay several_consumers_share_as_the_mode_says
-                    many_acks_outstanding_in_any_order an_unknown_code_harms_nothing;
+                    receivers_of_one_consumer_share many_acks_outstanding_in_any_order an_unknown_code_harms_nothing;
                 delay: a_delay_is_never_early a_finer_delay_is_rounded_up
                     a_delayed_message_holds_up_no_other;
                 body: an_empty_body a_body_of_16_mib a_body_that_is_not_utf_8 texts_arrive_unchanged
                     a_body_over_the_limit_is_too_large;
                 close: close_during_sends close_during_receives close_during_submits use_after_close
-                    close_during_an_outage;
+                    close_during_an_outage close_while_connecting;
                 ends: a_deadline_that_passed_sends_nothing receive_is_empty_at_its_deadline
                     a_silent_other_side_ends_in_timeout_and_unknown
                     an_absent_other_side_ends_in_not_sent when_disconnected_fail_fails_at_once

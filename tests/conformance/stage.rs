@@ -125,6 +125,7 @@ pub(crate) async fn receive(consumer: &Arc<dyn Consumer>, count: usize, within: 
     let mut arrived = Vec::new();
     while arrived.len() < count {
         let deliveries = consumer.receive(&ctx, count - arrived.len()).await.unwrap();
+        assert!(deliveries.len() <= count - arrived.len(), "more came than was asked for");
         assert!(
             !deliveries.is_empty(),
             "{} of {count} deliveries came within {within} s: {}",

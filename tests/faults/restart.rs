@@ -257,7 +257,7 @@ fn rounds(through: Through) {
     // Built before the clock of a round runs.
     ceiba_tests::program::ceiba();
     for seed in first..first + rounds {
-        eprintln!("CEIBA_FAULT_SEED={seed} through {through:?}");
+        eprintln!("CEIBA_FAULT_SEED={seed} through {through:?} begins");
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let started = std::time::Instant::now();
@@ -267,7 +267,7 @@ fn rounds(through: Through) {
                 .expect("the round hangs")
         });
         runtime.shutdown_timeout(Duration::from_secs(1));
-        eprintln!("{count:?} in {:?}", started.elapsed());
+        eprintln!("CEIBA_FAULT_SEED={seed} through {through:?}: {count:?} in {:?}", started.elapsed());
         assert!(count.receipts > 100, "{count:?}");
     }
 }

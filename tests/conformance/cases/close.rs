@@ -7,6 +7,7 @@ use std::time::Duration;
 use ceiba_core::error::{Kind, Outcome, Result};
 use ceiba_core::message::Receipt;
 use futures_util::future::join_all;
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::harness::{Harness, Verdict};
@@ -172,6 +173,36 @@ pub(crate) async fn close_during_an_outage(harness: &dyn Harness) -> Verdict {
         let result =
             tokio::time::timeout(GRACE, receive).await.expect("a receive hangs after close").unwrap();
         assert_eq!(result.unwrap_err().kind(), Kind::Closed);
+        stage.end().await;
+    }
+    Verdict::Held
+}
+
+/// Closed before it ever had a connection.
+pub(crate) async fn close_while_connecting(harness: &dyn Harness) -> Verdict {
+    for silent in [false, true] {
+        let Some(stage) = Stage::failing(harness).await else { return Verdict::Excluded };
+        if silent {
+            stage.proxy().silence();
+        } else {
+            stage.proxy().cut();
+        }
+        let producer = stage.try_producer(json!({"connect": "lazy"})).await.unwrap();
+        let consumer = stage.try_consumer(json!({"connect": "lazy"})).await.unwrap();
+        let send = tokio::spawn({
+            let producer = producer.clone();
+            async move { producer.send(&seconds(60.0), message("never")).await }
+        });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let started = Instant::now();
+        let ctx = seconds(1.0);
+        let (ended, received) = tokio::join!(producer.close(&ctx), consumer.close(&ctx));
+        assert!(started.elapsed() < Duration::from_secs(1) + GRACE, "close took {:?}", started.elapsed());
+        assert_eq!(ended.unwrap_err().kind(), Kind::Timeout, "a send had to be ended");
+        received.unwrap();
+        let error =
+            tokio::time::timeout(GRACE, send).await.expect("a send hangs after close").unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (Kind::Closed, Outcome::NotSent), "{error}");
         stage.end().await;
     }
     Verdict::Held

@@ -77,6 +77,7 @@ pub(crate) async fn a_silent_other_side_ends_in_timeout_and_unknown(harness: &dy
     let took = started.elapsed();
     assert_eq!((error.kind(), error.outcome()), (Kind::Timeout, Outcome::Unknown), "{error}");
     assert!(error.retryable());
+    assert_eq!((error.attempts(), error.provider()), (1, Some(producer.provider())));
     assert!(took >= Duration::from_millis(990) && took < Duration::from_secs(1) + GRACE, "took {took:?}");
     // A consumer that hears nothing is no error: it has nothing at its deadline.
     assert!(consumer.receive(&seconds(0.3), 1).await.unwrap().is_empty());
@@ -96,6 +97,7 @@ pub(crate) async fn an_absent_other_side_ends_in_not_sent(harness: &dyn Harness)
     assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
     assert!(matches!(error.kind(), Kind::Timeout | Kind::Unavailable), "{error}");
     assert!(error.retryable());
+    assert_eq!((error.attempts(), error.provider()), (0, Some(producer.provider())));
     assert!(took < Duration::from_secs(1) + GRACE, "took {took:?}");
     assert!(consumer.receive(&seconds(0.3), 1).await.unwrap().is_empty());
     // What was told to be not sent is not sent later.
@@ -193,6 +195,7 @@ pub(crate) async fn cancelled_after_it_was_written_is_unknown(harness: &dyn Harn
     token.cancel();
     let error = ended(written, GRACE).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (Kind::Cancelled, Outcome::Unknown), "{error}");
+    assert_eq!((error.attempts(), error.retryable()), (1, false));
     stage.end().await;
     Verdict::Held
 }

@@ -146,6 +146,42 @@ pub(crate) async fn several_consumers_share_as_the_mode_says(harness: &dyn Harne
     Verdict::Held
 }
 
+/// Many tasks receive from one consumer: each message goes to one of them.
+pub(crate) async fn receivers_of_one_consumer_share(harness: &dyn Harness) -> Verdict {
+    const COUNT: usize = 400;
+    let stage = Stage::plain(harness).await;
+    let (consumer, producer) = (stage.consumer().await, stage.producer().await);
+    let receivers: Vec<_> = (1..=8)
+        .map(|max| {
+            let consumer = consumer.clone();
+            tokio::spawn(async move {
+                let mut bodies = Vec::new();
+                loop {
+                    let deliveries = consumer.receive(&seconds(2.0), max).await.unwrap();
+                    if deliveries.is_empty() {
+                        return bodies;
+                    }
+                    assert!(deliveries.len() <= max, "more came than was asked for");
+                    acknowledge(&consumer, &deliveries).await;
+                    bodies.extend(deliveries.iter().map(text));
+                }
+            })
+        })
+        .collect();
+    let batch = (0..COUNT).map(|number| message(format!("{number}"))).collect();
+    for result in producer.send_batch(&seconds(20.0), batch).await {
+        result.unwrap();
+    }
+    let mut all = Vec::new();
+    for receiver in receivers {
+        all.extend(receiver.await.unwrap());
+    }
+    assert_eq!(all.len(), COUNT);
+    assert_eq!(HashSet::<String>::from_iter(all).len(), COUNT);
+    stage.end().await;
+    Verdict::Held
+}
+
 pub(crate) async fn many_acks_outstanding_in_any_order(harness: &dyn Harness) -> Verdict {
     const COUNT: usize = 500;
     let needs = Needs { redeliver_after: Duration::from_secs(6), ..Needs::default() };

@@ -22,6 +22,7 @@ impl Harness for Memory {
         &[
             ("a_body_over_the_limit_is_too_large", "bodies have no limit of size"),
             ("close_during_an_outage", NO_CONNECTION),
+            ("close_while_connecting", NO_CONNECTION),
             ("a_silent_other_side_ends_in_timeout_and_unknown", NO_CONNECTION),
             ("an_absent_other_side_ends_in_not_sent", NO_CONNECTION),
             ("when_disconnected_fail_fails_at_once", NO_CONNECTION),
