@@ -38,7 +38,7 @@ func TestTypedConfigurationsAreUnderstood(t *testing.T) {
 	openConsumer(t, full, WithID(unique("c")))
 	openProducer(t, Config{ID: unique("p"), Provider: Memory{Topic: "t", Capacity: 3, Discard: true}})
 	openConsumer(t, &Config{ID: unique("c"), Provider: Memory{Topic: "t", RedeliverAfter: time.Second}})
-	_, err := OpenProducer(background, Config{ID: "x", Provider: KapokMQ{Registry: "http://" + deadAddress(t), Topic: "t", Spread: "round_robin", NodeProtocol: "wss", ReconnectBase: time.Millisecond, ReconnectMax: time.Second, SecretKey: SecretText("s")}, ConnectTimeout: 50 * time.Millisecond})
+	_, err := OpenProducer(background, Config{ID: "x", Provider: KapokMQ{Registry: "http://" + deadAddress(t), Topic: "t", Spread: "round_robin", NodeProtocol: "wss", ReconnectBase: 20 * time.Millisecond, ReconnectMax: time.Second, SecretKey: SecretText("s")}, ConnectTimeout: 50 * time.Millisecond})
 	if e := asError(t, err); e.Kind == ErrInvalidConfig {
 		t.Error(err)
 	}

@@ -260,3 +260,73 @@ func TestCloseWithAContextThatEndedStillCloses(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Sends by id and by handle go on while the id is closed and opened again, also by the last producer of
+// the process: each call still ends, and each accepted submit is called back.
+func TestReopeningAnIDLosesNoCall(t *testing.T) {
+	watchLeaks(t)
+	id := unique("reopened")
+	var current atomic.Pointer[Producer]
+	var all sync.WaitGroup
+	var accepted, called, sent atomic.Int64
+	stop := make(chan struct{})
+	expected := func(err error) bool {
+		return err == nil || errors.Is(err, ErrClosed) || errors.Is(err, ErrUnknownID) || errors.Is(err, ErrQueueFull)
+	}
+	for g := range 6 {
+		all.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				var err error
+				p := current.Load()
+				switch {
+				case p == nil:
+					time.Sleep(50 * time.Microsecond)
+				case g%3 == 0:
+					_, err = p.Send(background, []byte("x"))
+					sent.Add(1)
+				case g%3 == 1:
+					_, err = ProducerSend(id, []byte("x"), 0)
+					sent.Add(1)
+				default:
+					err = p.Submit([]byte("x"), func(_ Receipt, err error) {
+						if !expected(err) {
+							t.Error(err)
+						}
+						called.Add(1)
+					})
+					if err == nil {
+						accepted.Add(1)
+					}
+				}
+				if !expected(err) {
+					t.Error(err)
+				}
+				if err != nil {
+					time.Sleep(50 * time.Microsecond)
+				}
+			}
+		})
+	}
+	for range 100 {
+		p, err := OpenProducer(background, Config{Provider: Memory{Topic: "x", Discard: true}}, WithID(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		current.Store(p)
+		time.Sleep(500 * time.Microsecond)
+		if err := p.Close(background); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	all.Wait()
+	eventually(t, "all callbacks", func() bool { return called.Load() == accepted.Load() })
+	if sent.Load() == 0 || accepted.Load() == 0 {
+		t.Error("nothing was sent")
+	}
+}
