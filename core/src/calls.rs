@@ -109,7 +109,17 @@ fn forked(role: Role, id: &str, error: Error) -> Error {
 struct Last {
     generation: u32,
     version: u64,
-    client: Arc<ProducerClient>,
+    // Always some, until it is dropped.
+    client: Option<Arc<ProducerClient>>,
+}
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        // In a forked child, ending the parent's client would touch locks and tasks of the parent.
+        if self.generation != runtime::generation() {
+            std::mem::forget(self.client.take());
+        }
+    }
 }
 
 thread_local! {
@@ -126,10 +136,9 @@ pub fn with_producer<R>(id: &str, with: impl FnOnce(&ProducerClient) -> Result<R
     let mut with = Some(with);
     let cached = LAST.try_with(|last| {
         let last = last.try_borrow().ok()?;
-        let last = last.as_ref().filter(|last| {
-            last.version == version && last.generation == generation && *last.client.id == *id
-        })?;
-        with.take().map(|with| with(&last.client))
+        let last = last.as_ref().filter(|last| last.version == version && last.generation == generation)?;
+        let client = last.client.as_ref().filter(|client| *client.id == *id)?;
+        with.take().map(|with| with(client))
     });
     if let Ok(Some(result)) = cached {
         return result;
@@ -140,7 +149,7 @@ pub fn with_producer<R>(id: &str, with: impl FnOnce(&ProducerClient) -> Result<R
     let client = clients.producers.get(id).map_err(|error| forked(Role::Producer, id, error))?;
     let _ = LAST.try_with(|last| {
         if let Ok(mut last) = last.try_borrow_mut() {
-            *last = Some(Last { generation, version, client: client.clone() });
+            *last = Some(Last { generation, version, client: Some(client.clone()) });
         }
     });
     with(&client)

@@ -145,7 +145,12 @@ fn set(sink: Option<Arc<Sink>>) -> Result<()> {
         return Err(Error::new(Kind::Internal, "something else takes this library's log records"));
     }
     if let Some(before) = SINK.swap(sink) {
-        before.registration.close();
+        if before.registration.is_own() {
+            before.registration.close();
+        } else {
+            // The parent's, in a forked child: it is the parent that releases it.
+            std::mem::forget(before);
+        }
     }
     tracing::callsite::rebuild_interest_cache();
     Ok(())
@@ -256,5 +261,84 @@ impl Visit for Line {
                 let _ = write!(self.fields, " {name}={value}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+    use std::time::Duration;
+
+    struct Host {
+        records: Mutex<Vec<(i32, String)>>,
+        // The first call waits until the test lets it go on.
+        gate: Mutex<Option<Receiver<()>>>,
+        released: SyncSender<()>,
+    }
+
+    extern "C" fn take(user: *mut c_void, level: i32, _target: ceiba_slice, message: ceiba_slice) {
+        HOST.with_host(user, |host| {
+            let gate = host.gate.lock().take();
+            if let Some(gate) = gate {
+                gate.recv_timeout(Duration::from_secs(10)).unwrap();
+            }
+            let text = crate::boundary::bytes("message", message.data.cast(), message.len).unwrap();
+            host.records.lock().push((level, String::from_utf8(text.to_vec()).unwrap()));
+        });
+    }
+
+    extern "C" fn release(user: *mut c_void) {
+        HOST.with_host(user, |host| host.released.send(()).unwrap());
+    }
+
+    // One host for the one test: its `user` is NULL.
+    struct TheHost(OnceLock<Host>);
+
+    impl TheHost {
+        fn with_host(&self, user: *mut c_void, with: impl FnOnce(&Host)) {
+            assert!(user.is_null());
+            with(self.0.get().unwrap());
+        }
+    }
+
+    static HOST: TheHost = TheHost(OnceLock::new());
+
+    fn until(what: impl Fn() -> bool) {
+        let start = std::time::Instant::now();
+        while !what() {
+            assert!(start.elapsed() < Duration::from_secs(10));
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_slow_function_loses_records_and_is_told_how_many() {
+        let (open, gate) = sync_channel(1);
+        let (released, was_released) = sync_channel(4);
+        let host = Host { records: Mutex::default(), gate: Mutex::new(Some(gate)), released };
+        assert!(HOST.0.set(host).is_ok());
+        let none = std::ptr::null_mut;
+        assert_eq!(ceiba_log_set(Some(take), none(), Some(release), CEIBA_LOG_INFO, std::ptr::null_mut()), 0);
+        tracing::debug!("too fine");
+        tracing::info!(target: "other", "not ours");
+        tracing::info!(name = "n", count = 3, "first\nline");
+        // The function has the first record and waits; the others wait for it.
+        until(|| HOST.0.get().unwrap().gate.lock().is_none());
+        for _ in 0..WAITING + 5 {
+            tracing::warn!("{}", "x".repeat(10));
+        }
+        open.send(()).unwrap();
+        let host = HOST.0.get().unwrap();
+        until(|| host.records.lock().len() >= WAITING + 2);
+        assert_eq!(ceiba_log_set(None, none(), None, 0, std::ptr::null_mut()), 0);
+        was_released.recv_timeout(Duration::from_secs(10)).unwrap();
+        tracing::error!("nobody hears");
+        let records = host.records.lock();
+        assert_eq!(records[0], (CEIBA_LOG_INFO, "first line name=n count=3".to_owned()));
+        assert!(records[1].1.starts_with("5 log records were dropped"), "{:?}", records[1]);
+        assert!(records[2..].iter().all(|record| *record == (CEIBA_LOG_WARN, "x".repeat(10))));
+        assert_eq!(records.len(), WAITING + 2);
+        assert!(was_released.try_recv().is_err());
     }
 }

@@ -50,3 +50,42 @@ pub extern "C" fn ceiba_shutdown(
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boundary::take_back;
+    use crate::error::CEIBA_ERR_WOULD_DEADLOCK;
+    use crate::queue::{ceiba_completions, ceiba_queue_free, ceiba_queue_new, ceiba_queue_poll};
+    use crate::receive::ceiba_consumer_receive;
+    use crate::send::{ceiba_producer_flush, ceiba_producer_send};
+    use std::ptr::null_mut;
+
+    #[test]
+    fn calls_that_block_are_refused_on_a_thread_of_the_runtime() {
+        let task = runtime::handle().unwrap().spawn(async {
+            let id = c"a".as_ptr();
+            let mut error: *mut ceiba_error = null_mut();
+            let code = ceiba_producer_send(id, 1, id.cast(), 1, 0, null_mut(), &mut error);
+            assert!(take_back(error).unwrap().text().contains("another thread"));
+            let mut queue = null_mut();
+            assert_eq!(ceiba_queue_new(1, &mut queue, null_mut()), 0);
+            let mut batch: *mut ceiba_completions = null_mut();
+            let waited = ceiba_queue_poll(queue, 1, -1, &mut batch, null_mut());
+            assert!(batch.is_null());
+            assert_eq!(ceiba_queue_poll(queue, 1, 0, &mut batch, null_mut()), 0);
+            drop(take_back(batch));
+            ceiba_queue_free(queue);
+            let mut deliveries = null_mut();
+            [
+                code,
+                waited,
+                ceiba_producer_flush(id, 1, -1, null_mut()),
+                ceiba_consumer_receive(id, 1, 1, -1, &mut deliveries, null_mut()),
+                ceiba_shutdown(0, null_mut(), null_mut()),
+            ]
+        });
+        let codes = runtime::block_on(async { Ok(task.await.unwrap()) }).unwrap();
+        assert_eq!(codes, [CEIBA_ERR_WOULD_DEADLOCK; 5]);
+    }
+}

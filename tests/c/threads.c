@@ -137,8 +137,9 @@ int main(void) {
         atomic_fetch_add(&received, count);
     }
     unsigned long succeeded = atomic_load(&sent) + atomic_load(&completed) - atomic_load(&failed);
-    printf("%lu sends, %lu refused, %lu submits, %lu received\n", atomic_load(&sent), atomic_load(&refused),
-           atomic_load(&accepted), atomic_load(&received));
+    printf("%lu sends, %lu refused, %lu submits (%lu failed), %lu received\n", atomic_load(&sent), atomic_load(&refused),
+           atomic_load(&accepted), atomic_load(&failed), atomic_load(&received));
+    fflush(stdout);
     CHECK(atomic_load(&sent) > 0 && atomic_load(&refused) > 0);
     CHECK(atomic_load(&received) == succeeded);
     CHECK_OK(ceiba_shutdown(-1, NULL, &E));

@@ -312,9 +312,13 @@ struct MemoryConsumer {
 }
 
 impl MemoryConsumer {
-    fn take(&self, max: usize) -> (Vec<Delivery>, Option<Instant>) {
+    fn take(&self, max: usize) -> Result<(Vec<Delivery>, Option<Instant>)> {
         let now = Instant::now();
         let mut state = self.topic.state.lock();
+        // Under the lock: a close gives back what was taken before it, and nothing may be taken after.
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(Kind::Closed, "the consumer is closed").by(NAME));
+        }
         let next = state.advance(now);
         let mut deliveries = Vec::new();
         while deliveries.len() < max
@@ -333,7 +337,7 @@ impl MemoryConsumer {
             let sequence = stored.sequence;
             state.in_flight.insert(sequence, InFlight { stored, due, consumer: self.number });
         }
-        (deliveries, next)
+        Ok((deliveries, next))
     }
 
     fn settle(&self, code: &str, then: impl FnOnce(&mut State, Stored)) -> Result<()> {
@@ -385,10 +389,7 @@ impl Consumer for MemoryConsumer {
                 let changed = self.topic.changed.notified();
                 tokio::pin!(changed);
                 changed.as_mut().enable();
-                if self.closed.load(Ordering::Acquire) {
-                    return Err(Error::new(Kind::Closed, "the consumer is closed").by(NAME));
-                }
-                let (deliveries, next) = self.take(max);
+                let (deliveries, next) = self.take(max)?;
                 if !deliveries.is_empty() {
                     return Ok(deliveries);
                 }
