@@ -74,13 +74,23 @@ async fn a_server_that_is_no_broker_fails_the_open() {
     assert_eq!(opened.err().expect("refused").kind(), Kind::Protocol);
     let (opened, ()) = tokio::join!(soon(producer(&setup, peer.section(json!({})))), async {
         let mut tcp = peer.accept_tcp().await;
-        let mut request = [0; 2048];
-        let _ = tcp.read(&mut request).await.unwrap();
+        let (mut request, mut some) = (Vec::new(), [0; 2048]);
+        while !request.ends_with(b"\r\n\r\n") {
+            let count = soon(tcp.read(&mut some)).await.unwrap();
+            request.extend_from_slice(&some[..count]);
+        }
         tokio::io::AsyncWriteExt::write_all(&mut tcp, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
             .await
             .unwrap();
     });
     assert_eq!(opened.err().expect("refused").kind(), Kind::NotFound);
+    // What no further try would mend is not tried again.
+    assert!(peer.quiet(Duration::from_millis(200)).await);
+    let (opened, ()) = tokio::join!(soon(consumer(&setup, peer.section(json!({})))), async {
+        Session::handshake(peer.accept_tcp().await).await.text("hello").await;
+    });
+    assert_eq!(opened.err().expect("refused").kind(), Kind::Protocol);
+    assert!(peer.quiet(Duration::from_millis(200)).await);
 }
 
 #[tokio::test]

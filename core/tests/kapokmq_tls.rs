@@ -125,7 +125,7 @@ async fn other_certificates_are_refused_at_once() {
         let error = opened.err().expect("refused");
         assert!(session.is_none());
         assert_eq!(error.kind(), Kind::Unavailable);
-        assert!(!error.retryable());
+        assert!(!error.retryable(), "{error:?}");
         assert!(error.text().contains("is not trusted"), "{}", error.text());
     }
 }

@@ -62,7 +62,7 @@ pub(super) async fn open(
         finished: CancellationToken::new(),
     });
     let receiver = Receiver::new(
-        &setup.id,
+        setup,
         settings.topic.clone(),
         connection,
         inbox,

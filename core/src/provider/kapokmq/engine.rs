@@ -22,7 +22,7 @@ use super::lane::Lane;
 use super::registry::{MAX_NODES, Registry};
 use super::section::{NodeProtocol, Place, Settings, Spread, Target};
 use super::spread::Spreader;
-use crate::config::WhenDisconnected;
+use crate::config::{Connect, WhenDisconnected};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::intake::{Intake, Taken, Ticket};
 use crate::wire::kapokmq::Node;
@@ -44,6 +44,8 @@ pub(super) struct Engine {
     settings: Arc<Settings>,
     dialer: Arc<Dialer>,
     when_disconnected: WhenDisconnected,
+    // Open waits, and fails with the first error that no further try would mend.
+    eager: bool,
     intake: Arc<Intake>,
     taken: Taken,
     commands: mpsc::Receiver<Command>,
@@ -89,6 +91,7 @@ impl Engine {
             settings: settings.clone(),
             dialer,
             when_disconnected: setup.when_disconnected,
+            eager: setup.connect == Connect::Eager,
             intake,
             taken: Taken::default(),
             commands,
@@ -156,6 +159,10 @@ impl Engine {
             self.book.tell();
             self.retire();
             self.publish();
+            if self.hopeless() {
+                self.end_all();
+                return Poll::Ready(());
+            }
             if self.taken.closed && self.book.live() == 0 {
                 return Poll::Ready(());
             }

@@ -17,8 +17,10 @@ use super::board::{Board, LaneState, Phase};
 use super::connection::{Change, Connection};
 use super::inbox::{Flow, Inbox, Weighed};
 use super::permanent;
+use crate::config::Connect;
 use crate::error::{Error, Result};
 use crate::message::{Delivery, Message};
+use crate::provider::Setup;
 use crate::wire::kapokmq::decode_push;
 
 /// Frames read before callers and acks get their turn.
@@ -44,11 +46,14 @@ pub(super) struct Receiver {
     timer_at: Option<Instant>,
     last_error: Option<Error>,
     opened: bool,
+    // Open waits, and fails with the first error that no further try would mend.
+    eager: bool,
+    hopeless: bool,
 }
 
 impl Receiver {
     pub(super) fn new(
-        id: &str,
+        setup: &Setup,
         topic: Arc<str>,
         connection: Connection,
         inbox: Arc<Inbox>,
@@ -58,7 +63,7 @@ impl Receiver {
     ) -> Receiver {
         let (board, unreadable) = shown;
         let receiver = Receiver {
-            id: id.to_owned(),
+            id: setup.id.clone(),
             topic,
             connection,
             inbox,
@@ -72,6 +77,8 @@ impl Receiver {
             timer_at: None,
             last_error: None,
             opened: false,
+            eager: setup.connect == Connect::Eager,
+            hopeless: false,
         };
         receiver.publish();
         receiver
@@ -98,6 +105,9 @@ impl Receiver {
                 self.connection.resume(now);
             }
             let mut progress = self.poll_dial(cx, now);
+            if self.hopeless {
+                return Poll::Ready(());
+            }
             // Acks go first: when the connection is dropped for want of room they are under way.
             progress |= self.poll_acks(cx, now);
             let closed = self.inbox.closed();
@@ -133,6 +143,7 @@ impl Receiver {
                 self.publish();
                 if !self.opened {
                     let failed = permanent(&error);
+                    self.hopeless = failed && self.eager;
                     let phase = if failed { Phase::Failed(error) } else { Phase::Starting(Some(error)) };
                     self.phase.send_replace(phase);
                 }

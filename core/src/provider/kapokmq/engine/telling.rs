@@ -11,6 +11,11 @@ impl Engine {
         matches!(*self.phase.borrow(), Phase::Up)
     }
 
+    /// Whether the opening failed: no further connection is made then.
+    pub(super) fn hopeless(&self) -> bool {
+        self.eager && matches!(*self.phase.borrow(), Phase::Failed(_))
+    }
+
     /// Shows the state, and tells who opens how far it is.
     pub(super) fn publish(&mut self) {
         for lane in &self.lanes {
