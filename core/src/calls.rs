@@ -49,6 +49,7 @@ impl ProducerClient {
         {
             // Dropping its calls ends each of them.
             pump.abort();
+            let _ = pump.await;
             late = Err(error);
         }
         self.producer.close(ctx).await.and(late)

@@ -48,7 +48,7 @@ pub enum WhenDisconnected {
 }
 
 /// One client, as configured. Keys not listed here are errors.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientConfig {
     /// The id in the registry; may be given by the call instead.
@@ -96,6 +96,19 @@ fn default_max_pending() -> u64 {
 
 fn default_max_pending_bytes() -> u64 {
     256 << 20
+}
+
+// The sections hold secrets as plain text until their provider has read them: only their keys are shown.
+impl std::fmt::Debug for ClientConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientConfig")
+            .field("id", &self.id)
+            .field("role", &self.role)
+            .field("provider", &self.provider.keys().collect::<Vec<_>>())
+            .field("strategies", &self.strategies.len())
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ClientConfig {
@@ -157,7 +170,7 @@ impl ClientConfig {
 }
 
 /// A file with many clients: `{"clients": [{"id": …, "role": …, …}, …]}`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct FileConfig {
     clients: Vec<Value>,
@@ -240,6 +253,21 @@ mod tests {
         let error = ClientConfig::parse(r#"{"provider": {"secret_key": "hunter2"#).unwrap_err();
         assert!(!error.to_string().contains("hunter2"));
         assert!(error.message().contains("line 1"));
+    }
+
+    #[test]
+    fn the_debug_form_holds_no_secret() {
+        let config = ClientConfig::parse("kapokmq://:hunter2@127.0.0.1:8011/t").unwrap();
+        let text = format!("{config:?}");
+        assert!(!text.contains("hunter2") && text.contains("secret_key"), "{text}");
+    }
+
+    #[test]
+    fn numbers_in_a_url_are_text_where_text_is_wanted() {
+        let config = ClientConfig::parse("kapokmq://127.0.0.1/t?id=7&client_id=42&secret_key=123").unwrap();
+        assert_eq!(config.id.as_deref(), Some("7"));
+        assert_eq!(config.provider["client_id"], "42");
+        assert_eq!(config.provider["secret_key"], "123");
     }
 
     #[test]

@@ -10,6 +10,13 @@ use crate::error::{Error, Kind, Result};
 const CLIENT_KEYS: [&str; 7] =
     ["id", "deadline", "connect", "connect_timeout", "when_disconnected", "max_pending", "max_pending_bytes"];
 
+/// Keys that take a number.
+const NUMBERS: [&str; 6] =
+    ["window", "prefetch", "prefetch_bytes", "capacity", "max_pending", "max_pending_bytes"];
+
+/// Keys that take a boolean.
+const SWITCHES: [&str; 2] = ["resend_unacked", "discard"];
+
 /// The JSON form of a URL.
 pub(super) fn to_json(text: &str) -> Result<Value> {
     // The text may hold a secret: no error quotes it.
@@ -64,7 +71,8 @@ pub(super) fn to_json(text: &str) -> Result<Value> {
         if target.contains_key(key.as_ref()) {
             return Err(wrong(&format!("sets `{key}` twice")));
         }
-        target.insert(key.into_owned(), scalar(&value));
+        let value = typed(&key, &value);
+        target.insert(key.into_owned(), value);
     }
     client.insert("provider".into(), Value::Object(provider));
     Ok(Value::Object(client))
@@ -74,11 +82,14 @@ fn decode(text: &str) -> Option<String> {
     percent_decode_str(text).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
-/// Numbers and booleans as such, all else as text.
-fn scalar(text: &str) -> Value {
-    match text {
-        "true" => Value::Bool(true),
-        "false" => Value::Bool(false),
-        _ => text.parse::<u64>().map_or_else(|_| json!(text), |number| json!(number)),
-    }
+/// A query holds texts: those of keys that take a number or a boolean become one where they can.
+fn typed(key: &str, text: &str) -> Value {
+    let value = if NUMBERS.contains(&key) {
+        text.parse::<u64>().ok().map(|number| json!(number))
+    } else if SWITCHES.contains(&key) {
+        text.parse::<bool>().ok().map(Value::Bool)
+    } else {
+        None
+    };
+    value.unwrap_or_else(|| json!(text))
 }

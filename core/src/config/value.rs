@@ -12,6 +12,9 @@ use crate::secret::Secret;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
 
+/// Ten years: far from where sums with the clock overflow.
+const MAX_SPAN: Duration = Duration::from_secs(3650 * 86_400);
+
 impl Span {
     /// Parses the text form.
     pub fn parse(text: &str) -> Result<Span, String> {
@@ -42,6 +45,9 @@ impl Span {
             };
             total = part.and_then(|part| total.checked_add(part)).ok_or_else(wrong)?;
             rest = tail;
+        }
+        if total > MAX_SPAN {
+            return Err(format!("`{text}` is too long: a span of time is at most 3650d"));
         }
         Ok(Span(total))
     }
@@ -129,7 +135,9 @@ mod tests {
     fn spans() {
         assert_eq!(Span::parse("1m30s").unwrap().0, Duration::from_secs(90));
         assert_eq!(Span::parse("250ms").unwrap().0, Duration::from_millis(250));
-        for wrong in ["", "5", "s", "5 s", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615d"] {
+        for wrong in
+            ["", "5", "s", "5 s", "-1s", "1.5s", "99999999999999999999s", "18446744073709551615d", "3651d"]
+        {
             Span::parse(wrong).unwrap_err();
         }
     }

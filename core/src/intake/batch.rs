@@ -30,6 +30,16 @@ pub(super) struct Full {
     pub(super) reply: Reply,
 }
 
+/// A call that was taken out to be cancelled.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) reply: Reply,
+    pub(super) size: u64,
+    pub(super) epoch: u64,
+    /// Where it has one of its own.
+    pub(super) message: Option<Message>,
+}
+
 #[derive(Debug)]
 enum Item {
     /// The next so many small ones.
@@ -75,8 +85,8 @@ impl Batch {
         self.items.push(Item::Full(full));
     }
 
-    /// Takes one out: who waits for it, its size and its epoch.
-    pub(super) fn cancel(&mut self, ticket: Ticket) -> Option<(Reply, u64, u64)> {
+    /// Takes one out. To be dropped outside of the lock: a lent body calls the host when it is.
+    pub(super) fn cancel(&mut self, ticket: Ticket) -> Option<Taken> {
         let full = self.items.iter().position(|item| match (item, ticket) {
             (Item::Full(Full { reply: Reply::Queue(token), .. }), Ticket::Token(wanted)) => *token == wanted,
             (Item::Full(Full { reply: Reply::Once(number, _), .. }), Ticket::Wait(wanted)) => {
@@ -87,7 +97,8 @@ impl Batch {
         if let Some(place) = full
             && let Item::Full(full) = self.items.remove(place)
         {
-            return Some((full.reply, full.message.body().len() as u64, full.epoch));
+            let size = full.message.body().len() as u64;
+            return Some(Taken { reply: full.reply, size, epoch: full.epoch, message: Some(full.message) });
         }
         let Ticket::Token(wanted) = ticket else { return None };
         let (place, small) = self
@@ -106,7 +117,7 @@ impl Batch {
             }
             Item::Full(_) => None,
         })?;
-        Some((Reply::Queue(wanted), size, epoch))
+        Some(Taken { reply: Reply::Queue(wanted), size, epoch, message: None })
     }
 
     /// Takes all out, in order. `arena` is this batch's, taken out before.
@@ -194,7 +205,7 @@ mod tests {
         batch.submit(2, b"three", Duration::ZERO, 5);
         batch.submit(2, b"five", Duration::ZERO, 5);
         batch.submit(3, b"full", Duration::from_nanos(1), 6);
-        let size = |found: Option<(Reply, u64, u64)>| found.map(|(_, size, epoch)| (size, epoch));
+        let size = |found: Option<Taken>| found.map(|taken| (taken.size, taken.epoch));
         assert_eq!(size(batch.cancel(Ticket::Token(2))), Some((5, 5)));
         assert_eq!(size(batch.cancel(Ticket::Token(3))), Some((4, 6)));
         assert_eq!(size(batch.cancel(Ticket::Token(9))), None);

@@ -381,9 +381,10 @@ impl Intake {
             waits
         };
         match waits {
-            Some((reply, size, epoch)) => {
+            Some(taken) => {
+                drop(taken.message);
                 let error = Error::new(Kind::Cancelled, "the call was cancelled").by(self.provider);
-                self.settle(reply, Err(error), size, epoch);
+                self.settle(taken.reply, Err(error), taken.size, taken.epoch);
             }
             None => self.task.0.wake(),
         }

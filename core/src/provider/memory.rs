@@ -276,6 +276,7 @@ impl Producer for MemoryProducer {
                 && let Err(error) = ctx.run(&mut task).await
             {
                 task.abort();
+                let _ = task.await;
                 return Err(error.by(NAME));
             }
             Ok(())

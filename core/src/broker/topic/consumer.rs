@@ -22,6 +22,8 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Consumer {
     pub(super) id: Arc<str>,
+    /// Stands for the id in [`super::queue::Slot::last`]: the same for each connection of this id, never 0.
+    pub(super) who: u64,
     pub(super) waker: Arc<AtomicWaker>,
     /// Its own messages in publish-subscribe; unused in a work queue.
     pub(super) line: VecDeque<Entry>,
@@ -185,6 +187,7 @@ impl Queue {
         }
         let consumer = Consumer {
             id: Arc::clone(id),
+            who: self.who(id),
             waker,
             line,
             unacked: Unacked::default(),

@@ -1,6 +1,7 @@
 //! The messages and consumers of one topic, as a state machine: no lock, no clock, no socket.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use futures_util::task::AtomicWaker;
@@ -50,7 +51,7 @@ pub(super) struct Slot {
     /// Lost consumers that may come back for it.
     pub(super) parked: u32,
     pub(super) acked: bool,
-    /// The consumer it was last pushed to, from 1.
+    /// The consumer it was last pushed to: by its id, so that an ack survives a reconnect. 0 for none.
     pub(super) last: u64,
     pub(super) stage: Stage,
 }
@@ -97,6 +98,7 @@ pub(in crate::broker) struct Queue {
     pub(super) departed: VecDeque<super::consumer::Departed>,
     pub(super) events: Events,
     next_sequence: u64,
+    hasher: RandomState,
     /// When the owner will call [`Queue::advance`] next.
     alarm: Tick,
 }
@@ -114,8 +116,14 @@ impl Queue {
             departed: VecDeque::new(),
             events: Events::default(),
             next_sequence: 0,
+            hasher: RandomState::new(),
             alarm: NEVER,
         }
+    }
+
+    /// A number for a consumer's id, as good as unique.
+    pub(super) fn who(&self, id: &str) -> u64 {
+        self.hasher.hash_one(id) | 1
     }
 
     /// What happened since the last call.
@@ -278,7 +286,7 @@ impl Queue {
                 slot.delay = wall.saturating_sub(slot.created).max(0);
                 self.events.redelivered += 1;
             }
-            slot.last = number;
+            slot.last = consumer.who;
             consumer.unacked.add(entry.slot, entry.pushes.saturating_add(1), body.len(), now);
             out.push(Outgoing {
                 slot: entry.slot,
@@ -324,7 +332,7 @@ impl Queue {
                 consumer.stalled = false;
             } else if self.terms.mode == DeliveryMode::WorkQueue {
                 // Late: it is in line again, and is dropped there unless another consumer has it by now.
-                if slot.last == number && !slot.acked {
+                if slot.last == consumer.who && !slot.acked {
                     slot.acked = true;
                     counted += 1;
                 }

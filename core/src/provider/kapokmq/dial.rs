@@ -26,11 +26,30 @@ use crate::wire::kapokmq::{LOGIN_ERROR, LOGIN_OK, PROMPT};
 /// A WebSocket that is logged in.
 pub(super) type Wire = WebSocketStream<Stream>;
 
-/// A TCP stream, encrypted or not.
+/// A TCP stream, encrypted or not, that notes when the other side took or gave bytes.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) struct Stream {
+    transport: Transport,
+    blocked: bool,
+    moved: bool,
+}
+
+#[derive(Debug)]
+enum Transport {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    fn new(transport: Transport) -> Stream {
+        Stream { transport, blocked: false, moved: false }
+    }
+
+    /// Whether bytes moved since the last call: some were read, or a full socket took more. What an empty
+    /// socket takes is no sign of the other side.
+    pub(super) fn moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
 }
 
 /// What is the same for every connection of a client.
@@ -60,7 +79,8 @@ impl Dialer {
         // The client coalesces by itself; an ack must not wait for more to come.
         tcp.set_nodelay(true)
             .map_err(|error| unavailable(format!("the connection to {label} was lost")).caused_by(error))?;
-        let stream = if target.tls { self.encrypt(tcp, target).await? } else { Stream::Plain(tcp) };
+        let transport = if target.tls { self.encrypt(tcp, target).await? } else { Transport::Plain(tcp) };
+        let stream = Stream::new(transport);
         let (mut wire, _) =
             client_async_with_config(target.uri.as_str(), stream, Some(limits(self.largest_frame)))
                 .await
@@ -69,7 +89,7 @@ impl Dialer {
         Ok(wire)
     }
 
-    async fn encrypt(&self, tcp: TcpStream, target: &Target) -> Result<Stream> {
+    async fn encrypt(&self, tcp: TcpStream, target: &Target) -> Result<Transport> {
         let Some(config) = &self.tls else {
             return Err(Error::new(Kind::Internal, "TLS was not set up").by(PROVIDER));
         };
@@ -78,7 +98,7 @@ impl Dialer {
             Error::new(Kind::InvalidConfig, text).caused_by(error).by(PROVIDER)
         })?;
         match TlsConnector::from(config.clone()).connect(name, tcp).await {
-            Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+            Ok(stream) => Ok(Transport::Tls(Box::new(stream))),
             Err(error) => {
                 // A certificate that is refused now is refused at the next try: it is no matter of time.
                 let certificate = error
@@ -185,32 +205,43 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
-        }
+        let stream = self.get_mut();
+        let before = buf.filled().len();
+        let read = match &mut stream.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_read(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_read(cx, buf),
+        };
+        stream.moved |= buf.filled().len() > before;
+        read
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
+        let stream = self.get_mut();
+        let written = match &mut stream.transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_write(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_write(cx, buf),
+        };
+        match &written {
+            Poll::Pending => stream.blocked = true,
+            Poll::Ready(Ok(1..)) => stream.moved |= std::mem::take(&mut stream.blocked),
+            Poll::Ready(_) => {}
         }
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
+        match &mut self.get_mut().transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Stream::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
+        match &mut self.get_mut().transport {
+            Transport::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Transport::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(cx),
         }
     }
 }

@@ -28,7 +28,6 @@ pub(super) struct Link {
     check_time: Duration,
     next_check: Instant,
     pinged: bool,
-    heard: bool,
     misses: u32,
     unflushed: bool,
 }
@@ -36,7 +35,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn new(wire: Wire, label: Arc<str>, check_time: Duration, now: Instant) -> Link {
         let next_check = now + check_time;
-        Link { wire, label, check_time, next_check, pinged: false, heard: false, misses: 0, unflushed: false }
+        Link { wire, label, check_time, next_check, pinged: false, misses: 0, unflushed: false }
     }
 
     /// The next frame of data.
@@ -47,7 +46,6 @@ impl Link {
                 Some(Err(error)) => return Poll::Ready(Err(lost(&self.label, error))),
                 None => return Poll::Ready(Err(self.closed())),
             };
-            self.heard = true;
             match frame {
                 Message::Text(text) => return Poll::Ready(Ok(text.into())),
                 Message::Binary(bytes) => return Poll::Ready(Ok(bytes)),
@@ -96,12 +94,13 @@ impl Link {
         if now < self.next_check {
             return Ok(());
         }
-        self.misses = if self.pinged && !self.heard { self.misses + 1 } else { 0 };
+        // Bytes count, not frames: a long frame on a slow line is no silence.
+        let heard = self.wire.get_mut().moved();
+        self.misses = if self.pinged && !heard { self.misses + 1 } else { 0 };
         if self.misses >= MISSES {
             let silent = self.check_time * MISSES;
             return Err(unavailable(format!("{} answered no ping for {silent:?}", self.label)));
         }
-        self.heard = false;
         self.pinged = true;
         self.next_check = now + self.check_time;
         // A socket that takes nothing gets no ping: its silence counts as a miss all the same.
