@@ -36,9 +36,11 @@ case $(uname -s) in
     replace 755 "$built/libceiba.so" "$prefix/lib/libceiba.so.$version"
     ln -sfn "libceiba.so.$version" "$prefix/lib/libceiba.so.0"
     ln -sfn libceiba.so.0 "$prefix/lib/libceiba.so"
-    # The static library takes seconds to make: not again from the same input.
-    if [ ! "$prefix/lib/libceiba.a" -nt "$built/libceiba.a" ]; then
+    # The static library takes seconds to make: not again from the same input, which gives it its time.
+    made=$(stat -c %y "$prefix/lib/libceiba.a" 2>/dev/null || true)
+    if [ "$made" != "$(stat -c %y "$built/libceiba.a")" ] || [ "$here/staticlib.sh" -nt "$prefix/lib/libceiba.a" ]; then
       "$here/staticlib.sh" "$built/libceiba.a" "$prefix/lib/libceiba.a"
+      touch -r "$built/libceiba.a" "$prefix/lib/libceiba.a"
     fi
     ;;
 esac

@@ -12,8 +12,9 @@ trap 'rm -rf "$work"' EXIT
 
 roots=()
 while read -r name; do roots+=(-u "$name"); done <"$here/symbols.txt"
-# Sections keep one copy of each inline group, and unwinding needs its tables: the linker does both.
-ld -r --gc-sections "${roots[@]}" -o "$work/all.o" --whole-archive "$input" --no-whole-archive
+# Groups are dissolved: one of the same name in another archive would be dropped in favour of ours, which is
+# hidden from it.
+ld -r --gc-sections --force-group-allocation "${roots[@]}" -o "$work/all.o" --whole-archive "$input" --no-whole-archive
 objcopy --remove-section=.llvmbc --remove-section=.llvmcmd \
   --keep-global-symbols="$here/symbols.txt" "$work/all.o" "$work/ceiba.o"
 objcopy --strip-unneeded "$work/ceiba.o"

@@ -67,6 +67,30 @@ if readelf -d "$out/cmake/build/with_ceiba_static" | grep -q libceiba; then exit
 pass "CMake, static"
 rm -rf "$out/moved" "$out/cmake"
 
+# Beside another Rust archive, which brings its own copy of the Rust runtime, in either order.
+cat >"$out/other.rs" <<'RUST'
+#[unsafe(no_mangle)]
+pub extern "C" fn other_caught() -> i32 {
+    std::panic::set_hook(Box::new(|_| ()));
+    std::thread::spawn(|| panic!("in the other archive")).join().is_err().into()
+}
+RUST
+cat >"$out/beside.c" <<'C'
+#include <ceiba.h>
+int other_caught(void);
+int main(void) {
+    return !(other_caught() == 1 && ceiba_producer_send("a", 1, "b", 1, 0, NULL, NULL) == CEIBA_ERR_UNKNOWN_ID);
+}
+C
+rustc --edition 2024 --crate-type staticlib -C opt-level=0 "$out/other.rs" -o "$out/libother.a"
+for order in "$prefix/lib/libceiba.a $out/libother.a" "$out/libother.a $prefix/lib/libceiba.a"; do
+  read -ra archives <<<"$order"
+  "$cc" "${c11[@]}" -I"$prefix/include" "$out/beside.c" "${archives[@]}" -lm -pthread -ldl -o "$out/beside"
+  "$out/beside"
+done
+rm -f "$out/libother.a"
+pass "beside another Rust archive"
+
 for source in "$here"/*.c; do
   name=$(basename "$source" .c)
   "$cc" "${c11[@]}" -I"$prefix/include" "$source" -L"$prefix/lib" -lceiba -Wl,-rpath,"$prefix/lib" -pthread -o "$out/$name"
