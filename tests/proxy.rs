@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -35,6 +36,8 @@ struct Shared {
     accepted: AtomicU64,
     live: AtomicU64,
     swallowed: AtomicU64,
+    // Bytes a second and way; 0 for no bound.
+    rate: AtomicU64,
     tap: Option<Tap>,
 }
 
@@ -56,6 +59,7 @@ impl Proxy {
             accepted: AtomicU64::new(0),
             live: AtomicU64::new(0),
             swallowed: AtomicU64::new(0),
+            rate: AtomicU64::new(0),
             tap,
         });
         let task = tokio::spawn(accept(listener, shared.clone()));
@@ -81,6 +85,11 @@ impl Proxy {
     /// Lets new connections pass.
     pub fn mend(&self) {
         self.shared.mode.send_replace(Mode::Forward);
+    }
+
+    /// Passes on no more than this many bytes a second, each way of each connection.
+    pub fn slow_down(&self, bytes_per_second: u64) {
+        self.shared.rate.store(bytes_per_second, Ordering::Release);
     }
 
     /// Connections accepted so far.
@@ -191,6 +200,10 @@ async fn pass(
         open = open && to.write_all(&buffer[..count]).await.is_ok();
         if !open && way == Way::Down {
             break;
+        }
+        let rate = shared.rate.load(Ordering::Acquire);
+        if rate > 0 {
+            tokio::time::sleep(Duration::from_secs_f64(count as f64 / rate as f64)).await;
         }
     }
     let _ = to.shutdown().await;

@@ -117,6 +117,27 @@ fn pings_notice_a_peer_that_is_silent() {
     });
 }
 
+/// A message that takes longer than the checks on a slow line is no sign of a dead peer: the bytes are.
+#[test]
+fn a_long_message_on_a_slow_line_is_not_taken_for_silence() {
+    on_a_runtime(async {
+        let broker = broker("127.0.0.1:0").await;
+        let proxy = Proxy::start(broker.address(), None).await;
+        let topics = Topics::default();
+        let producer = open::producer("p", &config(broker.address(), "p1"), &topics).await.unwrap();
+        let consumer = open::consumer("c", &config(proxy.address(), "c1"), &topics).await.unwrap();
+        let body = "slow".repeat(256 << 10);
+        proxy.slow_down(300_000);
+        let started = Instant::now();
+        producer.send(&within(20), message(&body)).await.unwrap();
+        assert!(one(&consumer, 40).await == body);
+        // Three checks of silence would have ended the connection several times over.
+        assert!(started.elapsed() > CHECK * 10, "the line was not slow: {:?}", started.elapsed());
+        assert_eq!(proxy.accepted(), 1, "the connection was given up: {}", consumer.status());
+        broker.stop(Duration::from_secs(5)).await;
+    });
+}
+
 #[test]
 fn unacknowledged_deliveries_survive_the_loss_of_the_connection() {
     on_a_runtime(async {

@@ -20,7 +20,7 @@ pub(crate) async fn a_body_of_16_mib(harness: &dyn Harness) -> Verdict {
     let (consumer, producer) = (stage.consumer().await, stage.producer().await);
     // Plain letters, and signs that grow when they are escaped.
     let plain: Vec<u8> = (0..16 << 20).map(|number: u32| b'a' + (number % 23) as u8).collect();
-    let escaped = "\"<\u{2028}\n".repeat((16 << 20) / 6);
+    let escaped = "\"<\u{2028}\n".repeat((1 << 20) / 6);
     for body in [plain, escaped.into_bytes()] {
         producer.send(&seconds(60.0), message(body.clone())).await.unwrap();
         let (_, delivery) = receive(&consumer, 1, 60.0).await.remove(0);
