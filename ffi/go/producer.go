@@ -27,6 +27,7 @@ type Producer struct {
 	running bool
 	// Closed, when somebody asked for it, as soon as more callbacks have returned.
 	progress chan struct{}
+	watched  atomic.Bool
 }
 
 // OpenOption changes how a client is opened.

@@ -84,40 +84,45 @@ func (p *Producer) runCallbacks() {
 	}
 }
 
-// settleAtOnce is after how many callbacks their room is given back: not after each, because other
+// putAtOnce is after how many callbacks their waiters are put back: not after each, because other
 // processors are taking waiters meanwhile.
-const settleAtOnce = 64
+const putAtOnce = 64
 
 func (p *Producer) runList(list []*waiter) {
-	settled, ran := 0, 0
+	put, ran := 0, 0
 	settle := func() {
-		if ran > settled {
-			p.engine.putAll(list[settled:ran])
-			p.submits.Add(int64(settled - ran))
-			settled = ran
+		// Counted first: who sees that the callback returned finds its room free.
+		p.submits.Add(-1)
+		list[ran].clear()
+		if ran++; ran-put == putAtOnce || ran == len(list) {
+			p.engine.putAll(list[put:ran])
+			put = ran
+		}
+		if p.watched.Load() {
+			p.mu.Lock()
+			p.signalProgress()
+			p.mu.Unlock()
 		}
 	}
 	defer func() {
-		if ran < len(list) {
-			// The callback ended this goroutine (runtime.Goexit, as a test's FailNow does): go on in another.
-			list[ran].clear()
-			ran++
-			settle()
-			p.mu.Lock()
-			p.ready = append(append([]*waiter(nil), list[ran:]...), p.ready...)
-			p.mu.Unlock()
-			go p.runCallbacks()
+		if ran == len(list) {
+			return
 		}
+		// The callback ended this goroutine (runtime.Goexit, as a test's FailNow does): go on in another.
+		settle()
+		if put < ran {
+			p.engine.putAll(list[put:ran])
+		}
+		p.mu.Lock()
+		p.ready = append(append([]*waiter(nil), list[ran:]...), p.ready...)
+		p.mu.Unlock()
+		go p.runCallbacks()
 	}()
 	for ran < len(list) {
 		w := list[ran]
 		w.done(w.receipt, orNil(w.err))
-		w.clear()
-		if ran++; ran-settled == settleAtOnce {
-			settle()
-		}
+		settle()
 	}
-	settle()
 }
 
 // awaitProgress returns a channel that is closed when more callbacks have returned.
@@ -126,6 +131,7 @@ func (p *Producer) awaitProgress() <-chan struct{} {
 	defer p.mu.Unlock()
 	if p.progress == nil {
 		p.progress = make(chan struct{})
+		p.watched.Store(true)
 	}
 	return p.progress
 }
@@ -134,5 +140,6 @@ func (p *Producer) signalProgress() {
 	if p.progress != nil {
 		close(p.progress)
 		p.progress = nil
+		p.watched.Store(false)
 	}
 }

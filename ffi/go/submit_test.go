@@ -330,3 +330,46 @@ func TestReopeningAnIDLosesNoCall(t *testing.T) {
 		t.Error("nothing was sent")
 	}
 }
+
+func TestAfterFlushTheWholeRoomIsFree(t *testing.T) {
+	watchLeaks(t)
+	const room = 100
+	p := openProducer(t, Config{Provider: Memory{Topic: "x", Discard: true}}, WithID(unique("p")), WithMaxSubmits(room))
+	for round := range 200 {
+		var called atomic.Int32
+		for i := range room {
+			if err := p.Submit(nil, func(Receipt, error) { called.Add(1) }); err != nil {
+				t.Fatalf("round %d, submit %d: %v", round, i, err)
+			}
+		}
+		if err := p.Flush(background); err != nil || called.Load() != room {
+			t.Fatal(err, called.Load())
+		}
+	}
+}
+
+// A flush is not held up by the callback of a submit that was made after it began.
+func TestFlushDoesNotWaitForLaterSubmits(t *testing.T) {
+	watchLeaks(t)
+	p := openProducer(t, Config{Provider: Memory{Topic: "x", Discard: true}}, WithID(unique("p")))
+	first, release := make(chan struct{}), make(chan struct{})
+	if err := p.Submit(nil, func(Receipt, error) { <-first }); err != nil {
+		t.Fatal(err)
+	}
+	flushed := make(chan error, 1)
+	go func() { flushed <- p.Flush(background) }()
+	eventually(t, "the flush waits", p.watched.Load)
+	if err := p.Submit(nil, func(Receipt, error) { <-release }); err != nil {
+		t.Fatal(err)
+	}
+	close(first)
+	select {
+	case err := <-flushed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the flush waits for a later callback")
+	}
+	close(release)
+}
