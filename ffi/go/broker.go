@@ -10,7 +10,7 @@ import (
 )
 
 // BrokerConfig is how an embedded broker runs. A zero field is left out, and the library's default
-// applies.
+// applies. It prints without its secret.
 type BrokerConfig struct {
 	// Listen is the address; "127.0.0.1:0", the default, takes a free port.
 	Listen string
@@ -30,7 +30,7 @@ type BrokerConfig struct {
 type Broker struct {
 	broker  cBroker
 	address string
-	secret  string
+	secret  Secret
 	// The library frees it at the stop: nobody may be in a call then.
 	using   sync.RWMutex
 	stopped bool
@@ -55,7 +55,7 @@ func StartBroker(config BrokerConfig) (*Broker, error) {
 	if failure != nil {
 		return nil, errorf(ErrInvalidConfig, "the broker's configuration cannot be written as JSON")
 	}
-	b := &Broker{secret: config.SecretKey}
+	b := &Broker{secret: SecretText(config.SecretKey)}
 	err, _ := opening.run(context.Background(), func() (err *Error) {
 		b.broker, b.address, err = cBrokerStart(string(text))
 		return err
@@ -70,11 +70,11 @@ func StartBroker(config BrokerConfig) (*Broker, error) {
 func (b *Broker) Address() string { return b.address }
 
 // SecretKey returns the key that clients must know.
-func (b *Broker) SecretKey() string { return b.secret }
+func (b *Broker) SecretKey() string { return *b.secret.text }
 
 // URL returns a configuration for a client of this topic. It holds the secret: do not print it.
 func (b *Broker) URL(topic string) string {
-	u := url.URL{Scheme: "kapokmq", User: url.UserPassword("", b.secret), Host: b.address, Path: "/" + topic}
+	u := url.URL{Scheme: "kapokmq", User: url.UserPassword("", b.SecretKey()), Host: b.address, Path: "/" + topic}
 	return u.String()
 }
 
@@ -102,7 +102,6 @@ func (b *Broker) Stop(ctx context.Context) error {
 	if stopped {
 		return nil
 	}
-	timeout, started := closing(ctx)
-	err, _ := opening.run(started, func() *Error { return b.broker.stop(timeout) }, nothingLate)
-	return orNil(err)
+	by := closeBy(ctx, 0)
+	return orNil(opening.finish(ctx, func() *Error { return b.broker.stop(by.timeout()) }))
 }

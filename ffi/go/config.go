@@ -131,36 +131,6 @@ func (m Memory) MarshalJSON() ([]byte, error) {
 	}{"memory", m.Topic, m.Capacity, m.Discard, span(m.RedeliverAfter)})
 }
 
-// Secret is a secret of a configuration, given as a text or as the place to read it from. It does not
-// print.
-type Secret struct{ text, env, file string }
-
-// SecretText is the secret itself.
-func SecretText(text string) Secret { return Secret{text: text} }
-
-// SecretEnv names the environment variable that holds the secret.
-func SecretEnv(name string) Secret { return Secret{env: name} }
-
-// SecretFile names the file that holds the secret.
-func SecretFile(path string) Secret { return Secret{file: path} }
-
-// String hides the secret.
-func (Secret) String() string { return "***" }
-
-// GoString hides the secret.
-func (Secret) GoString() string { return "***" }
-
-// MarshalJSON writes the library's form, with the secret: it is meant for a configuration alone.
-func (s Secret) MarshalJSON() ([]byte, error) {
-	switch {
-	case s.env != "":
-		return json.Marshal(map[string]string{"env": s.env})
-	case s.file != "":
-		return json.Marshal(map[string]string{"file": s.file})
-	}
-	return json.Marshal(s.text)
-}
-
 func choice(set bool, name string) string {
 	if set {
 		return name

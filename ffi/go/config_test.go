@@ -72,20 +72,6 @@ func TestAConfigurationMayComeInManyForms(t *testing.T) {
 	}
 }
 
-func TestSecretsDoNotPrint(t *testing.T) {
-	config := KapokMQ{Topic: "t", SecretKey: SecretText("hunter2")}
-	if text := fmt.Sprintf("%v %+v %#v %s", config, config, config, config.SecretKey); strings.Contains(text, "hunter2") {
-		t.Error(text)
-	}
-	_, err := OpenProducer(background, struct {
-		A Secret
-		B func()
-	}{A: SecretText("hunter2")})
-	if e := wantKind(t, err, ErrInvalidConfig); strings.Contains(e.Error(), "hunter2") {
-		t.Error(e)
-	}
-}
-
 func TestOpenFileOpensAllOrNone(t *testing.T) {
 	watchLeaks(t)
 	path := filepath.Join(t.TempDir(), "clients.json")

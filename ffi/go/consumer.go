@@ -322,15 +322,15 @@ func (c *Consumer) Close(ctx context.Context) error {
 	if c.closed.Swap(true) {
 		return c.errClosed()
 	}
-	timeout, started := closing(ctx)
-	err, _ := opening.run(started, func() *Error {
-		return c.bury(cConsumerClose(c.id, timeout))
-	}, nothingLate)
-	return orNil(err)
+	by := closeBy(ctx, 0)
+	return orNil(opening.finish(ctx, func() *Error {
+		err := cConsumerClose(c.id, by.timeout())
+		return c.bury(err, by.last())
+	}))
 }
 
 // bury ends the Go side of a consumer that is closed, and passes the close's error on.
-func (c *Consumer) bury(err *Error) *Error {
+func (c *Consumer) bury(err *Error, last time.Time) *Error {
 	consumers.remove(c.id, c)
 	c.mu.Lock()
 	c.held = nil
@@ -341,7 +341,7 @@ func (c *Consumer) bury(err *Error) *Error {
 		// Its call ends with the close.
 		select {
 		case <-fetching:
-		case <-time.After(closePatience):
+		case <-briefly(last):
 		}
 	}
 	return err

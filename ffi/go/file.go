@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
 	"time"
 )
 
@@ -78,14 +79,20 @@ func closeAll(ids string) {
 	}
 }
 
-// Close closes all of them and returns the errors joined.
+// Close closes all of them at the same time and returns the errors joined.
 func (c *Clients) Close(ctx context.Context) error {
-	var errs []error
+	var closes []func(context.Context) error
 	for _, producer := range c.Producers {
-		errs = append(errs, producer.Close(ctx))
+		closes = append(closes, producer.Close)
 	}
 	for _, consumer := range c.Consumers {
-		errs = append(errs, consumer.Close(ctx))
+		closes = append(closes, consumer.Close)
 	}
+	errs := make([]error, len(closes))
+	var all sync.WaitGroup
+	for i, one := range closes {
+		all.Go(func() { errs[i] = one(ctx) })
+	}
+	all.Wait()
 	return errors.Join(errs...)
 }

@@ -27,11 +27,14 @@ func SetWorkers(count int) error {
 }
 
 // Shutdown closes every producer and consumer of the process until the context's deadline (without one,
-// 30 seconds). [ErrTimeout] says that some sends had to be ended. Clients can be opened afterwards.
+// 30 seconds), which is one for all of them. [ErrTimeout] says that some sends had to be ended or a
+// callback is still running. When the context ends first it returns at once, and closing goes on behind;
+// one that had ended before still closes all, without waiting for sends. Clients can be opened
+// afterwards.
 func Shutdown(ctx context.Context) error {
 	ctx = orBackground(ctx)
-	timeout, started := closing(ctx)
-	err, _ := opening.run(started, func() *Error {
+	by := closeBy(ctx, shutdownTime)
+	return orNil(shutting.finish(ctx, func() *Error {
 		var ofProducers []*Producer
 		for _, p := range producers.all() {
 			if !p.closed.Swap(true) {
@@ -44,12 +47,13 @@ func Shutdown(ctx context.Context) error {
 				ofConsumers = append(ofConsumers, c)
 			}
 		}
-		text, err := cShutdown(timeout)
+		text, err := cShutdown(by.timeout())
+		last := by.last()
 		for _, c := range ofConsumers {
-			c.bury(nil)
+			c.bury(nil, last)
 		}
 		for _, p := range ofProducers {
-			if late := p.bury(nil, timeout); err == nil {
+			if late := p.bury(nil, last); err == nil {
 				err = late
 			}
 		}
@@ -62,6 +66,5 @@ func Shutdown(ctx context.Context) error {
 				report.Clean, report.Forced, report.Failed)
 		}
 		return nil
-	}, nothingLate)
-	return orNil(err)
+	}))
 }

@@ -99,9 +99,6 @@ func OpenProducer(ctx context.Context, config any, options ...OpenOption) (*Prod
 	return adoptProducer(id, e, o.maxSubmits), nil
 }
 
-// closePatience bounds waits that follow a close and normally take no time.
-const closePatience = 5 * time.Second
-
 var producerNumbers atomic.Uint32
 
 // adoptProducer makes the Go side of a producer that is open with this engine's queue.
@@ -348,12 +345,17 @@ func (p *Producer) Flush(ctx context.Context) error {
 	}
 	tokens := p.engine.submittedBy(p)
 	timeout := patience(ctx)
+	var late <-chan time.Time
+	if timeout < 0 {
+		// One deadline for both waits.
+		timer := time.NewTimer(p.deadline)
+		defer timer.Stop()
+		late = timer.C
+	}
 	err, _ := settling.run(ctx, func() *Error { return cProducerFlush(p.id, timeout) }, nothingLate)
 	if err != nil {
 		return blame(err, ctx, timeout >= 0)
 	}
-	timer := time.NewTimer(p.deadline)
-	defer timer.Stop()
 	for {
 		progress := p.awaitProgress()
 		for len(tokens) > 0 && !p.engine.holds(tokens[len(tokens)-1]) {
@@ -366,7 +368,7 @@ func (p *Producer) Flush(ctx context.Context) error {
 		case <-progress:
 		case <-ctx.Done():
 			return contextError(ctx)
-		case <-timer.C:
+		case <-late:
 			return errorf(ErrTimeout, "%d callbacks have not returned", len(tokens))
 		}
 	}
@@ -382,36 +384,22 @@ func (p *Producer) Close(ctx context.Context) error {
 	if p.closed.Swap(true) {
 		return p.errClosed()
 	}
-	timeout, started := closing(ctx)
-	err, _ := opening.run(started, func() *Error {
-		err := cProducerClose(p.id, timeout)
+	by := closeBy(ctx, p.deadline)
+	return orNil(opening.finish(ctx, func() *Error {
+		err := cProducerClose(p.id, by.timeout())
 		if err != nil && err.Kind == ErrInUse {
 			p.closed.Store(false)
 			return err
 		}
-		return p.bury(err, timeout)
-	}, nothingLate)
-	return orNil(err)
-}
-
-// closing is how a close honours a context: one that ended already still closes, at once.
-func closing(ctx context.Context) (timeout int64, started context.Context) {
-	if ctx.Err() != nil {
-		return 0, context.Background()
-	}
-	return patience(ctx), ctx
+		return p.bury(err, by.last())
+	}))
 }
 
 // bury ends the Go side of a producer that is closed, and passes the close's error on.
-func (p *Producer) bury(err *Error, timeout int64) *Error {
+func (p *Producer) bury(err *Error, last time.Time) *Error {
 	producers.remove(p.id, p)
 	lastProducer.CompareAndSwap(p, nil)
-	left := p.deadline
-	if timeout >= 0 {
-		left = time.Duration(timeout) * time.Millisecond
-	}
-	// Callbacks that wait already may at least be started.
-	timer := time.NewTimer(max(left, 100*time.Millisecond))
+	timer := time.NewTimer(time.Until(last))
 	defer timer.Stop()
 	for p.submits.Load() > 0 {
 		progress := p.awaitProgress()
@@ -428,6 +416,6 @@ func (p *Producer) bury(err *Error, timeout int64) *Error {
 		}
 		break
 	}
-	leaveEngine(time.After(closePatience))
+	leaveEngine(briefly(last))
 	return err
 }
