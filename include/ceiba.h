@@ -746,7 +746,8 @@ int32_t ceiba_producer_send_batch(const char *id,
 
 /**
  * Waits until every send and submit made before has ended, within `timeout_ms` or, when that is negative,
- * within the client's deadline.
+ * within the client's deadline. A send of another thread that still waits for room in the producer is not
+ * waited for.
  *
  * Any thread; blocks. Errors: CEIBA_ERR_TIMEOUT, CEIBA_ERR_UNKNOWN_ID, CEIBA_ERR_CLOSED, CEIBA_ERR_FORKED,
  * CEIBA_ERR_WOULD_DEADLOCK.

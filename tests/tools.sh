@@ -18,8 +18,6 @@ need ld binutils "linker"
 need curl curl "requests in tests"
 need pkg-config pkg-config "how C programs find the library"
 need cmake cmake "the CMake package is tested"
-need cmake cmake "a test of the CMake package"
-need pkg-config pkg-config "a test of ceiba.pc"
 
 if ! python3 -c 'import venv, ensurepip' >/dev/null 2>&1; then
   missing+=("python3 -m venv: the wheel's environment (Debian package python3-venv)")
@@ -42,7 +40,10 @@ if ! command -v cargo >/dev/null; then
   fail=1
 fi
 if ! command -v go >/dev/null; then
-  echo "tools: missing: go 1.24 or later, for the Go package and its tests" >&2
+  echo "tools: missing: go 1.25 or later, for the Go package and its tests" >&2
+  fail=1
+elif ! go version | awk '{ split(substr($3, 3), v, "."); exit !(v[1] > 1 || v[2] + 0 >= 25) }'; then
+  echo "tools: $(go version | cut -d" " -f3) is older than go 1.25" >&2
   fail=1
 fi
 if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then

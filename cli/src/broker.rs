@@ -22,7 +22,6 @@ pub(crate) async fn run(args: &BrokerArgs, stop: &Stop, as_json: bool) -> Result
     }
     let config = BrokerConfig {
         listen: args.listen.clone(),
-        secret: secret::of_broker(args.secret_file.as_deref(), args.secret.as_deref())?,
         delivery: match args.delivery {
             Delivery::WorkQueue => DeliveryMode::WorkQueue,
             Delivery::PublishSubscribe => DeliveryMode::PublishSubscribe,
@@ -31,7 +30,7 @@ pub(crate) async fn run(args: &BrokerArgs, stop: &Stop, as_json: bool) -> Result
         advertise: args.advertise.clone(),
         nodes: args.nodes.iter().map(|(host, port)| Node::at(host.clone(), *port)).collect(),
         redeliver_after: args.redeliver_after,
-        ..BrokerConfig::default()
+        ..BrokerConfig::new(secret::of_broker(args.secret_file.as_deref(), args.secret.as_deref())?)
     };
     let broker = Broker::start(config).await.map_err(Failure::at_start)?;
     log::opened();

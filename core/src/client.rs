@@ -144,7 +144,8 @@ pub trait Producer: Send + Sync + 'static {
         Box::pin(async move { join_all(messages.into_iter().map(|message| self.send(ctx, message))).await })
     }
 
-    /// Waits until every earlier send has ended.
+    /// Waits until every earlier send has ended. One that still waits for room in the producer is not waited
+    /// for.
     fn flush<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>>;
 
     /// Its live state, as JSON.

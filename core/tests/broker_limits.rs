@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ceiba_core::broker::{Broker, BrokerConfig, DeliveryMode};
 use ceiba_core::error::Kind;
+use ceiba_core::secret::Secret;
 use futures_util::{SinkExt, StreamExt};
 use socket::{Ended, Socket, http, post, send_frame, start, until};
 use tokio_tungstenite::tungstenite::Message;
@@ -227,7 +228,7 @@ async fn an_abort_drops_connections_and_messages() {
     broker.abort();
     assert_eq!(producer.ended().await, Ended::Dropped);
     // The port is free again at once, and the new one knows nothing.
-    let config = BrokerConfig { listen: address.to_string(), ..BrokerConfig::default() };
+    let config = BrokerConfig { listen: address.to_string(), ..BrokerConfig::new(Secret::new("test")) };
     for _ in 0..100 {
         match Broker::start(config.clone()).await {
             Ok(next) => {
@@ -247,7 +248,7 @@ async fn a_data_folder_is_private_and_for_one_broker() {
     use std::os::unix::fs::PermissionsExt;
     let parent = std::env::temp_dir().join(format!("ceiba-broker-{}", std::process::id()));
     let folder = parent.join("data");
-    let config = BrokerConfig { data: Some(folder.clone()), ..BrokerConfig::default() };
+    let config = BrokerConfig { data: Some(folder.clone()), ..BrokerConfig::new(Secret::new("test")) };
     let broker = Broker::start(config.clone()).await.unwrap();
     assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
     assert_eq!(Broker::start(config.clone()).await.unwrap_err().kind(), Kind::InUse);
@@ -259,7 +260,8 @@ async fn a_data_folder_is_private_and_for_one_broker() {
 #[tokio::test]
 async fn an_address_in_use_is_an_error() {
     let broker = start(|_| {}).await;
-    let config = BrokerConfig { listen: broker.address().to_string(), ..BrokerConfig::default() };
+    let config =
+        BrokerConfig { listen: broker.address().to_string(), ..BrokerConfig::new(Secret::new("test")) };
     assert_eq!(Broker::start(config).await.unwrap_err().kind(), Kind::Unavailable);
 }
 

@@ -1,6 +1,6 @@
 module examples
 
-go 1.26
+go 1.25
 
 require ceiba v0.0.0
 

@@ -337,7 +337,8 @@ func (p *Producer) errClosed() *Error {
 	return errorf(ErrClosed, "the producer `%s` was closed", p.id)
 }
 
-// Flush waits until every send and submit made before has ended and its callback has returned.
+// Flush waits until every send and submit made before has ended and its callback has returned. A send
+// of another goroutine that still waits for room in the producer is not waited for.
 func (p *Producer) Flush(ctx context.Context) error {
 	ctx = orBackground(ctx)
 	if p.closed.Load() {

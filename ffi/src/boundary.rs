@@ -312,6 +312,7 @@ impl AsRef<[u8]> for LentBody {
 /// A body without a copy. `release` is called also when this fails.
 pub(crate) fn lent_body(data: *const c_void, len: usize, release: Release) -> Result<Bytes> {
     bytes("data", data, len)?;
+    callback::ready()?;
     Ok(Bytes::from_owner(LentBody { data: data.cast(), len, _release: release }))
 }
 

@@ -40,6 +40,8 @@ struct Config {
     #[serde(default)]
     data: Option<PathBuf>,
     #[serde(default)]
+    advertise: Option<String>,
+    #[serde(default)]
     redeliver_after: Option<Span>,
     #[serde(default)]
     nodes: Vec<String>,
@@ -54,13 +56,12 @@ fn parse(config: &str) -> Result<BrokerConfig> {
         )
     })?;
     let config: Config = from_value(value)?;
-    let standard = BrokerConfig::default();
     if config.secret_key.expose().is_empty() {
         return Err(Error::new(Kind::InvalidConfig, "`secret_key` is empty"));
     }
+    let standard = BrokerConfig::new(config.secret_key);
     Ok(BrokerConfig {
         listen: config.listen.unwrap_or(standard.listen),
-        secret: config.secret_key,
         delivery: match config.delivery {
             Some(Delivery::PublishSubscribe) => DeliveryMode::PublishSubscribe,
             Some(Delivery::WorkQueue) => DeliveryMode::WorkQueue,
@@ -69,7 +70,9 @@ fn parse(config: &str) -> Result<BrokerConfig> {
         data: config.data,
         redeliver_after: config.redeliver_after.map_or(standard.redeliver_after, |span| span.0),
         nodes: config.nodes.iter().map(|node| other(node)).collect::<Result<_>>()?,
-        ..BrokerConfig::default()
+        advertise: config.advertise,
+        secret: standard.secret,
+        limits: standard.limits,
     })
 }
 

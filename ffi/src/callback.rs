@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use ceiba_core::error::{Error, Kind, Result};
 use ceiba_core::runtime::{self, PerGeneration};
 use parking_lot::{Condvar, Mutex};
 
@@ -46,15 +47,23 @@ impl Pool {
         drop(line);
         let started = std::thread::Builder::new().name("ceiba-callback".into()).spawn(move || self.run());
         if started.is_err() {
-            let mut line = self.line.lock();
-            line.threads -= 1;
-            // Without a single thread nobody else would take it.
-            let job = if line.threads == 0 { line.jobs.pop_back() } else { None };
-            drop(line);
-            if let Some(job) = job {
-                guarded(job);
-            }
+            // `ready` started one at least, which takes it.
+            self.line.lock().threads -= 1;
         }
+    }
+
+    fn ready(&'static self) -> Result<()> {
+        let mut line = self.line.lock();
+        if line.threads > 0 {
+            return Ok(());
+        }
+        std::thread::Builder::new().name("ceiba-callback".into()).spawn(move || self.run()).map_err(
+            |error| {
+                Error::new(Kind::Internal, "no thread that calls the host can be started").caused_by(error)
+            },
+        )?;
+        line.threads = 1;
+        Ok(())
     }
 
     fn run(&self) {
@@ -82,11 +91,15 @@ fn guarded(job: Job) {
     }
 }
 
+/// Sees to it that there is a thread for calls of the host; before a function of the host is kept.
+pub(crate) fn ready() -> Result<()> {
+    POOL.get_or_try_init(|| Ok(Pool::default()))?.ready()
+}
+
 fn push(job: Job) {
-    match POOL.get_or_try_init(|| Ok(Pool::default())) {
-        Ok(pool) => pool.push(job),
-        // Forks nested too deep for a pool of their own.
-        Err(_) => guarded(job),
+    // Whoever keeps a function has called `ready`, so that there is a pool.
+    if let Ok(pool) = POOL.get_or_try_init(|| Ok(Pool::default())) {
+        pool.push(job);
     }
 }
 

@@ -15,7 +15,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::boundary::{Release, User, invalid};
-use crate::callback::Registration;
+use crate::callback::{self, Registration};
 use crate::error::ceiba_error;
 use crate::text::ceiba_slice;
 
@@ -85,6 +85,7 @@ pub extern "C" fn ceiba_log_set(
                 if !(CEIBA_LOG_ERROR..=CEIBA_LOG_TRACE).contains(&max_level) {
                     return Err(invalid(format!("`max_level` is {max_level}: it must be 1 to 5")));
                 }
+                callback::ready()?;
                 Some(Arc::new(sink(function, User(user), release, max_level)))
             }
             None => {
@@ -129,31 +130,43 @@ fn sink(
 }
 
 fn set(sink: Option<Arc<Sink>>) -> Result<()> {
+    match swap(sink) {
+        Ok(None) => Ok(()),
+        Ok(Some(before)) => {
+            // Outside of the lock: the release function may set another log function.
+            if before.registration.is_own() {
+                before.registration.close();
+            } else {
+                // The parent's, in a forked child: it is the parent that releases it.
+                std::mem::forget(before);
+            }
+            Ok(())
+        }
+        Err((error, refused)) => {
+            if let Some(refused) = refused {
+                refused.registration.close();
+            }
+            Err(error)
+        }
+    }
+}
+
+type Refused = (Error, Option<Arc<Sink>>);
+
+// Puts a sink in the place of the one before, which comes back; one that is refused comes back too.
+fn swap(sink: Option<Arc<Sink>>) -> Result<Option<Arc<Sink>>, Refused> {
     // In a forked child the lock may be held for ever by a thread of the parent.
     let Some(_setting) = SETTING.try_lock_for(std::time::Duration::from_secs(5)) else {
-        if let Some(sink) = sink {
-            sink.registration.close();
-        }
-        return Err(Error::new(Kind::Internal, "another thread is setting the log function"));
+        return Err((Error::new(Kind::Internal, "another thread is setting the log function"), sink));
     };
     static INSTALLED: OnceLock<bool> = OnceLock::new();
     let installed = *INSTALLED.get_or_init(|| tracing::subscriber::set_global_default(Records).is_ok());
     if !installed {
-        if let Some(sink) = sink {
-            sink.registration.close();
-        }
-        return Err(Error::new(Kind::Internal, "something else takes this library's log records"));
+        return Err((Error::new(Kind::Internal, "something else takes this library's log records"), sink));
     }
-    if let Some(before) = SINK.swap(sink) {
-        if before.registration.is_own() {
-            before.registration.close();
-        } else {
-            // The parent's, in a forked child: it is the parent that releases it.
-            std::mem::forget(before);
-        }
-    }
+    let before = SINK.swap(sink);
     tracing::callsite::rebuild_interest_cache();
-    Ok(())
+    Ok(before)
 }
 
 fn number(level: &Level) -> i32 {

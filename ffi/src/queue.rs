@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::boundary::{
     HostFn, Release, User, asked_for, give, in_place, invalid, lend, needed, needed_mut, put, take_back, view,
 };
-use crate::callback::Registration;
+use crate::callback::{self, Registration};
 use crate::error::{CEIBA_OK, HeldError, ceiba_error};
 use crate::receipt::ceiba_receipt;
 
@@ -123,7 +123,10 @@ pub extern "C" fn ceiba_queue_set_callback(
     ffi_call!(error, {
         let held = needed("queue", queue)?.own()?;
         let registration = match function {
-            Some(function) => Some(registration(function, User(user), release)),
+            Some(function) => {
+                callback::ready()?;
+                Some(registration(function, User(user), release))
+            }
             None => {
                 drop(release);
                 None

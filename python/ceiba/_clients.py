@@ -159,7 +159,10 @@ class Producer(_Client):
         _ceiba.producer_cancel(self._id, token)
 
     def flush(self, *, timeout: float | timedelta | None = None) -> None:
-        """Waits until every earlier send and submit has ended."""
+        """Waits until every earlier send and submit has ended.
+
+        A send of another thread that still waits for room in the producer is not waited for.
+        """
         _ceiba.producer_flush(self._id, timeout=timeout)
 
     def status(self) -> dict[str, Any]:

@@ -71,11 +71,10 @@ impl Broker {
         };
         let mut config = BrokerConfig {
             listen: listen.0.to_owned(),
-            secret: Secret::new(secret.clone()),
             delivery: mode,
             data,
             advertise: advertise.map(|text| text.0.to_owned()),
-            ..BrokerConfig::default()
+            ..BrokerConfig::new(Secret::new(secret.clone()))
         };
         if let Some(nodes) = nodes {
             for node in nodes.try_iter()? {

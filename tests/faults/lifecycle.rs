@@ -27,7 +27,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn start_broker() -> Broker {
-    let config = BrokerConfig { secret: Secret::new(SECRET), ..BrokerConfig::default() };
+    let config = BrokerConfig::new(Secret::new(SECRET));
     block_on(Broker::start(config)).unwrap()
 }
 

@@ -39,8 +39,7 @@ fn config(address: SocketAddr, client_id: &str) -> ClientConfig {
 }
 
 async fn broker(listen: &str) -> Broker {
-    let config =
-        BrokerConfig { listen: listen.to_owned(), secret: Secret::new(SECRET), ..BrokerConfig::default() };
+    let config = BrokerConfig { listen: listen.to_owned(), ..BrokerConfig::new(Secret::new(SECRET)) };
     Broker::start(config).await.unwrap()
 }
 
@@ -180,11 +179,8 @@ fn clients_come_back_after_each_restart_and_are_listed_once() {
             sleep(Duration::from_millis(lap * 60)).await;
             let mut again = None;
             until("the port", 10, async || {
-                let config = BrokerConfig {
-                    listen: address.to_string(),
-                    secret: Secret::new(SECRET),
-                    ..BrokerConfig::default()
-                };
+                let config =
+                    BrokerConfig { listen: address.to_string(), ..BrokerConfig::new(Secret::new(SECRET)) };
                 again = Broker::start(config).await.ok();
                 again.is_some()
             })

@@ -93,11 +93,12 @@ pub struct BrokerConfig {
     pub limits: Limits,
 }
 
-impl Default for BrokerConfig {
-    fn default() -> BrokerConfig {
+impl BrokerConfig {
+    /// A work queue on a free port of 127.0.0.1, for clients that know this key.
+    pub fn new(secret: Secret) -> BrokerConfig {
         BrokerConfig {
             listen: "127.0.0.1:0".to_owned(),
-            secret: Secret::new("test"),
+            secret,
             delivery: DeliveryMode::WorkQueue,
             data: None,
             advertise: None,

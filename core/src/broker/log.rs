@@ -69,6 +69,11 @@ impl Log {
         }
     }
 
+    /// Takes room that nobody could ask for before: past the bound too, so that the next ones wait.
+    pub(super) fn charge(&self, cost: usize) {
+        self.used.fetch_add(cost, Ordering::AcqRel);
+    }
+
     /// Gives room back.
     pub(super) fn release(&self, cost: usize) {
         if cost == 0 {

@@ -7,6 +7,7 @@
 mod batch;
 mod call;
 mod pump;
+mod wait;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -18,12 +19,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::client::Context;
 use crate::completion::{Apart, Completion, CompletionQueue};
-use crate::error::{Error, Kind, Outcome, Result};
+use crate::error::{Error, Kind, Result};
 use crate::message::{Message, Receipt};
 
 use batch::{Batch, Full};
@@ -157,7 +157,7 @@ impl Intake {
         queue.reserve()?;
         let result = {
             let mut pending = self.pending.0.lock();
-            self.admit(&mut pending, 1, body.len() as u64).map(|()| {
+            self.admit_copy(&mut pending, body.len()).map(|()| {
                 let first = pending.batch.is_empty();
                 let epoch = pending.epoch;
                 pending.batch.submit(token, body, delay, epoch);
@@ -204,7 +204,7 @@ impl Intake {
             let mut pending = self.pending.0.lock();
             first = pending.batch.is_empty();
             for (index, body) in bodies.take(granted).enumerate() {
-                if let Err(error) = self.admit(&mut pending, 1, body.len() as u64) {
+                if let Err(error) = self.admit_copy(&mut pending, body.len()) {
                     refused = Some(error);
                     break;
                 }
@@ -243,57 +243,6 @@ impl Intake {
                 Kind::InvalidArgument,
                 "the producer was opened without a completion queue: submits need one",
             )
-        })
-    }
-
-    /// Pushes a message and waits for its result: for room first, within the context.
-    pub async fn send(&self, ctx: &Context, message: Message) -> Result<Receipt> {
-        ctx.check().map_err(|error| error.by(self.provider))?;
-        let (sender, mut receiver) = oneshot::channel();
-        let mut hand = Some((message, sender));
-        let ticket = loop {
-            let Some((message, sender)) = hand.take() else {
-                return Err(Error::new(Kind::Internal, "a message was pushed twice").by(self.provider));
-            };
-            let room = self.room.notified();
-            tokio::pin!(room);
-            room.as_mut().enable();
-            let waits = Waiting::new(&self.waiting);
-            let mut sender = Some(sender);
-            let pushed = self.push(message, ctx.remaining(), |number| match sender.take() {
-                Some(sender) => Reply::Once(number, sender),
-                None => Reply::Done,
-            });
-            match pushed {
-                Ok(ticket) => break ticket,
-                Err((error, message)) if error.kind() == Kind::QueueFull => {
-                    let Some(sender) = sender.take() else { return Err(error) };
-                    hand = Some((message, sender));
-                    ctx.run(room).await.map_err(|ended| match ended.kind() {
-                        // The queue stayed full until the deadline: that is the news, not the time.
-                        Kind::Timeout => error,
-                        _ => ended.by(self.provider),
-                    })?;
-                }
-                Err((error, _)) => return Err(error),
-            }
-            drop(waits);
-        };
-        // The task ends the call at its deadline; only a cancellation has to be passed on.
-        let result = tokio::select! {
-            biased;
-            result = &mut receiver => result,
-            error = ctx.ended() => {
-                if error.kind() == Kind::Cancelled {
-                    self.cancel(ticket);
-                }
-                receiver.await
-            }
-        };
-        result.unwrap_or_else(|_| {
-            Err(Error::new(Kind::Internal, "the producer dropped the call")
-                .outcome_is(Outcome::Unknown)
-                .by(self.provider))
         })
     }
 
@@ -343,6 +292,15 @@ impl Intake {
         pending.accepted_bytes += bytes;
         pending.epoch_calls += calls;
         Ok(())
+    }
+
+    // For a body that is to be copied.
+    fn admit_copy(&self, pending: &mut Pending, length: usize) -> Result<()> {
+        if pending.batch.arena.try_reserve(length).is_err() {
+            let text = format!("no memory for a body of {length} bytes");
+            return Err(Error::new(Kind::TooLarge, text).by(self.provider));
+        }
+        self.admit(pending, 1, length as u64)
     }
 
     fn has_room(&self, pending: &Pending, calls: u64, bytes: u64) -> bool {
@@ -453,28 +411,6 @@ impl Intake {
         true
     }
 
-    /// Waits until every call pushed before this one has ended.
-    pub async fn drained(&self, ctx: &Context) -> Result<()> {
-        let sealed = {
-            let mut pending = self.pending.0.lock();
-            let sealed = pending.epoch;
-            let accepted = std::mem::take(&mut pending.epoch_calls);
-            pending.epoch += 1;
-            self.count(sealed, accepted as i64);
-            sealed
-        };
-        loop {
-            let room = self.room.notified();
-            tokio::pin!(room);
-            room.as_mut().enable();
-            let _waits = Waiting::new(&self.waiting);
-            if self.open_epochs.lock().keys().next().is_none_or(|first| *first > sealed) {
-                return Ok(());
-            }
-            ctx.run(room).await.map_err(|error| error.by(self.provider))?;
-        }
-    }
-
     // An epoch counts down as its calls end and up when it is sealed: it is over at zero.
     fn count(&self, epoch: u64, change: i64) {
         let mut epochs = self.open_epochs.lock();
@@ -536,21 +472,6 @@ impl Drop for TaskGuard {
             let error = Error::new(Kind::Closed, "the producer was closed").by(self.0.provider);
             ended.push(call, Err(error));
         }
-    }
-}
-
-struct Waiting<'a>(&'a AtomicU64);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicU64) -> Waiting<'a> {
-        count.fetch_add(1, Ordering::AcqRel);
-        Waiting(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use super::*;
+use crate::client::Context;
 use crate::client::{BoxFuture, Capability, Producer};
+use crate::error::Outcome;
 
 fn limits(calls: u64, bytes: u64) -> Limits {
     Limits { calls, bytes, deadline: Duration::from_secs(30) }
@@ -96,6 +98,31 @@ async fn a_cancel_ends_what_waits_and_is_passed_on_for_what_was_taken() {
     taken.calls.remove(0).end(Ok(Receipt::sent("test")));
     intake.cancel(Ticket::Token(2));
     assert_eq!(polled(&queue).len(), 1);
+}
+
+struct CallsBack(Arc<Intake>);
+
+impl AsRef<[u8]> for CallsBack {
+    fn as_ref(&self) -> &[u8] {
+        b"lent"
+    }
+}
+
+impl Drop for CallsBack {
+    fn drop(&mut self) {
+        self.0.submit(2, b"from the release", Duration::ZERO).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_dropped_by_a_cancel_may_call_back() {
+    let intake = Intake::new("test", limits(10, 1000));
+    let queue = queue(&intake, 10);
+    let body = bytes::Bytes::from_owner(CallsBack(intake.clone()));
+    intake.submit_message(1, Message::new(body), None).unwrap();
+    intake.cancel(Ticket::Token(1));
+    assert_eq!(polled(&queue)[0].token, 1);
+    assert_eq!(intake.under_way(), 1);
 }
 
 #[tokio::test]

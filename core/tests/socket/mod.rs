@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ceiba_core::broker::{Broker, BrokerConfig};
+use ceiba_core::secret::Secret;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,7 +31,7 @@ pub enum Ended {
 }
 
 pub async fn start(change: impl FnOnce(&mut BrokerConfig)) -> Broker {
-    let mut config = BrokerConfig::default();
+    let mut config = BrokerConfig::new(Secret::new("test"));
     change(&mut config);
     Broker::start(config).await.unwrap()
 }

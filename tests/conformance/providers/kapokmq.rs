@@ -44,10 +44,9 @@ impl Harness for KapokMq {
                 _ => DeliveryMode::WorkQueue,
             };
             let config = BrokerConfig {
-                secret: Secret::new(SECRET),
                 delivery,
                 redeliver_after: needs.redeliver_after,
-                ..BrokerConfig::default()
+                ..BrokerConfig::new(Secret::new(SECRET))
             };
             let broker = Broker::start(config).await.unwrap();
             let proxy = match needs.outage {

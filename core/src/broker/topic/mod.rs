@@ -67,7 +67,10 @@ impl Topic {
             let mut queue = self.queue.lock();
             let before = queue.alarm();
             let result = work(&mut queue);
-            (result, queue.take_events(), queue.alarm() < before)
+            let events = queue.take_events();
+            // Under the lock: before anybody can free it.
+            self.shared.log.charge(events.charged);
+            (result, events, queue.alarm() < before)
         };
         self.follow(events);
         if nearer {

@@ -12,6 +12,9 @@ use crate::broker::delay::{Delayed, Delays, NEVER, Tick};
 use crate::broker::history::Consumed;
 use crate::broker::log::{Log, Stored};
 
+/// Bytes that a place in the line of a consumer costs, before and after its push.
+const PLACE: u32 = 64;
+
 /// A message on its way into a queue.
 #[derive(Debug)]
 pub(in crate::broker) struct Draft {
@@ -51,6 +54,8 @@ pub(super) struct Slot {
     /// Lost consumers that may come back for it.
     pub(super) parked: u32,
     pub(super) acked: bool,
+    /// What was charged for its places in the lines of consumers.
+    pub(super) charged: u32,
     /// The consumer it was last pushed to: by its id, so that an ack survives a reconnect. 0 for none.
     pub(super) last: u64,
     pub(super) stage: Stage,
@@ -76,7 +81,9 @@ pub(in crate::broker) struct Window {
 #[derive(Debug, Default)]
 pub(in crate::broker) struct Events {
     pub(in crate::broker) redelivered: u64,
-    /// Cost of messages that left the log.
+    /// Cost of places in the lines of consumers.
+    pub(in crate::broker) charged: usize,
+    /// Cost of messages that left the log, with what was charged for them.
     pub(in crate::broker) freed: usize,
     /// Messages that everybody acknowledged.
     pub(in crate::broker) consumed: Vec<Consumed>,
@@ -158,6 +165,7 @@ impl Queue {
             shares: 1,
             parked: 0,
             acked: false,
+            charged: 0,
             last: 0,
             stage,
         };
@@ -214,9 +222,12 @@ impl Queue {
             consumer.line.push_back(entry);
         }
         let shares = u32::try_from(self.consumers.len()).unwrap_or(u32::MAX);
+        let charge = shares.saturating_mul(PLACE);
         if let Some(slot) = self.slot(slot) {
             slot.shares = shares;
+            slot.charged = charge;
         }
+        self.events.charged += charge as usize;
     }
 
     /// Wakes consumers for this many new messages.
@@ -367,6 +378,7 @@ impl Queue {
         }
         slot.stage = Stage::Free;
         let body = slot.body.take()?;
+        let charged = slot.charged as usize;
         let left = Consumed {
             slot: index,
             sequence: slot.sequence,
@@ -375,7 +387,7 @@ impl Queue {
             delay: slot.delay,
             body,
         };
-        self.events.freed += Log::cost(left.body.len());
+        self.events.freed += Log::cost(left.body.len()) + charged;
         self.free.push(index);
         if self.free.len() == self.slots.len() && self.slots.len() > 4096 {
             // Nothing is left: a past peak keeps no memory.
