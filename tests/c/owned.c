@@ -33,6 +33,112 @@ static void wait_released(size_t index) {
     CHECK(atomic_load(&released[index]) == 1);
 }
 
+// Bodies whose release calls back into the library. Those of the first round are cancelled one by one, each
+// by the release of the one before; each lends another in its turn, which the close ends; and what those
+// lend is refused.
+enum { LENT = 40, ROUNDS = 3 };
+static const char PATIENT[] = "{\"provider\": {\"type\": \"kapokmq\", \"url\": \"ws://127.0.0.1:1\", \"topic\": \"t\","
+                              " \"secret_key\": \"s\"}, \"connect\": \"lazy\", \"deadline\": \"40s\"}";
+static struct lent {
+    atomic_int released;
+    char *body;
+} lent[ROUNDS * LENT];
+static atomic_int accepted[ROUNDS], refused[ROUNDS], returned;
+
+static void call_back(void *user);
+
+// The message is freed at once: the submit alone holds the body.
+static void lend(size_t index) {
+    lent[index].body = malloc(100);
+    CHECK(lent[index].body != NULL);
+    memset(lent[index].body, 'b', 100);
+    ceiba_error *error = NULL;
+    ceiba_message *message = ceiba_message_new();
+    CHECK(ceiba_message_set_body_owned(message, lent[index].body, 100, call_back, &lent[index], &error) == CEIBA_OK);
+    int32_t code = ceiba_producer_submit_message(S("nosy"), message, -1, index, &error);
+    if (code == CEIBA_OK) {
+        atomic_fetch_add(&accepted[index / LENT], 1);
+    } else {
+        CHECK(code == CEIBA_ERR_CLOSED || code == CEIBA_ERR_UNKNOWN_ID);
+        ceiba_error_free(error);
+        atomic_fetch_add(&refused[index / LENT], 1);
+    }
+    ceiba_message_free(message);
+}
+
+static void call_back(void *user) {
+    struct lent *me = user;
+    size_t index = (size_t)(me - lent);
+    CHECK(atomic_fetch_add(&me->released, 1) == 0);
+    free(me->body);
+    ceiba_error *error = NULL;
+    // One that waits, and one of the client that this body was lent to.
+    CHECK(ceiba_producer_send(S("side"), S("x"), 0, NULL, &error) == CEIBA_OK);
+    bool first = index < LENT;
+    int32_t code = ceiba_producer_cancel(S("nosy"), first && index + 1 < LENT ? index + 1 : 4711, &error);
+    CHECK(code == CEIBA_OK || (!first && (code == CEIBA_ERR_CLOSED || code == CEIBA_ERR_UNKNOWN_ID)));
+    ceiba_error_free(error);
+    if (index + LENT < ROUNDS * LENT) {
+        lend(index + LENT);
+    }
+    atomic_fetch_add(&returned, 1);
+}
+
+static void wait_returned(int count) {
+    for (int i = 0; i < 10000 && atomic_load(&returned) < count; i++) {
+        sleep_ms(1);
+    }
+    CHECK(atomic_load(&returned) == count);
+}
+
+// Takes the completions of one round, each of which comes once.
+static void take_round(ceiba_queue *queue, size_t round, bool cancelled) {
+    unsigned char seen[LENT] = {0};
+    ceiba_completions *batch = NULL;
+    for (size_t got = 0; got < LENT;) {
+        CHECK_OK(ceiba_queue_poll(queue, LENT - got, 5000, &batch, &E));
+        size_t count = ceiba_completions_count(batch);
+        CHECK(count > 0);
+        for (size_t i = 0; i < count; i++) {
+            uint64_t token = ceiba_completions_tokens(batch)[i];
+            CHECK(token / LENT == round && seen[token % LENT]++ == 0);
+            int32_t code = ceiba_completions_codes(batch)[i];
+            CHECK(cancelled ? code == CEIBA_ERR_CANCELLED : code != CEIBA_OK);
+        }
+        got += count;
+    }
+    ceiba_completions_free(batch);
+}
+
+static void a_release_may_call_the_library(void) {
+    ceiba_queue *queue = NULL;
+    CHECK_OK(ceiba_queue_new(ROUNDS * LENT, &queue, &E));
+    CHECK_OK(ceiba_producer_open(S("side"), S(CONFIG), NULL, &E));
+    CHECK_OK(ceiba_producer_open(S("nosy"), S(PATIENT), queue, &E));
+    for (size_t i = 0; i < LENT; i++) {
+        lend(i);
+    }
+    CHECK(atomic_load(&accepted[0]) == LENT && atomic_load(&lent[0].released) == 0);
+    CHECK_OK(ceiba_producer_cancel(S("nosy"), 0, &E));
+    take_round(queue, 0, true);
+    wait_returned(LENT);
+    CHECK(atomic_load(&accepted[1]) == LENT && atomic_load(&refused[1]) == 0);
+    CHECK(ceiba_queue_length(queue) == LENT);
+
+    double start = now_seconds();
+    CHECK_FAILS(CEIBA_ERR_TIMEOUT, "", ceiba_producer_close(S("nosy"), 50, &E));
+    CHECK(now_seconds() - start < 20);
+    take_round(queue, 1, false);
+    wait_returned(ROUNDS * LENT);
+    CHECK(atomic_load(&accepted[2]) == 0 && atomic_load(&refused[2]) == LENT);
+    CHECK(ceiba_queue_length(queue) == 0);
+    CHECK_OK(ceiba_producer_close(S("side"), -1, &E));
+    ceiba_queue_free(queue);
+    for (size_t i = 0; i < ROUNDS * LENT; i++) {
+        CHECK(atomic_load(&lent[i].released) == 1);
+    }
+}
+
 int main(void) {
     within_seconds(60);
     size_t next = 0;
@@ -104,5 +210,6 @@ int main(void) {
     for (size_t i = 0; i < BODIES; i++) {
         CHECK(atomic_load(&released[i]) == (i < next));
     }
+    a_release_may_call_the_library();
     return 0;
 }
