@@ -16,7 +16,8 @@ _thread: threading.Thread | None = None
 def enable_logging(level: int | str = "INFO") -> None:
     """Forwards log events of this level and above to the loggers under `ceiba`.
 
-    Records that come faster than the handlers take them are dropped, counted, and told of in a warning.
+    Each record is one line: control characters in it are escaped. Records that come faster than the
+    handlers take them are dropped, counted, and told of in a warning.
     """
     global _thread
     import logging

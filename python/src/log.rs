@@ -111,6 +111,9 @@ struct Line(String);
 
 impl Line {
     fn cut(mut self) -> String {
+        if self.0.contains(steers) {
+            self.0 = escaped(&self.0);
+        }
         if self.0.len() > LENGTH {
             let end = (0..=LENGTH).rev().find(|end| self.0.is_char_boundary(*end)).unwrap_or(0);
             self.0.truncate(end);
@@ -118,6 +121,29 @@ impl Line {
         }
         self.0
     }
+}
+
+/// Whether a character does something to a log instead of being shown in it: ends the line, moves the
+/// cursor, or turns the direction of writing. A text from the network could fake a record with it.
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The text on one line, with such characters as Python writes them in a literal.
+fn escaped(text: &str) -> String {
+    let mut line = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        // Writing to a String does not fail.
+        let _ = match c {
+            '\n' => line.write_str("\\n"),
+            '\r' => line.write_str("\\r"),
+            '\t' => line.write_str("\\t"),
+            c if !steers(c) => line.write_char(c),
+            c if u32::from(c) < 0x100 => write!(line, "\\x{:02x}", u32::from(c)),
+            c => write!(line, "\\u{:04x}", u32::from(c)),
+        };
+    }
+    line
 }
 
 impl Visit for Line {

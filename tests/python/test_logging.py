@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
@@ -47,6 +48,28 @@ def test_events_reach_logging(records: Records, topic: str) -> None:
     assert not any(secret in record.getMessage() for record in records.records)
     assert records.threads == {"ceiba-log"}
     assert {record.levelno for record in records.records} <= {10, 20, 30, 40}
+
+
+def test_what_the_network_says_fakes_no_record(records: Records, topic: str) -> None:
+    forged = "x\r\n1999-01-01 ERROR forged\x1b[2J\t\x7f\x85\u2028\u202e\\n é"
+    name = "".join(f"%{byte:02X}" for byte in forged.encode())
+    ceiba.enable_logging("DEBUG")
+    with ceiba.Broker() as broker:
+        host, port = broker.address.split(":")
+        with socket.create_connection((host, int(port)), 5) as connection:
+            connection.sendall(
+                f"GET /Producers/Conn/{topic}/{name} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n"
+                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+            )
+            assert connection.recv(100).startswith(b"HTTP/1.1 101 ")
+        eventually(lambda: any("forged" in record.getMessage() for record in records.records))
+    ceiba.disable_logging()
+    told = [record.getMessage() for record in records.records if "forged" in record.getMessage()]
+    for message in told:
+        assert r"id=x\r\n1999-01-01 ERROR forged\x1b[2J\t\x7f\x85\u2028\u202e\n é" in message
+    # No part of it starts a line, by Python's own idea of one.
+    assert all(len(record.getMessage().splitlines()) == 1 for record in records.records)
 
 
 def test_the_level_holds_and_can_change(records: Records) -> None:
