@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::log::{Log, Stored};
+use super::room::{Room, Stored};
 
 /// Bytes that acknowledged messages may take.
 const SHOWN_BYTES: usize = 16 << 20;
@@ -59,13 +59,13 @@ impl History {
         let mut out = Vec::new();
         let mut ring = self.ring.lock();
         for message in messages {
-            let cost = Log::cost(message.body.len());
+            let cost = Room::cost(message.body.len());
             if self.limit == 0 || cost > SHOWN_BYTES {
                 continue;
             }
             while ring.shown.len() >= self.limit || ring.bytes + cost > SHOWN_BYTES {
                 let Some(oldest) = ring.shown.pop_front() else { break };
-                ring.bytes = ring.bytes.saturating_sub(Log::cost(oldest.message.body.len()));
+                ring.bytes = ring.bytes.saturating_sub(Room::cost(oldest.message.body.len()));
                 out.push(oldest);
             }
             ring.bytes += cost;
@@ -92,7 +92,7 @@ impl History {
         };
         let Some(at) = ring.shown.iter().position(same) else { return false };
         if let Some(past) = ring.shown.remove(at) {
-            ring.bytes = ring.bytes.saturating_sub(Log::cost(past.message.body.len()));
+            ring.bytes = ring.bytes.saturating_sub(Room::cost(past.message.body.len()));
             self.total.fetch_sub(1, Ordering::Relaxed);
         }
         true
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn the_last_are_kept() {
-        let log = Log::new(usize::MAX);
+        let log = Room::new(usize::MAX);
         let topic: Arc<str> = Arc::from("t");
         let history = History::new(3);
         for sequence in 0..5 {
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn bytes_are_bounded() {
-        let log = Log::new(usize::MAX);
+        let log = Room::new(usize::MAX);
         let history = History::new(1000);
         let body = log.store(&"x".repeat(SHOWN_BYTES / 4));
         for sequence in 0..10 {

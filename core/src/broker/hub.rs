@@ -13,7 +13,7 @@ use super::code::{Codes, Place};
 use super::config::{BrokerConfig, DeliveryMode};
 use super::delay::{Clock, ticks};
 use super::history::History;
-use super::log::Log;
+use super::room::Room;
 use super::session::Sessions;
 use super::topic::{Draft, Queue, Shared, Terms, Topic};
 use crate::error::{Error, Kind, Result};
@@ -58,7 +58,7 @@ pub(super) struct Hub {
 
 impl Hub {
     pub(super) fn new(config: BrokerConfig, address: SocketAddr) -> Hub {
-        let log = Log::new(config.limits.stored_bytes);
+        let log = Room::new(config.limits.stored_bytes);
         let history = History::new(config.limits.consumed_shown);
         Hub {
             address,
@@ -75,7 +75,7 @@ impl Hub {
     }
 
     /// The log of bodies.
-    pub(super) fn log(&self) -> &Log {
+    pub(super) fn log(&self) -> &Room {
         &self.shared.log
     }
 

@@ -23,6 +23,8 @@ mod history;
 mod hub;
 mod listen;
 mod log;
+mod queue;
+mod room;
 mod session;
 mod topic;
 

@@ -15,7 +15,7 @@ use super::plain;
 use crate::broker::code::Place;
 use crate::broker::config::DeliveryMode;
 use crate::broker::hub::{Hub, count};
-use crate::broker::log::Log;
+use crate::broker::room::Room;
 use crate::broker::session::{Role, Session};
 use crate::broker::topic::{Draft, Queue, Shown};
 use crate::wire::kapokmq::{
@@ -96,7 +96,7 @@ async fn send(hub: &Hub, form: &mut Form) -> Response {
     let Ok(topic) = hub.topic(&topic) else {
         return json(r#"{"code":-1,"msg":"Too many topics"}"#);
     };
-    if body.len() > hub.config.limits.frame_bytes || !hub.log().try_reserve(Log::cost(body.len())) {
+    if body.len() > hub.config.limits.frame_bytes || !hub.log().try_reserve(Room::cost(body.len())) {
         return json(r#"{"code":-1,"msg":"No room for the message"}"#);
     }
     let draft = Draft { body: hub.log().store(&body), delay };

@@ -2,7 +2,7 @@
 
 use super::queue::{Queue, Slot, Stage};
 use crate::broker::history::Consumed;
-use crate::broker::log::Stored;
+use crate::broker::room::Stored;
 use crate::wire::kapokmq::{CONSUMED, DELAYED, WAITING};
 use std::sync::Arc;
 

@@ -20,7 +20,7 @@ pub(super) use queue::{Draft, Events, Outgoing, Queue, Terms, Window};
 
 use super::delay::{Clock, NEVER};
 use super::history::History;
-use super::log::Log;
+use super::room::Room;
 
 /// Seconds since 1970.
 pub(super) fn wall() -> i64 {
@@ -32,7 +32,7 @@ pub(super) fn wall() -> i64 {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) clock: Clock,
-    pub(super) log: Log,
+    pub(super) log: Room,
     pub(super) history: History,
     pub(super) redelivered: AtomicU64,
 }

@@ -10,7 +10,7 @@ use super::consumer::{Consumer, Entry};
 use crate::broker::config::DeliveryMode;
 use crate::broker::delay::{Delayed, Delays, NEVER, Tick};
 use crate::broker::history::Consumed;
-use crate::broker::log::{Log, Stored};
+use crate::broker::room::{Room, Stored};
 
 /// Bytes that a place in the line of a consumer costs, before and after its push.
 const PLACE: u32 = 64;
@@ -387,7 +387,7 @@ impl Queue {
             delay: slot.delay,
             body,
         };
-        self.events.freed += Log::cost(left.body.len()) + charged;
+        self.events.freed += Room::cost(left.body.len()) + charged;
         self.free.push(index);
         if self.free.len() == self.slots.len() && self.slots.len() > 4096 {
             // Nothing is left: a past peak keeps no memory.

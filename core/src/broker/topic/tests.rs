@@ -10,14 +10,14 @@ use rand::{Rng, SeedableRng};
 use super::{Draft, Outgoing, Queue, Terms, Window};
 use crate::broker::config::DeliveryMode;
 use crate::broker::delay::Tick;
-use crate::broker::log::Log;
+use crate::broker::room::Room;
 
 const SECOND: Tick = 1_000_000;
 const WIDE: Window = Window { count: 1000, bytes: 1 << 20 };
 
 struct Bench {
     queue: Queue,
-    log: Log,
+    log: Room,
     now: Tick,
     consumed: Vec<u64>,
     charged: usize,
@@ -29,7 +29,7 @@ impl Bench {
         let terms = Terms { mode, redeliver_after: 10 * SECOND, unacked: 100, unacked_bytes: 10_000 };
         Bench {
             queue: Queue::new(terms),
-            log: Log::new(usize::MAX),
+            log: Room::new(usize::MAX),
             now: 0,
             consumed: Vec::new(),
             charged: 0,
@@ -336,7 +336,7 @@ fn a_deleted_message_is_nowhere() {
         assert!(bench.bodies(1).is_empty());
         assert_eq!(bench.ack(1, &taken), 0);
         assert!(bench.consumed.is_empty());
-        let cost: usize = ["taken", "waits", "delayed"].iter().map(|body| Log::cost(body.len())).sum();
+        let cost: usize = ["taken", "waits", "delayed"].iter().map(|body| Room::cost(body.len())).sum();
         assert_eq!(bench.freed, cost + bench.charged);
     }
 }
@@ -365,7 +365,7 @@ fn live(mode: DeliveryMode, seed: u64) {
                     let delay = if random.random_range(0..3) == 0 { random.random_range(-1..25) } else { 0 };
                     due.push(bench.now + delay.max(0) as u64 * SECOND);
                     let body = "b".repeat(random.random_range(0..300));
-                    cost += Log::cost(body.len());
+                    cost += Room::cost(body.len());
                     bench.send_later(&body, delay);
                 }
             }

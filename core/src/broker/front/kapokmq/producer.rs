@@ -9,7 +9,7 @@ use futures_util::{SinkExt, StreamExt};
 
 use super::{Connection, End};
 use crate::broker::hub::count;
-use crate::broker::log::Log;
+use crate::broker::room::Room;
 use crate::broker::session::Role;
 use crate::broker::topic::{Draft, Topic};
 use crate::wire::kapokmq::{ACK, decode_send};
@@ -68,7 +68,7 @@ pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mu
 }
 
 /// Reads all that is there, at least one frame or the end.
-fn read(socket: &mut WebSocket, log: &Log, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<()> {
+fn read(socket: &mut WebSocket, log: &Room, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<()> {
     let mut bytes = 0;
     while batch.drafts.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
         let frame = match socket.poll_next_unpin(cx) {
@@ -94,7 +94,7 @@ fn read(socket: &mut WebSocket, log: &Log, batch: &mut Batch, cx: &mut Context<'
             break;
         };
         bytes += frame.len();
-        batch.cost += Log::cost(send.body.len());
+        batch.cost += Room::cost(send.body.len());
         batch.drafts.push(Draft { body: log.store(&send.body), delay: send.delay });
     }
     Poll::Ready(())

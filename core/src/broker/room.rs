@@ -1,5 +1,5 @@
 //! Where message bodies are kept. In memory now; a log on disk takes this module's place without changing
-//! the queues: they hold a [`Stored`] per message and acks go out only after [`Log::commit`].
+//! the queues: they hold a [`Stored`] per message and acks go out only after [`Room::commit`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,15 +27,15 @@ impl Stored {
 
 /// The bodies of all topics, within a bound.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct Room {
     limit: usize,
     used: AtomicUsize,
     room: Notify,
 }
 
-impl Log {
-    pub(super) fn new(limit: usize) -> Log {
-        Log { limit, used: AtomicUsize::new(0), room: Notify::new() }
+impl Room {
+    pub(super) fn new(limit: usize) -> Room {
+        Room { limit, used: AtomicUsize::new(0), room: Notify::new() }
     }
 
     /// What a body of this length costs.
@@ -102,7 +102,7 @@ mod tests {
 
     #[tokio::test]
     async fn room_is_bounded_and_waited_for() {
-        let log = Arc::new(Log::new(1000));
+        let log = Arc::new(Room::new(1000));
         assert!(log.try_reserve(900));
         assert!(!log.try_reserve(200));
         let waiter = tokio::spawn({
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn one_message_over_the_bound_fits_an_empty_log() {
-        let log = Log::new(10);
+        let log = Room::new(10);
         assert!(log.try_reserve(50));
         assert!(!log.try_reserve(1));
         log.release(50);

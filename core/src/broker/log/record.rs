@@ -1,0 +1,100 @@
+//! What the log holds: every change of every topic, as one record each.
+
+use crate::broker::config::DeliveryMode;
+
+/// Where a record lies: bytes since the beginning of the log, over all segments that ever were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(in crate::broker) struct Position(pub(in crate::broker) u64);
+
+/// A run of sequences: `count` from `first` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker) struct Range {
+    pub(in crate::broker) first: u64,
+    pub(in crate::broker) count: u32,
+}
+
+/// A message as the log keeps it. Times are milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker) struct MessageRecord<'a> {
+    pub(in crate::broker) topic: u32,
+    pub(in crate::broker) sequence: u64,
+    pub(in crate::broker) created_ms: i64,
+    /// 0: at once.
+    pub(in crate::broker) due_ms: i64,
+    /// 0: never.
+    pub(in crate::broker) expires_ms: i64,
+    /// The delay as the wire shows it, in seconds.
+    pub(in crate::broker) wire_delay: i64,
+    /// Pushes before this record.
+    pub(in crate::broker) attempts: u32,
+    /// Written again for a message that an earlier record holds.
+    pub(in crate::broker) moved: bool,
+    /// For de-duplication; empty for none.
+    pub(in crate::broker) key: &'a str,
+    pub(in crate::broker) body: &'a [u8],
+}
+
+/// One change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::broker) enum Record<'a> {
+    /// A topic exists.
+    Topic {
+        topic: u32,
+        mode: DeliveryMode,
+        next_sequence: u64,
+        name: &'a str,
+    },
+    /// It exists no more.
+    TopicGone {
+        topic: u32,
+    },
+    Message(MessageRecord<'a>),
+    /// Messages left: acknowledged by all, expired, purged, deleted or moved to the dead letters.
+    Done {
+        topic: u32,
+        ranges: &'a [Range],
+    },
+    /// Messages were pushed once more.
+    Pushed {
+        topic: u32,
+        ranges: &'a [Range],
+    },
+    /// A message falls due later.
+    Postponed {
+        topic: u32,
+        sequence: u64,
+        due_ms: i64,
+    },
+    Subscribed {
+        topic: u32,
+        subscription: u32,
+        durable: bool,
+        from: u64,
+        id: &'a str,
+    },
+    Unsubscribed {
+        topic: u32,
+        subscription: u32,
+    },
+    /// Acks of one subscription.
+    Acked {
+        topic: u32,
+        subscription: u32,
+        ranges: &'a [Range],
+    },
+    /// All messages below this sequence are gone.
+    Purged {
+        topic: u32,
+        below: u64,
+    },
+    /// All before this position is on disk.
+    Synced {
+        position: Position,
+    },
+}
+
+/// What a queue writes its changes to.
+pub(in crate::broker) trait Journal {
+    /// Appends a record and says where it lies. Cheap: nothing is written to disk here.
+    fn append(&mut self, record: &Record<'_>) -> Position;
+}
