@@ -79,6 +79,13 @@ pub(crate) struct BrokerArgs {
     #[arg(long, value_enum, default_value_t = Delivery::WorkQueue)]
     pub(crate) delivery: Delivery,
 
+    /// Speak the DPMQ protocol too, on the same address
+    ///
+    /// It has no login: whoever reaches the address can send and receive. A topic that it uses first delivers
+    /// to every consumer, whatever --delivery says.
+    #[arg(long)]
+    pub(crate) dpmq: bool,
+
     /// Folder for data, locked for this process
     ///
     /// This version keeps messages in memory: they do not outlive the broker.

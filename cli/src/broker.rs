@@ -26,6 +26,7 @@ pub(crate) async fn run(args: &BrokerArgs, stop: &Stop, as_json: bool) -> Result
             Delivery::WorkQueue => DeliveryMode::WorkQueue,
             Delivery::PublishSubscribe => DeliveryMode::PublishSubscribe,
         },
+        dpmq: args.dpmq,
         data: args.data.clone(),
         advertise: args.advertise.clone(),
         nodes: args.nodes.iter().map(|(host, port)| Node::at(host.clone(), *port)).collect(),

@@ -18,6 +18,9 @@ type BrokerConfig struct {
 	SecretKey string
 	// Delivery is "work_queue" (default) or "publish_subscribe".
 	Delivery string
+	// DPMQ makes it speak the DPMQ protocol too, which has no login: whoever reaches the address can send
+	// and receive.
+	DPMQ bool
 	// Data is a folder for the broker's data.
 	Data string
 	// RedeliverAfter is how long a consumer may take to acknowledge.
@@ -48,10 +51,11 @@ func StartBroker(config BrokerConfig) (*Broker, error) {
 		Listen         string   `json:"listen,omitempty"`
 		SecretKey      string   `json:"secret_key"`
 		Delivery       string   `json:"delivery,omitempty"`
+		DPMQ           bool     `json:"dpmq,omitempty"`
 		Data           string   `json:"data,omitempty"`
 		RedeliverAfter string   `json:"redeliver_after,omitempty"`
 		Nodes          []string `json:"nodes,omitempty"`
-	}{config.Listen, config.SecretKey, config.Delivery, config.Data, span(config.RedeliverAfter), config.Nodes})
+	}{config.Listen, config.SecretKey, config.Delivery, config.DPMQ, config.Data, span(config.RedeliverAfter), config.Nodes})
 	if failure != nil {
 		return nil, errorf(ErrInvalidConfig, "the broker's configuration cannot be written as JSON")
 	}

@@ -57,7 +57,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	hides(t, (*Broker)(nil))
 
 	// The rest is shown.
-	if text := fmt.Sprintf("%+v", broker); text != "{Listen:127.0.0.1:0 SecretKey:*** Delivery: Data: RedeliverAfter:0s Nodes:[127.0.0.1:1]}" {
+	if text := fmt.Sprintf("%+v", broker); text != "{Listen:127.0.0.1:0 SecretKey:*** Delivery: DPMQ:false Data: RedeliverAfter:0s Nodes:[127.0.0.1:1]}" {
 		t.Error(text)
 	}
 	if text := fmt.Sprintf("%#v", broker); !strings.HasPrefix(text, `ceiba.BrokerConfig{Listen:"127.0.0.1:0", SecretKey:"***"`) {

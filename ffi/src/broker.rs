@@ -38,6 +38,8 @@ struct Config {
     #[serde(default)]
     delivery: Option<Delivery>,
     #[serde(default)]
+    dpmq: bool,
+    #[serde(default)]
     data: Option<PathBuf>,
     #[serde(default)]
     advertise: Option<String>,
@@ -67,6 +69,7 @@ fn parse(config: &str) -> Result<BrokerConfig> {
             Some(Delivery::WorkQueue) => DeliveryMode::WorkQueue,
             None => standard.delivery,
         },
+        dpmq: config.dpmq,
         data: config.data,
         redeliver_after: config.redeliver_after.map_or(standard.redeliver_after, |span| span.0),
         nodes: config.nodes.iter().map(|node| other(node)).collect::<Result<_>>()?,
@@ -104,8 +107,8 @@ opaque! {
 /// Starts a broker in this process, which speaks the KapokMQ protocol on loopback or wherever it is told to
 /// listen. `config` is a JSON object with `secret_key`, and where wanted `listen` ("127.0.0.1:0" takes a free
 /// port, and is the default), `delivery` ("work_queue" or "publish_subscribe"), `data` (a folder),
-/// `redeliver_after` ("300s") and `nodes` (other brokers that the registry names: a list of "HOST:PORT").
-/// `broker` gets the broker; the caller frees it.
+/// `redeliver_after` ("300s"), `nodes` (other brokers that the registry names: a list of "HOST:PORT") and `dpmq`
+/// (true: the DPMQ protocol too, which has no login). `broker` gets the broker; the caller frees it.
 ///
 /// Any thread; blocks until it listens. Errors: CEIBA_ERR_INVALID_CONFIG, CEIBA_ERR_UNAVAILABLE (the address
 /// cannot be listened on), CEIBA_ERR_IN_USE and CEIBA_ERR_STORAGE (the folder), CEIBA_ERR_WOULD_DEADLOCK.

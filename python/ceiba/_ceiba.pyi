@@ -148,6 +148,7 @@ class Broker:
         redeliver_after: float | timedelta | None = None,
         advertise: str | None = None,
         nodes: Iterable[str] = (),
+        dpmq: bool = False,
     ) -> Broker: ...
     @property
     def address(self) -> str: ...

@@ -28,7 +28,8 @@ const STOP: Duration = Duration::from_secs(5);
 /// A KapokMQ broker in this process, running from its creation to `stop` or the end of a `with` block.
 ///
 /// `listen` with port 0 takes a free port. Without a `secret` it makes one, to be read from `secret`.
-/// `delivery` is "work_queue" or "publish_subscribe". Messages are in memory.
+/// `delivery` is "work_queue" or "publish_subscribe". `dpmq` makes it speak the DPMQ protocol too, which has no
+/// login. Messages are in memory.
 #[pyclass(frozen, module = "ceiba")]
 pub(crate) struct Broker {
     running: Mutex<Option<Arc<CoreBroker>>>,
@@ -42,9 +43,9 @@ impl Broker {
     #[new]
     #[allow(clippy::too_many_arguments)] // Keywords, on the side of Python.
     #[pyo3(signature = (listen=Text("127.0.0.1:0"), *, secret=None, delivery=Text("work_queue"), data=None,
-                        redeliver_after=None, advertise=None, nodes=None),
+                        redeliver_after=None, advertise=None, nodes=None, dpmq=false),
            text_signature = "(listen='127.0.0.1:0', *, secret=None, delivery='work_queue', data=None, \
-                             redeliver_after=None, advertise=None, nodes=())")]
+                             redeliver_after=None, advertise=None, nodes=(), dpmq=False)")]
     fn new(
         py: Python<'_>,
         listen: Text<'_>,
@@ -54,6 +55,7 @@ impl Broker {
         redeliver_after: Option<&Bound<'_, PyAny>>,
         advertise: Option<Text<'_>>,
         nodes: Option<&Bound<'_, PyAny>>,
+        dpmq: bool,
     ) -> Result<Broker, Failure> {
         let secret = match secret {
             Some(text) if text.0.is_empty() => return Err(invalid("the secret is empty")),
@@ -72,6 +74,7 @@ impl Broker {
         let mut config = BrokerConfig {
             listen: listen.0.to_owned(),
             delivery: mode,
+            dpmq,
             data,
             advertise: advertise.map(|text| text.0.to_owned()),
             ..BrokerConfig::new(Secret::new(secret.clone()))

@@ -81,6 +81,9 @@ pub struct BrokerConfig {
     pub secret: Secret,
     /// Who gets a message.
     pub delivery: DeliveryMode,
+    /// Whether the DPMQ protocol is spoken too. It has no login: whoever reaches the address can send and
+    /// receive. A topic that it uses first delivers to every consumer, whatever `delivery` says.
+    pub dpmq: bool,
     /// Folder for data. It is made with mode 0700 and locked for this process; messages are in memory for now.
     pub data: Option<PathBuf>,
     /// The host that `/Registry/GetNodes` names for this broker; by default the address listened on.
@@ -100,6 +103,7 @@ impl BrokerConfig {
             listen: "127.0.0.1:0".to_owned(),
             secret,
             delivery: DeliveryMode::WorkQueue,
+            dpmq: false,
             data: None,
             advertise: None,
             nodes: Vec::new(),

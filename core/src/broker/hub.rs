@@ -84,11 +84,19 @@ impl Hub {
         self.config.delivery
     }
 
-    /// The topic of this name, made if need be.
+    /// The topic of this name, made with the broker's mode if need be.
     ///
     /// # Errors
     /// `limited` when there are as many topics as there may be and none is idle.
     pub(super) fn topic(&self, name: &str) -> Result<Arc<Topic>> {
+        self.topic_as(name, self.config.delivery)
+    }
+
+    /// The topic of this name, made with this mode if need be: the first to use a topic fixes its mode.
+    ///
+    /// # Errors
+    /// As [`Hub::topic`].
+    pub(super) fn topic_as(&self, name: &str, mode: DeliveryMode) -> Result<Arc<Topic>> {
         if let Some(topic) = self.topics.read().by_name.get(name) {
             return Ok(Arc::clone(topic));
         }
@@ -103,7 +111,7 @@ impl Hub {
         let name: Arc<str> = Arc::from(name);
         let limits = &self.config.limits;
         let terms = Terms {
-            mode: self.config.delivery,
+            mode,
             redeliver_after: ticks(self.config.redeliver_after).max(1),
             unacked: limits.unacked.max(1),
             unacked_bytes: limits.unacked_bytes,

@@ -1,4 +1,5 @@
-//! The embedded broker: the KapokMQ protocol over WebSocket and HTTP, messages in memory.
+//! The embedded broker: the KapokMQ protocol, and where wanted the DPMQ one, over WebSocket and HTTP; messages
+//! in memory.
 //!
 //! It runs on the tokio runtime that starts it. The way of a message:
 //! 1. `front` reads all frames of a producer that are there, decodes them and reserves their room in
@@ -108,7 +109,10 @@ impl Broker {
         let hub = Arc::new(Hub::new(config, address));
         let router = front::router(Arc::clone(&hub));
         hub.tasks.spawn(listen::run(listener, Arc::clone(&hub), router));
-        tracing::info!(%address, delivery = hub.mode().name(), "the broker listens");
+        tracing::info!(%address, delivery = hub.mode().name(), dpmq = hub.config.dpmq, "the broker listens");
+        if hub.config.dpmq && !address.ip().is_loopback() {
+            tracing::warn!(%address, "DPMQ has no login: whoever reaches this address can send and receive");
+        }
         Ok(Broker { hub, folder: Mutex::new(folder) })
     }
 
@@ -159,7 +163,7 @@ impl Broker {
             failed_logins: counters.failed_logins.load(Ordering::Relaxed),
             stored_bytes: self.hub.log().used(),
             producers: self.hub.sessions.count(Role::Producer),
-            consumers: self.hub.sessions.count(Role::Consumer),
+            consumers: self.hub.sessions.consumers().len(),
             ..BrokerStatus::default()
         };
         for topic in self.hub.all_topics() {

@@ -14,6 +14,8 @@ use super::topic::wall;
 pub(super) enum Role {
     Producer,
     Consumer,
+    /// A consumer of the DPMQ front, which has a list of its own.
+    DpmqConsumer,
 }
 
 /// A logged-in connection.
@@ -88,6 +90,11 @@ impl Sessions {
     /// The connections of a role in order of joining.
     pub(super) fn list(&self, role: Role) -> Vec<Session> {
         self.0.lock().sessions.values().filter(|session| session.role == role).cloned().collect()
+    }
+
+    /// The consumers of all fronts in order of joining.
+    pub(super) fn consumers(&self) -> Vec<Session> {
+        self.0.lock().sessions.values().filter(|session| session.role != Role::Producer).cloned().collect()
     }
 
     /// How many connections of a role there are.

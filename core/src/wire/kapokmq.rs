@@ -3,8 +3,6 @@
 //! Nothing here reads or writes a socket. Decoders of the server's side take what the original server takes
 //! (keys in any case, lone surrogates, extra keys) and refuse what it refuses.
 
-mod escape;
-mod json;
 mod node;
 mod path;
 mod push;
@@ -14,9 +12,6 @@ pub use node::{Node, decode_nodes, encode_nodes};
 pub use path::{consumer_path, producer_path};
 pub use push::{Push, PushText, decode_push, encode_push, encode_push_line};
 pub use send::{MAX_DELAY, SendFrame, decode_send, delay_seconds, encode_send};
-
-pub(crate) use escape::push_quoted;
-pub(crate) use json::mended;
 
 /// What the server asks for first, and again after a wrong key.
 pub const PROMPT: &str = "Please enter the secret key";

@@ -1,3 +1,11 @@
 //! Pure codecs of the wires: no input or output, no state beyond a frame.
 
+pub mod dpmq;
 pub mod kapokmq;
+
+mod escape;
+mod json;
+mod path;
+
+pub(crate) use escape::push_quoted;
+pub(crate) use json::mended;

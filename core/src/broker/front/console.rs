@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{Local, NaiveDateTime, TimeZone};
 
 use super::form::Form;
-use super::plain;
+use super::{json, plain};
 use crate::broker::code::Place;
 use crate::broker::config::DeliveryMode;
 use crate::broker::hub::{Hub, count};
@@ -19,8 +19,9 @@ use crate::broker::room::Room;
 use crate::broker::session::{Role, Session};
 use crate::broker::topic::{Draft, Queue, Shown};
 use crate::wire::kapokmq::{
-    CONSUMED, MAX_DELAY, Node, PushText, REGISTRY_PATH, SECRET_HEADER, encode_nodes, encode_push, push_quoted,
+    CONSUMED, MAX_DELAY, Node, PushText, REGISTRY_PATH, SECRET_HEADER, encode_nodes, encode_push,
 };
+use crate::wire::push_quoted;
 
 /// The paths that are answered here, by POST.
 pub(super) const PATHS: [&str; 10] = [
@@ -72,10 +73,6 @@ pub(super) async fn answer(State(hub): State<Arc<Hub>>, request: Request) -> Res
     }
 }
 
-fn json(body: impl Into<axum::body::Body>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body.into()).into_response()
-}
-
 fn text(body: Vec<u8>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response()
 }
@@ -108,7 +105,7 @@ async fn send(hub: &Hub, form: &mut Form) -> Response {
 
 fn clients(hub: &Hub) -> Vec<u8> {
     let mut body = br#"{"code":0,"consumers":"#.to_vec();
-    push_sessions(&mut body, "Consumer", &hub.sessions.list(Role::Consumer));
+    push_sessions(&mut body, "Consumer", &hub.sessions.consumers());
     body.extend_from_slice(br#","producers":"#);
     push_sessions(&mut body, "Producer", &hub.sessions.list(Role::Producer));
     body.push(b'}');

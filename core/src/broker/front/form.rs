@@ -6,7 +6,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::header;
 
-use crate::wire::kapokmq::mended;
+use crate::wire::mended;
 
 /// The fields of a form. Of two with the same name the first counts.
 #[derive(Debug, Default)]

@@ -1,8 +1,10 @@
 //! The protocols that the broker speaks.
 
 mod console;
+mod dpmq;
 mod form;
 mod kapokmq;
+mod socket;
 
 use std::sync::Arc;
 
@@ -23,11 +25,18 @@ pub(super) fn router(hub: Arc<Hub>) -> Router {
     for path in console::PATHS {
         router = router.route(path, post(console::answer));
     }
+    if hub.config.dpmq {
+        router = dpmq::add_to(router);
+    }
     router
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .layer(DefaultBodyLimit::max(body_bytes))
         .with_state(hub)
+}
+
+fn json(body: impl Into<axum::body::Body>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body.into()).into_response()
 }
 
 async fn not_found() -> Response {

@@ -1,8 +1,8 @@
 //! What a registry answers: its nodes, or that the key is wrong.
 
-use super::escape::push_quoted;
-use super::json::{Scanner, bad, names};
 use crate::error::{Error, Kind, Result};
+use crate::wire::escape::push_quoted;
+use crate::wire::json::{Scanner, bad, names};
 
 /// A broker of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -1,18 +1,14 @@
 //! The paths of the WebSocket endpoints.
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-
-use crate::error::{Error, Kind, Result};
-
-/// All but the characters that RFC 3986 calls unreserved.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+use crate::error::Result;
+use crate::wire::path::path;
 
 /// The path of a producer connection, percent-encoded.
 ///
 /// # Errors
 /// `invalid_config` when topic or id is empty or holds a `/`: a server answers such a path with 404.
 pub fn producer_path(topic: &str, client_id: &str) -> Result<String> {
-    path("/Producers/Conn", topic, client_id)
+    path("kapokmq", "/Producers/Conn", topic, client_id)
 }
 
 /// The path of a consumer connection, percent-encoded.
@@ -20,27 +16,13 @@ pub fn producer_path(topic: &str, client_id: &str) -> Result<String> {
 /// # Errors
 /// As [`producer_path`].
 pub fn consumer_path(topic: &str, client_id: &str) -> Result<String> {
-    path("/Consumers/Conn", topic, client_id)
-}
-
-fn path(prefix: &str, topic: &str, client_id: &str) -> Result<String> {
-    for (name, value) in [("topic", topic), ("client_id", client_id)] {
-        if value.is_empty() {
-            return Err(Error::new(Kind::InvalidConfig, format!("`{name}` is empty")));
-        }
-        if value.contains('/') {
-            let text = format!("`{name}` is `{value}`: a `/` cannot be carried by the kapokmq wire");
-            return Err(Error::new(Kind::InvalidConfig, text));
-        }
-    }
-    let topic = utf8_percent_encode(topic, RESERVED);
-    let client_id = utf8_percent_encode(client_id, RESERVED);
-    Ok(format!("{prefix}/{topic}/{client_id}"))
+    path("kapokmq", "/Consumers/Conn", topic, client_id)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn each_segment_is_encoded() {

@@ -1,14 +1,13 @@
 //! The frame that a server pushes to a consumer.
 
-use std::borrow::Cow;
 use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::escape::push_quoted;
-use super::json::{Scanner, bad, names};
 use crate::error::Result;
+use crate::wire::escape::push_quoted;
+use crate::wire::json::{Scanner, bad, names, view};
 
 /// A pushed message as a client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,15 +102,6 @@ pub fn decode_push(frame: &Bytes) -> Result<Push> {
         return Err(bad("a pushed message without a code"));
     }
     Ok(push)
-}
-
-/// The part of the frame, or the mended copy of it.
-fn view(frame: &Bytes, text: Cow<'_, str>) -> Bytes {
-    match text {
-        Cow::Borrowed("") => Bytes::new(),
-        Cow::Borrowed(part) => frame.slice_ref(part.as_bytes()),
-        Cow::Owned(text) => Bytes::from(text),
-    }
 }
 
 /// The shape that servers write; `None` for any other, good or bad.

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use super::escape::push_minimal;
-use super::json::{Scanner, bad, names};
 use crate::error::Result;
+use crate::wire::escape::push_minimal;
+use crate::wire::json::{Scanner, bad, names};
 
 /// The longest delay in seconds that can be added to a time of day without overflow until the year 9999.
 pub const MAX_DELAY: i64 = i64::MAX - 253_402_300_799;

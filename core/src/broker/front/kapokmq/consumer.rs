@@ -11,7 +11,8 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use futures_util::{SinkExt, StreamExt};
 
-use super::{CLOSE_TIMEOUT, Connection, End, STOPPING};
+use super::super::socket::{CLOSE_TIMEOUT, End, STOPPING};
+use super::Connection;
 use crate::broker::code::Place;
 use crate::broker::hub::{Hub, count};
 use crate::broker::session::Role;

@@ -4,17 +4,14 @@ mod consumer;
 mod producer;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::rejection::PathRejection;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use tokio_tungstenite::tungstenite::Error as WireError;
 
+use super::socket::{End, NAME_BYTES, Names, READ_BYTES, Upgrade, WRITE_BYTES, finish};
 use super::{not_found, plain};
 use crate::broker::hub::{Hub, count};
 use crate::broker::listen::Peer;
@@ -23,45 +20,6 @@ use crate::wire::kapokmq::{LOGIN_ERROR, LOGIN_OK, PROMPT};
 
 /// Wrong keys that a connection may send before it is closed.
 const LOGIN_TRIES: usize = 3;
-/// How long the other side may take to answer a close frame.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes read at a time, and written at a time.
-const READ_BYTES: usize = 32 << 10;
-const WRITE_BYTES: usize = 64 << 10;
-/// The longest name of a topic or client.
-const NAME_BYTES: usize = 4096;
-
-/// Status and reason of the close frame when the broker stops.
-const STOPPING: (u16, &str) = (1001, "the broker stops");
-
-/// Why a connection ends.
-#[derive(Debug)]
-enum End {
-    /// The other side closed it, or it broke.
-    Gone,
-    /// What it sent breaks the protocol above WebSocket: dropped without a close frame, as the original does.
-    Dropped,
-    /// Closed with a status.
-    Closed(u16, &'static str),
-}
-
-impl End {
-    const STOPPING: End = End::Closed(STOPPING.0, STOPPING.1);
-    const REPLACED: End = End::Closed(1000, "a newer connection uses this id");
-
-    /// What a failed read means.
-    fn of(error: axum::Error) -> End {
-        match error.into_inner().downcast::<WireError>().as_deref() {
-            Ok(WireError::Utf8(_)) => End::Closed(1007, "invalid UTF-8"),
-            Ok(WireError::Capacity(_)) => End::Closed(1009, "the frame is too large"),
-            Ok(WireError::Protocol(_)) => End::Closed(1002, "the WebSocket protocol was broken"),
-            _ => End::Gone,
-        }
-    }
-}
-
-type Names = Result<Path<(String, String)>, PathRejection>;
-type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
 /// `GET /Producers/Conn/{topic}/{producerId}`
 pub(super) async fn producer(
@@ -146,15 +104,13 @@ impl Connection {
                 self.peer.gate.open();
                 match (self.hub.topic(&self.topic), self.role) {
                     (Ok(topic), Role::Producer) => producer::run(self, &topic, socket).await,
-                    (Ok(topic), Role::Consumer) => consumer::run(self, &topic, socket).await,
-                    (Err(_), _) => End::Closed(1013, "too many topics"),
+                    (Ok(topic), _) => consumer::run(self, &topic, socket).await,
+                    (Err(_), _) => End::TOO_MANY_TOPICS,
                 }
             }
         };
         tracing::debug!(role = ?self.role, topic = %self.topic, id = %self.id, ?end, "a connection ends");
-        if let End::Closed(code, reason) = end {
-            let _ = tokio::time::timeout(CLOSE_TIMEOUT, close(socket, code, reason)).await;
-        }
+        finish(socket, &end).await;
     }
 
     async fn login(&self, socket: &mut WebSocket) -> Result<(), End> {
@@ -182,12 +138,4 @@ impl Connection {
 
 async fn say(socket: &mut WebSocket, text: &'static str) -> Result<(), End> {
     socket.send(Message::Text(Utf8Bytes::from_static(text))).await.map_err(|_| End::Gone)
-}
-
-/// Sends a close frame and reads until the other side closed too, so that what was written before arrives.
-async fn close(socket: &mut WebSocket, code: u16, reason: &'static str) {
-    let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-    if socket.send(Message::Close(Some(frame))).await.is_ok() {
-        while let Some(Ok(_)) = socket.recv().await {}
-    }
 }

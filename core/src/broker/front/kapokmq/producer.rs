@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use futures_util::{SinkExt, StreamExt};
 
-use super::{Connection, End};
+use super::super::socket::End;
+use super::Connection;
 use crate::broker::hub::count;
 use crate::broker::room::Room;
 use crate::broker::session::Role;

@@ -1,7 +1,9 @@
-//! Reading JSON as the original server's library reads it: bad UTF-8 and lone surrogates become U+FFFD, the
+//! Reading JSON as the library of the original servers reads it: bad UTF-8 and lone surrogates become U+FFFD, the
 //! rest of the grammar is strict, and depth is bounded.
 
 use std::borrow::Cow;
+
+use bytes::Bytes;
 
 use super::escape::string_break;
 use crate::error::{Error, Kind, Result};
@@ -10,22 +12,22 @@ use crate::error::{Error, Kind, Result};
 const MAX_DEPTH: usize = 10_000;
 
 /// A place in a JSON text.
-pub(super) struct Scanner<'a> {
+pub(in crate::wire) struct Scanner<'a> {
     bytes: &'a [u8],
 }
 
 /// The error of a frame that breaks the wire.
-pub(super) fn bad(what: &'static str) -> Error {
+pub(in crate::wire) fn bad(what: &'static str) -> Error {
     Error::new(Kind::Protocol, what)
 }
 
 impl<'a> Scanner<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Scanner<'a> {
+    pub(in crate::wire) fn new(bytes: &'a [u8]) -> Scanner<'a> {
         Scanner { bytes }
     }
 
     /// Skips the literal text if it is next.
-    pub(super) fn skip(&mut self, text: &[u8]) -> bool {
+    pub(in crate::wire) fn skip(&mut self, text: &[u8]) -> bool {
         match self.bytes.strip_prefix(text) {
             Some(rest) => {
                 self.bytes = rest;
@@ -36,7 +38,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The next byte behind white space, without taking it.
-    pub(super) fn peek(&mut self) -> Option<u8> {
+    pub(in crate::wire) fn peek(&mut self) -> Option<u8> {
         while let Some((b' ' | b'\t' | b'\r' | b'\n', rest)) = self.bytes.split_first() {
             self.bytes = rest;
         }
@@ -44,7 +46,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes the byte if it is next behind white space.
-    pub(super) fn take(&mut self, byte: u8) -> bool {
+    pub(in crate::wire) fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == Some(byte);
         if found {
             self.advance();
@@ -59,12 +61,12 @@ impl<'a> Scanner<'a> {
     }
 
     /// Fails unless only white space is left.
-    pub(super) fn end(&mut self) -> Result<()> {
+    pub(in crate::wire) fn end(&mut self) -> Result<()> {
         if self.peek().is_some() { Err(bad("text behind the JSON value")) } else { Ok(()) }
     }
 
     /// Reads a string whose opening quote is next.
-    pub(super) fn string(&mut self) -> Result<Cow<'a, str>> {
+    pub(in crate::wire) fn string(&mut self) -> Result<Cow<'a, str>> {
         if !self.take(b'"') {
             return Err(bad("a JSON string was expected"));
         }
@@ -72,7 +74,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads a string whose opening quote was taken. Borrows when nothing is escaped or mended.
-    pub(super) fn string_rest(&mut self) -> Result<Cow<'a, str>> {
+    pub(in crate::wire) fn string_rest(&mut self) -> Result<Cow<'a, str>> {
         let (run, end) = self.run()?;
         if end == b'"' {
             return Ok(mended(run));
@@ -140,7 +142,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads a number and returns its text.
-    pub(super) fn number(&mut self) -> Result<&'a str> {
+    pub(in crate::wire) fn number(&mut self) -> Result<&'a str> {
         self.peek();
         let from = self.bytes;
         self.skip(b"-");
@@ -169,7 +171,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads a whole number of 64 bits; `null` is `None`. A fraction or an exponent is an error.
-    pub(super) fn integer(&mut self) -> Result<Option<i64>> {
+    pub(in crate::wire) fn integer(&mut self) -> Result<Option<i64>> {
         if self.null()? {
             return Ok(None);
         }
@@ -178,7 +180,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Takes `null` if it is next.
-    pub(super) fn null(&mut self) -> Result<bool> {
+    pub(in crate::wire) fn null(&mut self) -> Result<bool> {
         Ok(self.peek() == Some(b'n') && self.literal()?)
     }
 
@@ -190,7 +192,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Skips one value of any form, checking its grammar, without recursion.
-    pub(super) fn value(&mut self) -> Result<()> {
+    pub(in crate::wire) fn value(&mut self) -> Result<()> {
         // One entry per open array or object: true for an object.
         let mut open: Vec<bool> = Vec::new();
         loop {
@@ -236,7 +238,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads an object, handing each key with the scanner before its value. `null` counts as `{}`.
-    pub(super) fn object(
+    pub(in crate::wire) fn object(
         &mut self,
         mut field: impl FnMut(&str, &mut Scanner<'a>) -> Result<()>,
     ) -> Result<()> {
@@ -260,7 +262,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads a string that may be `null`, which changes nothing.
-    pub(super) fn optional_string(&mut self) -> Result<Option<Cow<'a, str>>> {
+    pub(in crate::wire) fn optional_string(&mut self) -> Result<Option<Cow<'a, str>>> {
         if self.null()? { Ok(None) } else { self.string().map(Some) }
     }
 }
@@ -285,9 +287,18 @@ fn append_mended(text: &mut String, bytes: &[u8]) {
     }
 }
 
+/// The part of the frame, or the mended copy of it.
+pub(in crate::wire) fn view(frame: &Bytes, text: Cow<'_, str>) -> Bytes {
+    match text {
+        Cow::Borrowed("") => Bytes::new(),
+        Cow::Borrowed(part) => frame.slice_ref(part.as_bytes()),
+        Cow::Owned(text) => Bytes::from(text),
+    }
+}
+
 /// Whether a key names the field, in any case, as the original's library compares: the long s and the Kelvin
 /// sign are folded too.
-pub(super) fn names(key: &str, field: &str) -> bool {
+pub(in crate::wire) fn names(key: &str, field: &str) -> bool {
     let fold = |character: char| match character {
         '\u{17f}' => 's',
         '\u{212a}' => 'k',

@@ -5,11 +5,11 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 const BLOCK: usize = 32;
 
 /// Appends the text between quotes with the least escaping that JSON asks for.
-pub(super) fn push_minimal(out: &mut Vec<u8>, text: &str) {
+pub(in crate::wire) fn push_minimal(out: &mut Vec<u8>, text: &str) {
     quoted(out, text.as_bytes(), |byte| (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
 }
 
-/// Appends the text between quotes as the original server writes it: `<`, `>`, `&`, U+2028 and U+2029
+/// Appends the text between quotes as the original servers write it: `<`, `>`, `&`, U+2028 and U+2029
 /// are escaped too.
 pub(crate) fn push_quoted(out: &mut Vec<u8>, text: &str) {
     quoted(out, text.as_bytes(), |byte| {
@@ -83,7 +83,7 @@ fn unicode(out: &mut Vec<u8>, byte: u8) {
 }
 
 /// The offset of the first byte that ends or interrupts a JSON string: a quote, a backslash, a control.
-pub(super) fn string_break(bytes: &[u8]) -> Option<usize> {
+pub(in crate::wire) fn string_break(bytes: &[u8]) -> Option<usize> {
     find(bytes, |byte| (byte < 0x20) | (byte == b'"') | (byte == b'\\'))
 }
 

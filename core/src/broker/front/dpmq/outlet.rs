@@ -1,0 +1,141 @@
+//! All that this front asks of topics and queues.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use axum::extract::ws::Utf8Bytes;
+use bytes::Bytes;
+use chrono::{Local, TimeZone};
+use futures_util::task::AtomicWaker;
+
+use crate::broker::code::Place;
+use crate::broker::config::DeliveryMode;
+use crate::broker::hub::{Hub, count};
+use crate::broker::room::Room;
+use crate::broker::topic::{Draft, Outgoing, Topic, Window};
+use crate::error::Result;
+use crate::wire::dpmq::{NO_ROOM, PUSHED, PushText, TOO_MANY_TOPICS, encode_push_line};
+
+/// What is taken from the queue before it is written: the rest stays there for others.
+const WINDOW: Window = Window { count: 256, bytes: 256 << 10 };
+
+/// A frame to write, and the message in it.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) text: Utf8Bytes,
+    message: (u32, u64),
+}
+
+/// Takes a message in. Returns its code once it is safe, or why it was refused.
+pub(super) async fn accept(hub: &Hub, topic: &str, data: &str) -> Result<String, &'static str> {
+    let topic = open(hub, topic).map_err(|_| TOO_MANY_TOPICS)?;
+    if !hub.log().try_reserve(Room::cost(data.len())) {
+        return Err(NO_ROOM);
+    }
+    let draft = Draft { body: hub.log().store(data), delay: 0 };
+    let place = hub.accept(&topic, vec![draft]).await.ok_or(NO_ROOM)?;
+    Ok(code(hub, place))
+}
+
+/// The topic of this name. One that this front uses first delivers to every consumer.
+pub(super) fn open(hub: &Hub, topic: &str) -> Result<Arc<Topic>> {
+    hub.topic_as(topic, DeliveryMode::PublishSubscribe)
+}
+
+/// The code of a message on this wire: the broker's 32 digits, and 8 that follow from them.
+fn code(hub: &Hub, place: Place) -> String {
+    let code = hub.codes.encode(place);
+    let check =
+        code.as_str().bytes().fold(0x811c_9dc5_u32, |sum, digit| {
+            (sum ^ u32::from(digit)).wrapping_mul(0x0100_0193)
+        });
+    format!("{}{check:08x}", code.as_str())
+}
+
+/// A place among a topic's consumers; dropping it leaves.
+pub(super) struct Outlet {
+    hub: Arc<Hub>,
+    topic: Arc<Topic>,
+    number: u64,
+    taken: Vec<Outgoing>,
+    /// The last time that was written, with its text.
+    time: (i64, String),
+}
+
+impl Outlet {
+    /// Joins. `before` is the number of the connection that this one replaces; `waker` is woken when there may
+    /// be something to take.
+    pub(super) fn join(
+        hub: Arc<Hub>,
+        topic: Arc<Topic>,
+        (number, before): (u64, Option<u64>),
+        id: &Arc<str>,
+        waker: Arc<AtomicWaker>,
+    ) -> Outlet {
+        if let Some(before) = before {
+            // Its deliveries go back before the new connection takes its first.
+            topic.leave(before);
+        }
+        topic.join(number, id, waker);
+        Outlet { hub, topic, number, taken: Vec::new(), time: (i64::MIN, String::new()) }
+    }
+
+    /// Adds frames of what may be delivered now; says whether there was anything. The waker must be registered
+    /// before.
+    pub(super) fn take(&mut self, frames: &mut VecDeque<Frame>) -> bool {
+        self.topic.take(self.number, WINDOW, &mut self.taken);
+        if self.taken.is_empty() {
+            return false;
+        }
+        count(&self.hub.counters.pushed, self.taken.len());
+        let mut text = Vec::with_capacity(self.taken.iter().map(|taken| taken.body.len() + 256).sum());
+        for taken in self.taken.drain(..) {
+            if self.time.0 != taken.created {
+                self.time = (taken.created, local_text(taken.created));
+            }
+            let place = Place { topic: self.topic.number, slot: taken.slot, sequence: taken.sequence };
+            let push = PushText {
+                code: &code(&self.hub, place),
+                body: taken.body.body(),
+                topic: &self.topic.name,
+                create_time: &self.time.1,
+                status: PUSHED,
+            };
+            encode_push_line(&mut text, &push);
+            let line = Bytes::from(std::mem::take(&mut text));
+            // The encoder writes UTF-8.
+            let line = Utf8Bytes::try_from(line).unwrap_or_default();
+            frames.push_back(Frame { text: line, message: (taken.slot, taken.sequence) });
+        }
+        true
+    }
+
+    /// Counts messages as consumed: this protocol has no acks.
+    pub(super) fn consumed(&mut self, frames: impl Iterator<Item = Written>) {
+        let acked = self.topic.ack(self.number, frames.map(|written| written.0));
+        count(&self.hub.counters.acknowledged, acked);
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.topic.leave(self.number);
+    }
+}
+
+/// A message that was written.
+#[derive(Debug)]
+pub(super) struct Written((u32, u64));
+
+impl Frame {
+    /// Parts it into what goes to the socket and what is told to [`Outlet::consumed`].
+    pub(super) fn part(self) -> (Utf8Bytes, Written) {
+        (self.text, Written(self.message))
+    }
+}
+
+/// Seconds since 1970 as local date and time.
+fn local_text(seconds: i64) -> String {
+    let time = Local.timestamp_opt(seconds, 0).earliest();
+    time.map_or_else(String::new, |time| time.format("%Y-%m-%d %H:%M:%S").to_string())
+}

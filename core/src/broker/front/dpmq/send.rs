@@ -1,0 +1,43 @@
+//! `POST /ProducerSend`: HTTP status 200 whether the message was taken or not.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::super::form::Form;
+use super::super::socket::NAME_BYTES;
+use super::super::{json, plain};
+use super::outlet;
+use crate::broker::hub::Hub;
+use crate::wire::dpmq::{
+    BAD_TOPIC, DATA_FIELD, EMPTY_TOPIC, FORBIDDEN, LONG_MESSAGE, LONG_TOPIC, TOPIC_FIELD, encode_reply,
+};
+
+/// Answers one request.
+pub(super) async fn answer(State(hub): State<Arc<Hub>>, request: Request) -> Response {
+    let Ok(form) = Form::read(request, hub.config.limits.body_bytes).await else {
+        return plain(StatusCode::PAYLOAD_TOO_LARGE, "413 request body too large");
+    };
+    let reply = match refused(&hub, &form) {
+        Some(reason) => Err(reason),
+        None => outlet::accept(&hub, form.get(TOPIC_FIELD), form.get(DATA_FIELD)).await,
+    };
+    json(encode_reply(reply.as_deref().map_err(|reason| *reason)))
+}
+
+fn refused(hub: &Hub, form: &Form) -> Option<&'static str> {
+    let (topic, data) = (form.get(TOPIC_FIELD), form.get(DATA_FIELD));
+    if topic.is_empty() {
+        Some(EMPTY_TOPIC)
+    } else if topic.contains(FORBIDDEN) {
+        Some(BAD_TOPIC)
+    } else if topic.len() > NAME_BYTES {
+        Some(LONG_TOPIC)
+    } else if data.len() > hub.config.limits.frame_bytes {
+        Some(LONG_MESSAGE)
+    } else {
+        None
+    }
+}
