@@ -136,8 +136,9 @@ mod tests {
 
     #[test]
     fn other_orders_are_read_and_bad_frames_refused() {
-        let push =
-            decode_push(&Bytes::from_static(br#"{"status":1,"messagedata":"x","MESSAGECODE":"c","More":[]}"#));
+        let push = decode_push(&Bytes::from_static(
+            br#"{"status":1,"messagedata":"x","MESSAGECODE":"c","More":[]}"#,
+        ));
         let push = push.unwrap();
         assert_eq!((&*push.code, &push.body[..], push.status), ("c", &b"x"[..], 1));
         for bad in ["", "ok", "[]", "{}", r#"{"MessageCode":""}"#, r#"{"MessageCode":"c","CreateTime":5}"#] {

@@ -82,7 +82,10 @@ mod tests {
         let refused = encode_reply(Err(super::super::BAD_TOPIC));
         assert_eq!(refused, r#"{"code":-1,"msg":"topic不能包含字符“|”"}"#.as_bytes());
         assert_eq!(decode_reply(&refused).unwrap(), Reply::Refused(super::super::BAD_TOPIC.into()));
-        assert_eq!(decode_reply(b" {\"msg\":null,\"x\":[1],\"code\":-7} ").unwrap(), Reply::Refused("".into()));
+        assert_eq!(
+            decode_reply(b" {\"msg\":null,\"x\":[1],\"code\":-7} ").unwrap(),
+            Reply::Refused("".into())
+        );
         for none in ["", "ok", "{}", "[]", r#"{"code":0}"#, r#"{"code":"0","msg":"a"}"#, r#"{"msg":"a"}"#] {
             assert!(decode_reply(none.as_bytes()).is_err(), "{none}");
         }
@@ -91,7 +94,8 @@ mod tests {
     #[test]
     fn settings_are_told_from_other_answers() {
         assert!(is_settings(br#"{"code":0,"data":{"messageChanBuffer":100}}"#));
-        for other in ["", "{}", r#"{"code":-1,"data":{}}"#, r#"{"code":0,"data":null}"#, "404 page not found"] {
+        for other in ["", "{}", r#"{"code":-1,"data":{}}"#, r#"{"code":0,"data":null}"#, "404 page not found"]
+        {
             assert!(!is_settings(other.as_bytes()), "{other}");
         }
     }

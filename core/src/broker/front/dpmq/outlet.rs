@@ -45,10 +45,10 @@ pub(super) fn open(hub: &Hub, topic: &str) -> Result<Arc<Topic>> {
 /// The code of a message on this wire: the broker's 32 digits, and 8 that follow from them.
 fn code(hub: &Hub, place: Place) -> String {
     let code = hub.codes.encode(place);
-    let check =
-        code.as_str().bytes().fold(0x811c_9dc5_u32, |sum, digit| {
-            (sum ^ u32::from(digit)).wrapping_mul(0x0100_0193)
-        });
+    let check = code
+        .as_str()
+        .bytes()
+        .fold(0x811c_9dc5_u32, |sum, digit| (sum ^ u32::from(digit)).wrapping_mul(0x0100_0193));
     format!("{}{check:08x}", code.as_str())
 }
 
