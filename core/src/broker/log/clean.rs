@@ -1,0 +1,113 @@
+//! Cleaning: the oldest segment goes once what is alive in it was written again at the end. An ack in it is about
+//! a message of the same or an earlier segment, so it goes too.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::codec::{self, OPENED_SIZE};
+use super::disk::read_full;
+use super::record::{Position, Record};
+use super::recover::cannot_read;
+use super::segment::{HEADER, Segment};
+use super::shared::Shared;
+use crate::error::{Error, Kind, Result};
+
+/// The log holds so many segments before what is alive is moved.
+const FEW: u64 = 4;
+/// Bytes read between two commits of what was moved.
+const STEP: u64 = 4 << 20;
+
+/// Who knows what is alive.
+pub(in crate::broker) trait Living: Send + Sync + std::fmt::Debug {
+    /// Asked for each topic, subscription and message of the oldest segment, on a thread of the log: what is
+    /// alive *at this position* is appended anew, with all that is known about it now (a message with its
+    /// attempts and due time, `moved` set, and followed by the acks that single subscriptions gave), and its new
+    /// position remembered. A message's old place is given up with [`super::Log::free`]. Must not wait for a
+    /// commit.
+    fn renew(&self, position: Position, record: &Record<'_>);
+}
+
+impl Shared {
+    /// Cleans as long as it is due.
+    pub(super) fn clean(&self) {
+        while let Some(segment) = self.to_clean() {
+            if let Err(error) = self.clean_segment(&segment) {
+                if !self.has_failed() {
+                    tracing::warn!(%error, segment = segment.number, "the oldest segment cannot be cleaned");
+                }
+                return;
+            }
+        }
+    }
+
+    /// The oldest segment, if it is to go.
+    fn to_clean(&self) -> Option<Arc<Segment>> {
+        self.living.get()?.strong_count().checked_sub(1)?;
+        let (oldest, count) = self.segments.oldest()?;
+        if count < 2 || !self.is_committed(oldest.end.load(Ordering::Acquire)) {
+            return None;
+        }
+        let (_, bytes, live) = self.segments.sums();
+        let over = bytes > (FEW * self.options.segment_bytes).max(live.saturating_mul(2));
+        (over || oldest.live.load(Ordering::Relaxed) == 0).then_some(oldest)
+    }
+
+    fn clean_segment(&self, segment: &Segment) -> Result<()> {
+        let Some(living) = self.living.get().and_then(std::sync::Weak::upgrade) else { return Ok(()) };
+        if segment.live.load(Ordering::Relaxed) == 0 {
+            let named = segment.named.lock().clone();
+            let mut scratch = Vec::new();
+            for position in named {
+                let (bytes, seed) = self.read_frame(position)?;
+                let frame = codec::check(&bytes, seed);
+                if let Some(record) = frame.as_ref().and_then(|frame| frame.record(&mut scratch)) {
+                    living.renew(Position(position), &record);
+                }
+            }
+        } else {
+            self.renew_all(segment, &*living)?;
+        }
+        // Nothing goes before what was moved is on disk.
+        self.commit_now()?;
+        let readers = self.readers.write();
+        let removed = self.segments.remove_oldest(segment.number);
+        drop(readers);
+        if removed {
+            self.put_back(segment.number, segment.size == self.options.segment_bytes);
+        }
+        Ok(())
+    }
+
+    fn renew_all(&self, segment: &Segment, living: &dyn Living) -> Result<()> {
+        let name = segment.name();
+        let used = segment.end.load(Ordering::Acquire).saturating_sub(segment.base);
+        let Some(file) = segment.file.get() else { return Ok(()) };
+        let mut bytes = vec![0; usize::try_from(used).unwrap_or(0)];
+        let read =
+            read_full(&**file, &mut bytes, 0).map_err(|error| cannot_read(&*self.disk, &name, error))?;
+        bytes.truncate(read);
+        let (mut offset, mut committed) = (HEADER + OPENED_SIZE, self.pending.lock().end());
+        let mut scratch = Vec::new();
+        while (offset as u64) < used {
+            let Some(frame) = bytes.get(offset..).and_then(|bytes| codec::check(bytes, segment.seed)) else {
+                let name = self.disk.describe(&name);
+                return Err(Error::new(
+                    Kind::Storage,
+                    format!("the record at byte {offset} of {name} is damaged"),
+                ));
+            };
+            if (frame.is_message() || frame.is_named())
+                && let Some(record) = frame.record(&mut scratch)
+            {
+                living.renew(Position(segment.base + offset as u64), &record);
+            }
+            offset += frame.size;
+            let end = self.pending.lock().end();
+            if end > committed + STEP {
+                self.commit_now()?;
+                committed = end;
+            }
+        }
+        Ok(())
+    }
+}
