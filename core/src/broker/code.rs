@@ -1,19 +1,15 @@
-//! Message codes: 32 hex digits that name topic, slot and sequence under a key, so that no map is needed.
-
-use rand::Rng;
+//! Message codes: 32 hex digits that name topic and sequence under a key, so that no map is needed.
 
 /// Where a message is: what a code says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     /// Number of the topic.
     pub(super) topic: u32,
-    /// Index of the slot; slots are used again.
-    pub(super) slot: u32,
     /// Sequence of the message within its topic; never used again.
     pub(super) sequence: u64,
 }
 
-/// The keys of a run of the broker. Codes of another run lead nowhere.
+/// The keys of one folder of data. Codes made under others lead nowhere.
 #[derive(Debug)]
 pub(super) struct Codes {
     keys: [u64; 4],
@@ -31,13 +27,17 @@ impl Code {
 }
 
 impl Codes {
-    pub(super) fn new() -> Codes {
-        Codes { keys: rand::rng().random() }
+    pub(super) fn new(key: &[u8; 32]) -> Codes {
+        let mut keys = [0; 4];
+        for (word, bytes) in keys.iter_mut().zip(key.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        Codes { keys }
     }
 
     /// The code of a place: a Feistel network, so that different places have different codes.
     pub(super) fn encode(&self, place: Place) -> Code {
-        let (mut left, mut right) = (u64::from(place.topic) << 32 | u64::from(place.slot), place.sequence);
+        let (mut left, mut right) = (u64::from(place.topic) << 32, place.sequence);
         for key in self.keys {
             (left, right) = (right, left ^ mix(right ^ key));
         }
@@ -59,7 +59,8 @@ impl Codes {
         for key in self.keys.into_iter().rev() {
             (left, right) = (right ^ mix(left ^ key), left);
         }
-        Some(Place { topic: (left >> 32) as u32, slot: left as u32, sequence: right })
+        // These bits are zero in every code: what was guessed has others.
+        (left as u32 == 0).then_some(Place { topic: (left >> 32) as u32, sequence: right })
     }
 }
 
@@ -104,24 +105,23 @@ mod tests {
 
     #[test]
     fn codes_lead_back_and_differ() {
-        let codes = Codes::new();
+        let codes = Codes::new(&[7; 32]);
         let mut seen = HashSet::new();
-        for topic in 0..10 {
-            for slot in 0..100 {
-                for sequence in [0, 1, 2, u64::MAX, 1 << 40] {
-                    let place = Place { topic, slot, sequence };
-                    let code = codes.encode(place);
-                    assert_eq!(codes.decode(code.as_str().as_bytes()), Some(place));
-                    assert!(code.as_str().bytes().all(|byte| byte.is_ascii_hexdigit()));
-                    assert!(seen.insert(code.as_str().to_owned()));
-                }
+        for topic in 0..1000 {
+            for sequence in [0, 1, 2, u64::MAX, 1 << 40] {
+                let place = Place { topic, sequence };
+                let code = codes.encode(place);
+                assert_eq!(codes.decode(code.as_str().as_bytes()), Some(place));
+                assert_eq!(Codes::new(&[8; 32]).decode(code.as_str().as_bytes()), None);
+                assert!(code.as_str().bytes().all(|byte| byte.is_ascii_hexdigit()));
+                assert!(seen.insert(code.as_str().to_owned()));
             }
         }
     }
 
     #[test]
     fn what_is_no_code_is_none() {
-        let codes = Codes::new();
+        let codes = Codes::new(&[1; 32]);
         for text in ["", "ok", &"A".repeat(32), &"0".repeat(33), &"g".repeat(32)] {
             assert_eq!(codes.decode(text.as_bytes()), None);
         }

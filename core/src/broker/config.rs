@@ -1,8 +1,10 @@
 //! What a broker is told at its start.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::log::Durability;
 use crate::secret::Secret;
 use crate::wire::kapokmq::Node;
 
@@ -29,6 +31,57 @@ impl DeliveryMode {
     /// The mode with this name.
     pub fn from_name(name: &str) -> Option<DeliveryMode> {
         [DeliveryMode::WorkQueue, DeliveryMode::PublishSubscribe].into_iter().find(|mode| mode.name() == name)
+    }
+}
+
+/// What happens to a message for which a topic has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// It waits, and with it what its connection sends after it.
+    #[default]
+    Wait,
+    /// It is refused.
+    Refuse,
+}
+
+/// How one topic keeps and delivers its messages. Nothing of it is on unless set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// Pushes after which a message that nobody acknowledged goes to the dead letters, the topic
+    /// `<name>.dead`.
+    pub max_attempts: Option<u32>,
+    /// Age, counted from when it is due, at which a message goes to the dead letters.
+    pub expire_after: Option<Duration>,
+    /// The time between two pushes; with `push_burst`, the average time.
+    pub push_interval: Option<Duration>,
+    /// Messages that may go together.
+    pub push_burst: u32,
+    /// The most messages.
+    pub max_messages: Option<usize>,
+    /// The most bytes of bodies. One message always has room.
+    pub max_bytes: Option<usize>,
+    /// What happens past the two.
+    pub when_full: WhenFull,
+    /// How long a second message with the same key is taken for the first. Only clients that send a key are
+    /// concerned.
+    pub deduplicate: Option<Duration>,
+    /// In publish-subscribe the first ack consumes a message for everybody, as the original server does.
+    pub compat: bool,
+}
+
+impl Default for TopicConfig {
+    fn default() -> TopicConfig {
+        TopicConfig {
+            max_attempts: None,
+            expire_after: None,
+            push_interval: None,
+            push_burst: 1,
+            max_messages: None,
+            max_bytes: None,
+            when_full: WhenFull::Wait,
+            deduplicate: None,
+            compat: false,
+        }
     }
 }
 
@@ -84,8 +137,15 @@ pub struct BrokerConfig {
     /// Whether the DPMQ protocol is spoken too. It has no login: whoever reaches the address can send and
     /// receive. A topic that it uses first delivers to every consumer, whatever `delivery` says.
     pub dpmq: bool,
-    /// Folder for data. It is made with mode 0700 and locked for this process; messages are in memory for now.
+    /// Folder for the messages. It is made with mode 0700 and locked for this process. Without one, messages
+    /// are in memory and end with the broker.
     pub data: Option<PathBuf>,
+    /// When a message in the folder counts as safe.
+    pub durability: Durability,
+    /// How topics keep and deliver their messages.
+    pub topic: TopicConfig,
+    /// The same for single topics, in place of `topic`.
+    pub topics: BTreeMap<String, TopicConfig>,
     /// The host that `/Registry/GetNodes` names for this broker; by default the address listened on.
     pub advertise: Option<String>,
     /// Other brokers that `/Registry/GetNodes` names.
@@ -105,6 +165,9 @@ impl BrokerConfig {
             delivery: DeliveryMode::WorkQueue,
             dpmq: false,
             data: None,
+            durability: Durability::Fsync,
+            topic: TopicConfig::default(),
+            topics: BTreeMap::new(),
             advertise: None,
             nodes: Vec::new(),
             redeliver_after: Duration::from_secs(300),

@@ -1,4 +1,4 @@
-//! Acknowledged messages that the console still shows: the last ones of the broker, within a bound.
+//! Acknowledged messages that the console still shows: the last ones of the broker, as long as the log has them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,72 +6,49 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::room::{Room, Stored};
+use super::log::record::Position;
 
-/// Bytes that acknowledged messages may take.
-const SHOWN_BYTES: usize = 16 << 20;
-
-/// An acknowledged message.
-#[derive(Debug, Clone)]
-pub(super) struct Consumed {
-    pub(super) slot: u32,
-    pub(super) sequence: u64,
-    pub(super) created: i64,
-    pub(super) consumed: i64,
-    pub(super) delay: i64,
-    pub(super) body: Stored,
-}
-
-/// A message of the list, with its topic.
+/// An acknowledged message: its content is in the log until its segment goes.
 #[derive(Debug, Clone)]
 pub(super) struct Past {
+    /// Number of its topic.
     pub(super) number: u32,
     pub(super) topic: Arc<str>,
-    pub(super) message: Consumed,
-}
-
-#[derive(Debug, Default)]
-struct Ring {
-    shown: VecDeque<Past>,
-    bytes: usize,
+    pub(super) sequence: u64,
+    pub(super) position: Position,
+    /// Bytes of the body.
+    pub(super) length: u32,
+    /// When it was acknowledged, in seconds since 1970.
+    pub(super) consumed: i64,
 }
 
 /// The last acknowledged messages of all topics.
 #[derive(Debug)]
 pub(super) struct History {
-    ring: Mutex<Ring>,
+    shown: Mutex<VecDeque<Past>>,
     limit: usize,
     total: AtomicU64,
 }
 
 impl History {
     pub(super) fn new(limit: usize) -> History {
-        History { ring: Mutex::new(Ring::default()), limit, total: AtomicU64::new(0) }
+        History { shown: Mutex::default(), limit, total: AtomicU64::new(0) }
     }
 
     /// Adds messages of one topic, in the order of their acks.
-    pub(super) fn add(&self, number: u32, topic: &Arc<str>, messages: Vec<Consumed>) {
-        if messages.is_empty() {
+    pub(super) fn add(&self, messages: impl ExactSizeIterator<Item = Past>) {
+        let count = messages.len();
+        if count == 0 {
             return;
         }
-        self.total.fetch_add(messages.len() as u64, Ordering::Relaxed);
-        // What falls out is freed after the lock.
-        let mut out = Vec::new();
-        let mut ring = self.ring.lock();
-        for message in messages {
-            let cost = Room::cost(message.body.len());
-            if self.limit == 0 || cost > SHOWN_BYTES {
-                continue;
+        self.total.fetch_add(count as u64, Ordering::Relaxed);
+        let mut shown = self.shown.lock();
+        for past in messages.skip(count.saturating_sub(self.limit)) {
+            if shown.len() >= self.limit {
+                shown.pop_front();
             }
-            while ring.shown.len() >= self.limit || ring.bytes + cost > SHOWN_BYTES {
-                let Some(oldest) = ring.shown.pop_front() else { break };
-                ring.bytes = ring.bytes.saturating_sub(Room::cost(oldest.message.body.len()));
-                out.push(oldest);
-            }
-            ring.bytes += cost;
-            ring.shown.push_back(Past { number, topic: Arc::clone(topic), message });
+            shown.push_back(past);
         }
-        drop(ring);
     }
 
     /// How many messages were acknowledged and not deleted since.
@@ -81,18 +58,15 @@ impl History {
 
     /// Those that `wanted` names.
     pub(super) fn select(&self, mut wanted: impl FnMut(&Past) -> bool) -> Vec<Past> {
-        self.ring.lock().shown.iter().filter(|past| wanted(past)).cloned().collect()
+        self.shown.lock().iter().filter(|past| wanted(past)).cloned().collect()
     }
 
     /// Takes one out.
-    pub(super) fn remove(&self, number: u32, slot: u32, sequence: u64) -> bool {
-        let mut ring = self.ring.lock();
-        let same = |past: &Past| {
-            past.number == number && past.message.slot == slot && past.message.sequence == sequence
-        };
-        let Some(at) = ring.shown.iter().position(same) else { return false };
-        if let Some(past) = ring.shown.remove(at) {
-            ring.bytes = ring.bytes.saturating_sub(Room::cost(past.message.body.len()));
+    pub(super) fn remove(&self, number: u32, sequence: u64) -> bool {
+        let mut shown = self.shown.lock();
+        let same = |past: &Past| past.number == number && past.sequence == sequence;
+        let Some(at) = shown.iter().position(same) else { return false };
+        if shown.remove(at).is_some() {
             self.total.fetch_sub(1, Ordering::Relaxed);
         }
         true
@@ -100,7 +74,7 @@ impl History {
 
     /// Forgets all.
     pub(super) fn clear(&self) {
-        *self.ring.lock() = Ring::default();
+        self.shown.lock().clear();
     }
 }
 
@@ -108,32 +82,35 @@ impl History {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_last_are_kept() {
-        let log = Room::new(usize::MAX);
-        let topic: Arc<str> = Arc::from("t");
-        let history = History::new(3);
-        for sequence in 0..5 {
-            let body = log.store("x");
-            let message = Consumed { slot: 0, sequence, created: 1, consumed: 2, delay: 0, body };
-            history.add(7, &topic, vec![message]);
+    fn past(sequence: u64) -> Past {
+        Past {
+            number: 1,
+            topic: Arc::from("t"),
+            sequence,
+            position: Position(sequence * 8),
+            length: 1,
+            consumed: 0,
         }
-        let kept: Vec<u64> = history.select(|_| true).iter().map(|past| past.message.sequence).collect();
-        assert_eq!((kept, history.total()), (vec![2, 3, 4], 5));
-        assert!(history.remove(7, 0, 3) && !history.remove(7, 0, 3) && !history.remove(7, 0, 1));
-        assert_eq!(history.total(), 4);
     }
 
     #[test]
-    fn bytes_are_bounded() {
-        let log = Room::new(usize::MAX);
-        let history = History::new(1000);
-        let body = log.store(&"x".repeat(SHOWN_BYTES / 4));
-        for sequence in 0..10 {
-            let message =
-                Consumed { slot: 0, sequence, created: 1, consumed: 2, delay: 0, body: body.clone() };
-            history.add(1, &Arc::from("t"), vec![message]);
-        }
-        assert_eq!(history.select(|_| true).len(), 3);
+    fn the_last_ones_are_kept_and_all_are_counted() {
+        let history = History::new(3);
+        history.add((0..2).map(past).collect::<Vec<_>>().into_iter());
+        history.add((2..7).map(past).collect::<Vec<_>>().into_iter());
+        let kept: Vec<u64> = history.select(|_| true).iter().map(|past| past.sequence).collect();
+        assert_eq!((kept, history.total()), (vec![4, 5, 6], 7));
+        assert!(history.remove(1, 5));
+        assert!(!history.remove(1, 5));
+        assert!(!history.remove(2, 6));
+        assert_eq!(history.total(), 6);
+    }
+
+    #[test]
+    fn none_are_kept_where_none_may_be() {
+        let history = History::new(0);
+        history.add((0..2).map(past).collect::<Vec<_>>().into_iter());
+        assert!(history.select(|_| true).is_empty());
+        assert_eq!(history.total(), 2);
     }
 }

@@ -1,21 +1,29 @@
 //! What the fronts of one broker share: topics, connections, counters, and the way a message comes in.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::task::AtomicWaker;
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::code::{Codes, Place};
 use super::config::{BrokerConfig, DeliveryMode};
-use super::delay::{Clock, ticks};
+use super::delay::Clock;
 use super::history::History;
+use super::log::record::{Journal, Position, Record};
+use super::log::{Living, Log};
+use super::queue::{Accepted, Queue};
 use super::room::Room;
 use super::session::Sessions;
-use super::topic::{Draft, Queue, Shared, Terms, Topic};
+use super::store::{self, Stored};
+use super::terms::{self, DEAD};
+use super::topic::{Drafts, Shared, Topic};
 use crate::error::{Error, Kind, Result};
 
 /// Counters since the start.
@@ -36,7 +44,7 @@ pub(super) fn count(counter: &AtomicU64, more: usize) {
 #[derive(Debug, Default)]
 struct Topics {
     by_name: HashMap<Arc<str>, Arc<Topic>>,
-    last: u32,
+    by_number: HashMap<u32, Arc<Topic>>,
 }
 
 /// One broker's state.
@@ -54,29 +62,54 @@ pub(super) struct Hub {
     pub(super) tasks: TaskTracker,
     pub(super) shared: Arc<Shared>,
     topics: RwLock<Topics>,
+    me: Weak<Hub>,
 }
 
 impl Hub {
-    pub(super) fn new(config: BrokerConfig, address: SocketAddr) -> Hub {
-        let log = Room::new(config.limits.stored_bytes);
-        let history = History::new(config.limits.consumed_shown);
-        Hub {
+    /// The state of a broker that listens at this address, with the topics that its log holds. Called on the
+    /// runtime that the topics are to run on.
+    pub(super) fn new(config: BrokerConfig, address: SocketAddr, stored: Stored) -> Arc<Hub> {
+        let Stored { log, queues, clock } = stored;
+        let shared = Arc::new(Shared {
+            clock,
+            room: Room::new(config.limits.stored_bytes),
+            history: History::new(config.limits.consumed_shown),
+            redelivered: AtomicU64::new(0),
+            dead: AtomicU64::new(0),
+            log,
+        });
+        let hub = Arc::new_cyclic(|me| Hub {
             address,
-            codes: Codes::new(),
+            codes: Codes::new(&shared.log.code_key()),
             counters: Counters::default(),
             sessions: Arc::new(Sessions::default()),
             stopping: CancellationToken::new(),
             aborted: CancellationToken::new(),
             tasks: TaskTracker::new(),
-            shared: Arc::new(Shared { clock: Clock::new(), log, history, redelivered: AtomicU64::new(0) }),
+            shared,
             topics: RwLock::new(Topics::default()),
+            me: me.clone(),
             config,
+        });
+        for (number, name, queue) in queues {
+            let (count, bytes) = (queue.counts(), queue.body_bytes());
+            let messages = count.0.saturating_add(count.1);
+            hub.shared.room.charge(Room::cost(0).saturating_mul(messages).saturating_add(bytes));
+            hub.start(&mut hub.topics.write(), number, name, queue);
         }
+        let living: Weak<dyn Living> = hub.me.clone();
+        hub.shared.log.attach(living);
+        hub
     }
 
-    /// The log of bodies.
-    pub(super) fn log(&self) -> &Room {
+    /// The log of messages.
+    pub(super) fn log(&self) -> &Log {
         &self.shared.log
+    }
+
+    /// The bound on what is stored.
+    pub(super) fn room(&self) -> &Room {
+        &self.shared.room
     }
 
     /// The mode of delivery.
@@ -104,26 +137,24 @@ impl Hub {
         if let Some(topic) = topics.by_name.get(name) {
             return Ok(Arc::clone(topic));
         }
-        if topics.by_name.len() >= self.config.limits.topics && !forget_idle(&mut topics) {
+        if topics.by_name.len() >= self.config.limits.topics && !self.forget_idle(&mut topics) {
             return Err(Error::new(Kind::Limited, "too many topics"));
         }
-        topics.last = topics.last.wrapping_add(1);
+        let number = self.log().new_topic();
         let name: Arc<str> = Arc::from(name);
-        let limits = &self.config.limits;
-        let terms = Terms {
-            mode,
-            redeliver_after: ticks(self.config.redeliver_after).max(1),
-            unacked: limits.unacked.max(1),
-            unacked_bytes: limits.unacked_bytes,
-        };
-        let queue = Queue::new(terms);
-        let gone = self.aborted.child_token();
-        let shared = Arc::clone(&self.shared);
-        let topic = Arc::new(Topic::new(topics.last, Arc::clone(&name), queue, shared, gone));
+        let queue = Queue::new(number, Arc::clone(&name), terms::of(&self.config, &name, mode));
+        // Safe with the first message in it, which comes after it in the log.
+        let (_, _ticket) = self.log().append(|journal| queue.describe(journal));
+        Ok(self.start(&mut topics, number, name, queue))
+    }
+
+    fn start(&self, topics: &mut Topics, number: u32, name: Arc<str>, queue: Queue) -> Arc<Topic> {
+        let (shared, gone) = (Arc::clone(&self.shared), self.aborted.child_token());
+        let topic = Arc::new(Topic::new(number, Arc::clone(&name), queue, shared, gone));
         topics.by_name.insert(name, Arc::clone(&topic));
-        drop(topics);
-        tokio::spawn(Arc::clone(&topic).run());
-        Ok(topic)
+        topics.by_number.insert(number, Arc::clone(&topic));
+        tokio::spawn(Arc::clone(&topic).run(self.me.clone()));
+        topic
     }
 
     /// Every topic.
@@ -133,7 +164,7 @@ impl Hub {
 
     /// The topic with this number.
     pub(super) fn topic_by_number(&self, number: u32) -> Option<Arc<Topic>> {
-        self.topics.read().by_name.values().find(|topic| topic.number == number).map(Arc::clone)
+        self.topics.read().by_number.get(&number).map(Arc::clone)
     }
 
     /// The place that a code names, with its topic.
@@ -142,34 +173,109 @@ impl Hub {
         Some((self.topic_by_number(place.topic)?, place))
     }
 
-    /// Takes messages in whose cost was reserved; returns once they are safe. The place is the last one's.
-    pub(super) async fn accept(&self, topic: &Topic, drafts: Vec<Draft>) -> Option<Place> {
-        count(&self.counters.accepted, drafts.len());
-        let last = topic.accept(drafts);
-        self.log().commit().await;
-        last.map(|(slot, sequence)| Place { topic: topic.number, slot, sequence })
+    /// Takes messages in whose cost was reserved; returns what became of each once all of them are safe. Waits
+    /// for room in the topic where the topic says so.
+    ///
+    /// # Errors
+    /// `storage` when the disk is full, which nothing of the batch outlives, or when the log has failed, after
+    /// which nobody knows. What was reserved is given back.
+    pub(super) async fn accept(&self, topic: &Topic, drafts: &Drafts) -> Result<Vec<Accepted>> {
+        let admission = match self.log().admit(drafts.cost()).await {
+            Ok(admission) => admission,
+            Err(error) => {
+                self.room().release(drafts.cost());
+                return Err(error);
+            }
+        };
+        let mut reserved = Reserved { room: self.room(), drafts, done: 0 };
+        let (waker, mut results) = (Arc::new(AtomicWaker::new()), Vec::with_capacity(drafts.len()));
+        let ticket = poll_fn(|cx| {
+            waker.register(cx.waker());
+            let ticket = topic.accept(drafts, results.len(), &waker, &mut results);
+            reserved.done = results.len();
+            if results.len() < drafts.len() { Poll::Pending } else { Poll::Ready(ticket) }
+        })
+        .await;
+        drop(admission);
+        let mut new = 0;
+        for (index, result) in results.iter().enumerate() {
+            match result {
+                Accepted::New(_) => new += 1,
+                Accepted::Duplicate(_) | Accepted::Full => self.room().release(drafts.cost_of(index)),
+            }
+        }
+        count(&self.counters.accepted, new);
+        self.log().committed(ticket).await?;
+        Ok(results)
     }
 
-    /// Drops all messages and topics.
+    /// Stores dead messages of a topic in its dead letters; returns once they are safe.
+    pub(super) async fn bury(&self, topic: &Topic, drafts: &Drafts) -> Result<()> {
+        let letters = self.topic_as(&format!("{}{DEAD}", topic.name), DeliveryMode::WorkQueue)?;
+        // They are in the room's count already, where they come from.
+        self.room().charge(drafts.cost());
+        self.accept(&letters, drafts).await.map(drop)
+    }
+
+    /// Drops all topics, whose messages stay in the log.
     pub(super) fn clear(&self) {
-        let topics = std::mem::take(&mut self.topics.write().by_name);
+        let mut topics = self.topics.write();
+        topics.by_number.clear();
+        let topics = std::mem::take(&mut topics.by_name);
         for topic in topics.values() {
             topic.gone.cancel();
         }
         self.shared.history.clear();
     }
+
+    /// Removes topics that nobody uses and that hold nothing; says whether any went.
+    fn forget_idle(&self, topics: &mut Topics) -> bool {
+        let before = topics.by_name.len();
+        let by_number = &mut topics.by_number;
+        topics.by_name.retain(|_, topic| {
+            // References are the two maps' and its task's: nobody else can have it while the maps are locked.
+            let idle = Arc::strong_count(topic) <= 3 && topic.read(Queue::is_idle);
+            if idle {
+                by_number.remove(&topic.number);
+                topic.gone.cancel();
+                let gone = Record::TopicGone { topic: topic.number };
+                let (_, _ticket) = self.log().append(|journal| journal.append(&gone));
+            }
+            !idle
+        });
+        topics.by_name.len() < before
+    }
 }
 
-/// Removes topics that nobody uses and that hold nothing; says whether any went.
-fn forget_idle(topics: &mut Topics) -> bool {
-    let before = topics.by_name.len();
-    topics.by_name.retain(|_, topic| {
-        // One reference is the map's and one its task's: nobody else can have it while the map is locked.
-        let idle = Arc::strong_count(topic) <= 2 && topic.read(Queue::is_idle);
-        if idle {
-            topic.gone.cancel();
+/// Gives back what was reserved for messages that never came in, when their sender goes while they wait.
+struct Reserved<'a> {
+    room: &'a Room,
+    drafts: &'a Drafts,
+    done: usize,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        for index in self.done..self.drafts.len() {
+            self.room.release(self.drafts.cost_of(index));
         }
-        !idle
-    });
-    topics.by_name.len() < before
+    }
+}
+
+impl Living for Hub {
+    fn renew(&self, position: Position, record: &Record<'_>) {
+        match record {
+            Record::Topic { topic, .. } | Record::Subscribed { topic, .. } => {
+                if let Some(topic) = self.topic_by_number(*topic) {
+                    topic.describe();
+                }
+            }
+            Record::Message(message) => {
+                if let Some(topic) = self.topic_by_number(message.topic) {
+                    topic.renew(position, message);
+                }
+            }
+            _ => {}
+        }
+    }
 }

@@ -27,6 +27,8 @@ mod log;
 mod queue;
 mod room;
 mod session;
+mod store;
+mod terms;
 mod topic;
 
 use std::net::SocketAddr;
@@ -34,16 +36,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
-pub use config::{BrokerConfig, DeliveryMode, Limits};
+pub use config::{BrokerConfig, DeliveryMode, Limits, TopicConfig, WhenFull};
+pub use log::Durability;
 
 use crate::error::{Error, Kind, Result};
-use folder::Folder;
 use hub::Hub;
+use queue::Queue;
 use session::Role;
-use topic::Queue;
 
 /// What a broker did and holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -80,7 +81,12 @@ pub struct BrokerStatus {
 #[derive(Debug)]
 pub struct Broker {
     hub: Arc<Hub>,
-    folder: Mutex<Option<Folder>>,
+}
+
+/// Opens the log on a thread that may block.
+async fn open(config: BrokerConfig) -> Result<(BrokerConfig, store::Stored)> {
+    let opened = tokio::task::spawn_blocking(move || store::open(&config).map(|stored| (config, stored))).await;
+    opened.unwrap_or_else(|error| Err(Error::new(Kind::Internal, "the log was not opened").caused_by(error)))
 }
 
 impl Broker {
@@ -93,27 +99,22 @@ impl Broker {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(Error::new(Kind::Internal, "a broker starts on a tokio runtime"));
         }
-        let folder = match &config.data {
-            Some(path) => {
-                let folder = Folder::open(path)?;
-                tracing::warn!(data = %path.display(), "messages are in memory: none is written to the data folder");
-                Some(folder)
-            }
-            None => None,
-        };
         let failed = |error| {
             Error::new(Kind::Unavailable, format!("cannot listen on {}", config.listen)).caused_by(error)
         };
         let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let hub = Arc::new(Hub::new(config, address));
+        let (config, stored) = open(config).await?;
+        // From where the sequences go on must be on disk before anything is delivered.
+        stored.log.committed(stored.log.ticket()).await?;
+        let hub = Hub::new(config, address, stored);
         let router = front::router(Arc::clone(&hub));
         hub.tasks.spawn(listen::run(listener, Arc::clone(&hub), router));
         tracing::info!(%address, delivery = hub.mode().name(), dpmq = hub.config.dpmq, "the broker listens");
         if hub.config.dpmq && !address.ip().is_loopback() {
             tracing::warn!(%address, "DPMQ has no login: whoever reaches this address can send and receive");
         }
-        Ok(Broker { hub, folder: Mutex::new(folder) })
+        Ok(Broker { hub })
     }
 
     /// The address listened on.
@@ -121,7 +122,7 @@ impl Broker {
         self.hub.address
     }
 
-    /// Stops: accepts no more, answers what was read, closes every connection and drops the messages. What is
+    /// Stops: accepts no more, answers what was read, closes every connection and the log. What is
     /// not done at the deadline is cut off. A further call does nothing.
     ///
     /// Returns whether all connections had closed in time.
@@ -133,6 +134,12 @@ impl Broker {
         if !closed {
             // What is left ends at its next step, which needs no peer.
             let _ = tokio::time::timeout(Duration::from_secs(1), self.hub.tasks.wait()).await;
+        }
+        let log = Arc::clone(&self.hub.shared.log);
+        match tokio::task::spawn_blocking(move || log.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the log was not closed well"),
+            Err(error) => tracing::error!(%error, "the log was not closed well"),
         }
         tracing::info!(address = %self.hub.address, closed, "the broker stopped");
         closed
@@ -148,7 +155,6 @@ impl Broker {
         self.hub.aborted.cancel();
         self.hub.tasks.close();
         self.hub.clear();
-        self.folder.lock().take();
     }
 
     /// What the broker did and holds now.
@@ -161,7 +167,7 @@ impl Broker {
             acknowledged: counters.acknowledged.load(Ordering::Relaxed),
             bad_frames: counters.bad_frames.load(Ordering::Relaxed),
             failed_logins: counters.failed_logins.load(Ordering::Relaxed),
-            stored_bytes: self.hub.log().used(),
+            stored_bytes: self.hub.room().used(),
             producers: self.hub.sessions.count(Role::Producer),
             consumers: self.hub.sessions.consumers().len(),
             ..BrokerStatus::default()

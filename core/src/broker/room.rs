@@ -1,7 +1,5 @@
-//! Where message bodies are kept. In memory now; a log on disk takes this module's place without changing
-//! the queues: they hold a [`Stored`] per message and acks go out only after [`Room::commit`].
+//! How much all topics together may store. Asked before a message is taken in, told when it left.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
@@ -9,23 +7,7 @@ use tokio::sync::Notify;
 /// What a message costs beside its body.
 const OVERHEAD: usize = 100;
 
-/// A body in the log.
-#[derive(Debug, Clone)]
-pub(super) struct Stored(Arc<str>);
-
-impl Stored {
-    /// The body.
-    pub(super) fn body(&self) -> &str {
-        &self.0
-    }
-
-    /// Bytes of the body.
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-}
-
-/// The bodies of all topics, within a bound.
+/// The bound, and what is used of it.
 #[derive(Debug)]
 pub(super) struct Room {
     limit: usize,
@@ -85,19 +67,12 @@ impl Room {
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| Some(used.saturating_sub(cost)));
         self.room.notify_waiters();
     }
-
-    /// Stores a body whose cost was reserved.
-    pub(super) fn store(&self, body: &str) -> Stored {
-        Stored(Arc::from(body))
-    }
-
-    /// Waits until everything stored so far is as safe as this log makes it: at once, in memory.
-    pub(super) async fn commit(&self) {}
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use std::time::Duration;
 
     #[tokio::test]

@@ -11,13 +11,14 @@ use axum::response::{IntoResponse, Response};
 use chrono::{Local, NaiveDateTime, TimeZone};
 
 use super::form::Form;
-use super::{json, plain};
+use super::{json, plain, text_of};
 use crate::broker::code::Place;
 use crate::broker::config::DeliveryMode;
 use crate::broker::hub::{Hub, count};
+use crate::broker::queue::{Accepted, Queue};
 use crate::broker::room::Room;
 use crate::broker::session::{Role, Session};
-use crate::broker::topic::{Draft, Queue, Shown};
+use crate::broker::topic::{Drafts, Shown};
 use crate::wire::kapokmq::{
     CONSUMED, MAX_DELAY, Node, PushText, REGISTRY_PATH, SECRET_HEADER, encode_nodes, encode_push,
 };
@@ -93,13 +94,18 @@ async fn send(hub: &Hub, form: &mut Form) -> Response {
     let Ok(topic) = hub.topic(&topic) else {
         return json(r#"{"code":-1,"msg":"Too many topics"}"#);
     };
-    if body.len() > hub.config.limits.frame_bytes || !hub.log().try_reserve(Room::cost(body.len())) {
+    if body.len() > hub.config.limits.frame_bytes || !hub.room().try_reserve(Room::cost(body.len())) {
         return json(r#"{"code":-1,"msg":"No room for the message"}"#);
     }
-    let draft = Draft { body: hub.log().store(&body), delay };
-    let Some(place) = hub.accept(&topic, vec![draft]).await else {
-        return json(r#"{"code":-1,"msg":"No room for the message"}"#);
+    let mut drafts = Drafts::default();
+    drafts.push(&body, "", delay);
+    let sequence = match hub.accept(&topic, &drafts).await.as_deref() {
+        Ok([Accepted::New(sequence) | Accepted::Duplicate(sequence), ..]) => *sequence,
+        Ok(_) => return json(r#"{"code":-1,"msg":"The topic is full"}"#),
+        Err(error) if error.retryable() => return json(r#"{"code":-1,"msg":"The disk is full"}"#),
+        Err(_) => return json(r#"{"code":-1,"msg":"The log has failed"}"#),
     };
+    let place = Place { topic: topic.number, sequence };
     json(format!(r#"{{"code":0,"msg":"{}"}}"#, hub.codes.encode(place).as_str()))
 }
 
@@ -191,11 +197,11 @@ struct Listed {
 
 fn push_listed(body: &mut Vec<u8>, hub: &Hub, listed: &Listed, with_body: bool) {
     let shown = &listed.shown;
-    let place = Place { topic: listed.number, slot: shown.slot, sequence: shown.sequence };
+    let place = Place { topic: listed.number, sequence: shown.sequence };
     let code = hub.codes.encode(place);
     let text = PushText {
         code: code.as_str(),
-        body: if with_body { shown.body.body() } else { "" },
+        body: if with_body { &text_of(&shown.body) } else { "" },
         topic: &listed.topic,
         create_time: shown.created,
         consumed_time: shown.consumed,
@@ -219,25 +225,23 @@ fn list(hub: &Hub, form: &Form) -> Vec<u8> {
     };
     let times = start..=end;
     if status == CONSUMED || status == ANY_STATUS {
-        let past = hub.shared.history.select(|past| {
-            (name.is_empty() || *past.topic == *name) && times.contains(&past.message.created)
-        });
+        let past = hub.shared.history.select(|past| name.is_empty() || *past.topic == *name);
+        let mut reading = hub.log().reading();
         for past in past {
-            add(Listed { number: past.number, topic: past.topic, shown: Shown::past(past.message) });
+            if let Some(shown) = Shown::past(&past, &mut reading).filter(|shown| times.contains(&shown.created)) {
+                add(Listed { number: past.number, topic: past.topic, shown });
+            }
         }
     }
     for topic in hub.all_topics() {
         if !name.is_empty() && *topic.name != *name {
             continue;
         }
-        topic.read(|queue| {
-            let wanted = queue.all().filter(|shown| {
-                (status == ANY_STATUS || shown.status == status) && times.contains(&shown.created)
-            });
-            for shown in wanted {
-                add(Listed { number: topic.number, topic: Arc::clone(&topic.name), shown });
-            }
-        });
+        let wanted =
+            |shown: &Shown| (status == ANY_STATUS || shown.status == status) && times.contains(&shown.created);
+        for shown in topic.newest(LISTED, start, wanted) {
+            add(Listed { number: topic.number, topic: Arc::clone(&topic.name), shown });
+        }
     }
     let mut body = br#"{"code":0,"data":"#.to_vec();
     if newest.is_empty() {
@@ -255,7 +259,7 @@ fn list(hub: &Hub, form: &Form) -> Vec<u8> {
 
 fn message(hub: &Hub, code: &str) -> Vec<u8> {
     let found = hub.find(code).and_then(|(topic, place)| {
-        let shown = topic.find(place.slot, place.sequence)?;
+        let shown = topic.find(place.sequence)?;
         Some(Listed { number: topic.number, topic: Arc::clone(&topic.name), shown })
     });
     let Some(listed) = found else { return br#"{"code":-1,"data":"error"}"#.to_vec() };
@@ -267,7 +271,7 @@ fn message(hub: &Hub, code: &str) -> Vec<u8> {
 
 fn delete(hub: &Hub, code: &str) {
     let Some((topic, place)) = hub.find(code) else { return };
-    if topic.delete(place.slot, place.sequence) {
+    if topic.delete(place.sequence) {
         tracing::info!(topic = %topic.name, code, "a message was deleted through the console");
     }
 }

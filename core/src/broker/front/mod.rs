@@ -35,6 +35,11 @@ pub(super) fn router(hub: Arc<Hub>) -> Router {
         .with_state(hub)
 }
 
+/// A body as text; these wires carry nothing else, so that it is.
+fn text_of(body: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(body)
+}
+
 fn json(body: impl Into<axum::body::Body>) -> Response {
     ([(header::CONTENT_TYPE, "application/json; charset=utf-8")], body.into()).into_response()
 }

@@ -38,6 +38,10 @@ pub(super) enum End {
 impl End {
     pub(super) const STOPPING: End = End::Closed(STOPPING.0, STOPPING.1);
     pub(super) const REPLACED: End = End::Closed(1000, "a newer connection uses this id");
+    pub(super) const FULL: End = End::Closed(1013, "the topic is full");
+    pub(super) const NO_DISK: End = End::Closed(1013, "the disk is full");
+    pub(super) const FAILED: End = End::Closed(1011, "the log has failed");
+    pub(super) const TOO_MANY_CONSUMERS: End = End::Closed(1013, "too many consumers");
     pub(super) const TOO_MANY_TOPICS: End = End::Closed(1013, "too many topics");
 
     /// What a failed read means.

@@ -38,7 +38,8 @@ pub(super) use disk::{Disk, RealDisk};
 pub(super) use memory::MemoryDisk;
 pub(super) use pending::Appender;
 pub(super) use read::{Reading, StoredMessage};
-pub(super) use status::{Durability, LogState, LogStatus};
+pub use status::Durability;
+pub(super) use status::{LogState, LogStatus};
 pub(super) use stock::Admission;
 
 use crate::error::{Error, Kind, Result};
@@ -145,6 +146,12 @@ impl Log {
         };
         shared.appended(&mut pending, before == 0);
         (result, Ticket(ticket))
+    }
+
+    /// Stands for all that was appended so far.
+    pub(super) fn ticket(&self) -> Ticket {
+        let pending = self.shared.pending.lock();
+        Ticket(if pending.failed { u64::MAX } else { pending.end() })
     }
 
     /// Waits until what the ticket stands for is as safe as the durability asks. Cancel-safe.

@@ -7,7 +7,7 @@ use crate::error::Error;
 
 /// When a record counts as safe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::broker) enum Durability {
+pub enum Durability {
     /// Once it is on disk.
     #[default]
     Fsync,
@@ -20,7 +20,7 @@ pub(in crate::broker) enum Durability {
 
 impl Durability {
     /// The name as configurations write it.
-    pub(in crate::broker) const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Durability::Fsync => "fsync",
             Durability::Interval(_) => "interval",

@@ -1,12 +1,10 @@
 //! A topic: its queue behind a lock, and the task that moves it on in time.
 
-mod consumer;
-mod inspect;
-mod queue;
-#[cfg(test)]
-mod tests;
+mod draft;
+mod journal;
+mod shown;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -15,26 +13,52 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub(super) use inspect::Shown;
-pub(super) use queue::{Draft, Events, Outgoing, Queue, Terms, Window};
+pub(super) use draft::Drafts;
+pub(super) use shown::Shown;
 
 use super::delay::{Clock, NEVER};
-use super::history::History;
+use super::history::{History, Past};
+use super::hub::Hub;
+use super::log::record::{MessageRecord, Position};
+use super::log::{Log, StoredMessage, Ticket};
+use super::queue::{Accepted, Events, Outgoing, Queue, Why, Window};
 use super::room::Room;
+use crate::error::Kind;
+use journal::Single;
+
+/// Dead messages that are moved at a time.
+const BURIED: usize = 256;
+
+/// Milliseconds since 1970.
+pub(super) fn wall_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
 
 /// Seconds since 1970.
 pub(super) fn wall() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    wall_ms() / 1000
 }
 
 /// What all topics share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) clock: Clock,
-    pub(super) log: Room,
+    pub(super) log: Arc<Log>,
+    pub(super) room: Room,
     pub(super) history: History,
     pub(super) redelivered: AtomicU64,
+    pub(super) dead: AtomicU64,
+}
+
+/// One message to write to a consumer.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) sequence: u64,
+    pub(super) attempt: u32,
+    /// As the wire shows it: the delay, and from the second push on the age, in seconds.
+    pub(super) delay: i64,
+    pub(super) stored: StoredMessage,
 }
 
 /// One topic.
@@ -44,7 +68,7 @@ pub(super) struct Topic {
     pub(super) name: Arc<str>,
     queue: Mutex<Queue>,
     shared: Arc<Shared>,
-    /// The alarm came nearer.
+    /// The alarm came nearer, or something died.
     rearm: Notify,
     /// Cancelled when the topic or the broker goes.
     pub(super) gone: CancellationToken,
@@ -62,78 +86,154 @@ impl Topic {
     }
 
     /// Works on the queue, then does what follows from it outside the lock.
-    fn with<R>(&self, work: impl FnOnce(&mut Queue) -> R) -> R {
+    fn with<R>(&self, work: impl FnOnce(&mut Queue, &mut Single<'_>) -> R) -> R {
+        self.locked(|queue| work(queue, &mut Single(&self.shared.log)))
+    }
+
+    fn locked<R>(&self, work: impl FnOnce(&mut Queue) -> R) -> R {
         let (result, events, nearer) = {
             let mut queue = self.queue.lock();
             let before = queue.alarm();
             let result = work(&mut queue);
-            let events = queue.take_events();
-            // Under the lock: before anybody can free it.
-            self.shared.log.charge(events.charged);
-            (result, events, queue.alarm() < before)
+            (result, queue.take_events(), queue.alarm() < before)
         };
+        let died = !events.dead.is_empty();
         self.follow(events);
-        if nearer {
+        if nearer || died {
             self.rearm.notify_one();
         }
         result
     }
 
     fn follow(&self, events: Events) {
-        self.shared.log.release(events.freed);
+        self.shared.room.release(events.freed);
         if events.redelivered > 0 {
             self.shared.redelivered.fetch_add(events.redelivered, Ordering::Relaxed);
         }
-        self.shared.history.add(self.number, &self.name, events.consumed);
+        if !events.left.is_empty() {
+            self.shared.log.free(events.left.iter().map(|left| (left.position, left.length)));
+            let consumed = wall();
+            let past: Vec<Past> = events
+                .left
+                .iter()
+                .filter(|left| left.why == Why::Consumed)
+                .map(|left| Past {
+                    number: self.number,
+                    topic: Arc::clone(&self.name),
+                    sequence: left.sequence,
+                    position: left.position,
+                    length: left.length,
+                    consumed,
+                })
+                .collect();
+            self.shared.history.add(past.into_iter());
+        }
         for waker in events.wakes {
             waker.wake();
         }
     }
 
-    /// Takes messages in. Their cost was reserved. Returns slot and sequence of the last.
-    pub(super) fn accept(&self, drafts: Vec<Draft>) -> Option<(u32, u64)> {
-        let (now, wall) = (self.shared.clock.now(), wall());
-        self.with(|queue| queue.accept(drafts, now, wall))
+    /// Takes messages in from `first` on, whose cost was reserved, and adds what became of each. Where the topic
+    /// is full and they are to wait, those that do are left out and the waker is woken when there is room.
+    /// The ticket says when they are safe.
+    pub(super) fn accept(
+        &self,
+        drafts: &Drafts,
+        first: usize,
+        waker: &Arc<AtomicWaker>,
+        results: &mut Vec<Accepted>,
+    ) -> Ticket {
+        let (now, wall) = (self.shared.clock.now(), wall_ms());
+        let before = results.len();
+        let log = &self.shared.log;
+        let ticket = self.locked(|queue| {
+            let (_, ticket) = log.append(|journal| queue.accept(drafts.from(first), now, wall, journal, results));
+            if queue.waits_when_full() {
+                let taken = results.iter().rposition(|result| *result != Accepted::Full);
+                results.truncate(taken.map_or(before, |last| last + 1).max(before));
+                if results.len() < before + drafts.len().saturating_sub(first) {
+                    queue.wait_for_room(Arc::clone(waker));
+                }
+            }
+            ticket
+        });
+        let repeated = results.iter().skip(before).any(|result| matches!(result, Accepted::Duplicate(_)));
+        // The first of its key may not be safe yet.
+        if repeated { log.ticket() } else { ticket }
     }
 
-    /// Adds a consumer.
-    pub(super) fn join(&self, number: u64, id: &Arc<str>, waker: Arc<AtomicWaker>) {
-        self.with(|queue| queue.join(number, id, waker));
+    /// Adds a consumer; says whether there was room for it.
+    pub(super) fn join(&self, number: u64, id: &Arc<str>, durable: bool, waker: Arc<AtomicWaker>) -> bool {
+        let now = self.shared.clock.now();
+        self.with(|queue, journal| queue.join(number, id, durable, waker, now, journal))
     }
 
     /// Removes a consumer and takes back what it did not acknowledge.
     pub(super) fn leave(&self, number: u64) {
         let now = self.shared.clock.now();
-        self.with(|queue| queue.leave(number, now));
+        self.with(|queue, journal| queue.leave(number, now, journal));
     }
 
     /// Takes what a consumer may get now; its waker must be registered before.
-    pub(super) fn take(&self, number: u64, window: Window, out: &mut Vec<Outgoing>) {
-        let (now, wall) = (self.shared.clock.now(), wall());
-        self.with(|queue| queue.take(number, window, now, wall, out));
+    pub(super) fn take(&self, number: u64, window: Window, out: &mut Vec<Delivery>) {
+        let now = self.shared.clock.now();
+        let mut taken: Vec<Outgoing> = Vec::new();
+        // While this is held, no position that the queue gave is used for anything else.
+        let mut reading = self.shared.log.reading();
+        self.with(|queue, journal| queue.take(number, window, now, journal, &mut taken));
+        out.reserve(taken.len());
+        for outgoing in taken {
+            match reading.message(outgoing.position, outgoing.length as usize) {
+                Ok(stored) => out.push(self.delivery(&outgoing, stored)),
+                // It stays with the consumer unseen, and comes again after the time: it may be readable then.
+                Err(error) => {
+                    let (topic, sequence) = (&self.name, outgoing.sequence);
+                    tracing::error!(%topic, sequence, %error, "a message cannot be read and is not delivered");
+                }
+            }
+        }
+    }
+
+    fn delivery(&self, outgoing: &Outgoing, stored: StoredMessage) -> Delivery {
+        let delay = if outgoing.attempt > 1 {
+            (wall_ms().saturating_sub(stored.created_ms) / 1000).max(0)
+        } else {
+            stored.wire_delay
+        };
+        Delivery { sequence: outgoing.sequence, attempt: outgoing.attempt, delay, stored }
     }
 
     /// Takes acks and returns how many counted.
-    pub(super) fn ack(&self, number: u64, messages: impl IntoIterator<Item = (u32, u64)>) -> usize {
-        let wall = wall();
-        self.with(|queue| queue.ack(number, messages, wall))
+    pub(super) fn ack(&self, number: u64, sequences: impl IntoIterator<Item = u64>) -> usize {
+        let now = self.shared.clock.now();
+        self.with(|queue, journal| queue.ack(number, sequences, now, journal))
+    }
+
+    /// Takes back deliveries, each to come again after its delay in milliseconds; returns how many counted.
+    pub(super) fn nack(&self, number: u64, refusals: impl IntoIterator<Item = (u64, u64)>) -> usize {
+        let (now, wall) = (self.shared.clock.now(), wall_ms());
+        self.with(|queue, journal| queue.nack(number, refusals, now, wall, journal))
     }
 
     /// Deletes a message; says whether there was one.
-    pub(super) fn delete(&self, slot: u32, sequence: u64) -> bool {
-        let waited = self.with(|queue| queue.delete(slot, sequence));
-        waited || self.shared.history.remove(self.number, slot, sequence)
+    pub(super) fn delete(&self, sequence: u64) -> bool {
+        let waited = self.with(|queue, journal| queue.delete(sequence, journal));
+        waited || self.shared.history.remove(self.number, sequence)
     }
 
-    /// Finds a message, acknowledged or not.
-    pub(super) fn find(&self, slot: u32, sequence: u64) -> Option<Shown> {
-        let waits = self.read(|queue| queue.find(slot, sequence));
-        waits.or_else(|| {
-            let mut past = self.shared.history.select(|past| {
-                past.number == self.number && past.message.slot == slot && past.message.sequence == sequence
-            });
-            past.pop().map(|past| Shown::past(past.message))
-        })
+    /// Writes a message anew that is alive at this position: the log gives the position up.
+    pub(super) fn renew(&self, position: Position, record: &MessageRecord<'_>) {
+        let (now, wall) = (self.shared.clock.now(), wall_ms());
+        let renewed = self.with(|queue, journal| queue.rewrite(&[(position, *record)], now, wall, journal));
+        if renewed > 0 {
+            let length = u32::try_from(record.body.len()).unwrap_or(u32::MAX);
+            self.shared.log.free([(position, length)].into_iter());
+        }
+    }
+
+    /// Writes anew that the topic and its subscriptions exist.
+    pub(super) fn describe(&self) {
+        self.with(|queue, journal| queue.describe(journal));
     }
 
     /// Reads the queue.
@@ -142,15 +242,18 @@ impl Topic {
     }
 
     /// Moves the queue on in time until the topic goes.
-    pub(super) async fn run(self: Arc<Topic>) {
+    pub(super) async fn run(self: Arc<Topic>, hub: Weak<Hub>) {
         loop {
-            let alarm = {
-                let (now, wall) = (self.shared.clock.now(), wall());
-                self.with(|queue| {
-                    queue.advance(now, wall);
-                    queue.alarm()
+            let (alarm, dying) = {
+                let now = self.shared.clock.now();
+                self.with(|queue, journal| {
+                    queue.advance(now, journal);
+                    (queue.alarm(), queue.dying() > 0)
                 })
             };
+            if dying && self.bury(&hub).await {
+                continue;
+            }
             let sleep = async {
                 if alarm == NEVER {
                     std::future::pending::<()>().await;
@@ -161,6 +264,51 @@ impl Topic {
                 () = self.gone.cancelled() => return,
                 () = self.rearm.notified() => {}
                 () = sleep => {}
+            }
+        }
+    }
+
+    /// Moves dead messages to the dead letters; says whether any went. They are there on disk before they go
+    /// here, so that a crash shows them twice and never not at all.
+    async fn bury(&self, hub: &Weak<Hub>) -> bool {
+        let Some(hub) = hub.upgrade() else { return false };
+        let dead = self.read(|queue| queue.unburied(BURIED));
+        let mut drafts = Drafts::default();
+        let mut moved = Vec::with_capacity(dead.len());
+        {
+            let mut reading = self.shared.log.reading();
+            for dead in dead {
+                match reading.message(dead.position, dead.length as usize) {
+                    Ok(stored) => {
+                        drafts.push(&String::from_utf8_lossy(&stored.body), stored.key.as_deref().unwrap_or_default(), 0);
+                        moved.push(dead);
+                    }
+                    Err(error) if error.kind() == Kind::NotFound => {}
+                    Err(error) => {
+                        let (topic, sequence) = (&self.name, dead.sequence);
+                        tracing::error!(%topic, sequence, %error, "a dead message cannot be read");
+                    }
+                }
+            }
+        }
+        if moved.is_empty() {
+            return false;
+        }
+        match hub.bury(self, &drafts).await {
+            Ok(()) => {
+                self.shared.dead.fetch_add(moved.len() as u64, Ordering::Relaxed);
+                let now = self.shared.clock.now();
+                self.with(|queue, journal| queue.buried(&moved, now, journal));
+                true
+            }
+            Err(error) => {
+                tracing::error!(topic = %self.name, %error, "dead messages stay where they are");
+                // Not at once again: what failed rarely heals in a moment.
+                tokio::select! {
+                    () = self.gone.cancelled() => {}
+                    () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+                }
+                true
             }
         }
     }

@@ -8,11 +8,13 @@ use bytes::Bytes;
 use chrono::{Local, TimeZone};
 use futures_util::task::AtomicWaker;
 
+use super::super::text_of;
 use crate::broker::code::Place;
 use crate::broker::config::DeliveryMode;
 use crate::broker::hub::{Hub, count};
+use crate::broker::queue::{Accepted, Window};
 use crate::broker::room::Room;
-use crate::broker::topic::{Draft, Outgoing, Topic, Window};
+use crate::broker::topic::{Delivery, Drafts, Topic};
 use crate::error::Result;
 use crate::wire::dpmq::{NO_ROOM, PUSHED, PushText, TOO_MANY_TOPICS, encode_push_line};
 
@@ -23,18 +25,24 @@ const WINDOW: Window = Window { count: 256, bytes: 256 << 10 };
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) text: Utf8Bytes,
-    message: (u32, u64),
+    message: u64,
 }
 
 /// Takes a message in. Returns its code once it is safe, or why it was refused.
 pub(super) async fn accept(hub: &Hub, topic: &str, data: &str) -> Result<String, &'static str> {
     let topic = open(hub, topic).map_err(|_| TOO_MANY_TOPICS)?;
-    if !hub.log().try_reserve(Room::cost(data.len())) {
+    if !hub.room().try_reserve(Room::cost(data.len())) {
         return Err(NO_ROOM);
     }
-    let draft = Draft { body: hub.log().store(data), delay: 0 };
-    let place = hub.accept(&topic, vec![draft]).await.ok_or(NO_ROOM)?;
-    Ok(code(hub, place))
+    let mut drafts = Drafts::default();
+    drafts.push(data, "", 0);
+    let results = hub.accept(&topic, &drafts).await.map_err(|_| NO_ROOM)?;
+    match results.first() {
+        Some(Accepted::New(sequence) | Accepted::Duplicate(sequence)) => {
+            Ok(code(hub, Place { topic: topic.number, sequence: *sequence }))
+        }
+        Some(Accepted::Full) | None => Err(NO_ROOM),
+    }
 }
 
 /// The topic of this name. One that this front uses first delivers to every consumer.
@@ -57,7 +65,7 @@ pub(super) struct Outlet {
     hub: Arc<Hub>,
     topic: Arc<Topic>,
     number: u64,
-    taken: Vec<Outgoing>,
+    taken: Vec<Delivery>,
     /// The last time that was written, with its text.
     time: (i64, String),
 }
@@ -76,7 +84,7 @@ impl Outlet {
             // Its deliveries go back before the new connection takes its first.
             topic.leave(before);
         }
-        topic.join(number, id, waker);
+        topic.join(number, id, false, waker);
         Outlet { hub, topic, number, taken: Vec::new(), time: (i64::MIN, String::new()) }
     }
 
@@ -88,15 +96,16 @@ impl Outlet {
             return false;
         }
         count(&self.hub.counters.pushed, self.taken.len());
-        let mut text = Vec::with_capacity(self.taken.iter().map(|taken| taken.body.len() + 256).sum());
+        let mut text = Vec::with_capacity(self.taken.iter().map(|taken| taken.stored.body.len() + 256).sum());
         for taken in self.taken.drain(..) {
-            if self.time.0 != taken.created {
-                self.time = (taken.created, local_text(taken.created));
+            let created = taken.stored.created_ms / 1000;
+            if self.time.0 != created {
+                self.time = (created, local_text(created));
             }
-            let place = Place { topic: self.topic.number, slot: taken.slot, sequence: taken.sequence };
+            let place = Place { topic: self.topic.number, sequence: taken.sequence };
             let push = PushText {
                 code: &code(&self.hub, place),
-                body: taken.body.body(),
+                body: &text_of(&taken.stored.body),
                 topic: &self.topic.name,
                 create_time: &self.time.1,
                 status: PUSHED,
@@ -105,7 +114,7 @@ impl Outlet {
             let line = Bytes::from(std::mem::take(&mut text));
             // The encoder writes UTF-8.
             let line = Utf8Bytes::try_from(line).unwrap_or_default();
-            frames.push_back(Frame { text: line, message: (taken.slot, taken.sequence) });
+            frames.push_back(Frame { text: line, message: taken.sequence });
         }
         true
     }
@@ -125,7 +134,7 @@ impl Drop for Outlet {
 
 /// A message that was written.
 #[derive(Debug)]
-pub(super) struct Written((u32, u64));
+pub(super) struct Written(u64);
 
 impl Frame {
     /// Parts it into what goes to the socket and what is told to [`Outlet::consumed`].

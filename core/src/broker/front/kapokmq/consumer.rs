@@ -11,12 +11,14 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use futures_util::{SinkExt, StreamExt};
 
+use super::super::text_of;
 use super::super::socket::{CLOSE_TIMEOUT, End, STOPPING};
 use super::Connection;
 use crate::broker::code::Place;
 use crate::broker::hub::{Hub, count};
 use crate::broker::session::Role;
-use crate::broker::topic::{Outgoing, Topic, Window};
+use crate::broker::queue::Window;
+use crate::broker::topic::{Delivery, Topic};
 use crate::wire::kapokmq::{PushText, WAITING, encode_push_line};
 
 /// What is taken from the queue before it is written: the rest stays there for others.
@@ -36,7 +38,9 @@ pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mu
         topic.leave(before);
     }
     let waker = Arc::new(AtomicWaker::new());
-    topic.join(seat.number, &connection.id, Arc::clone(&waker));
+    if !topic.join(seat.number, &connection.id, false, Arc::clone(&waker)) {
+        return End::TOO_MANY_CONSUMERS;
+    }
     let _membership = Membership { topic, number: seat.number };
     let mut pump = Pump {
         hub,
@@ -79,7 +83,7 @@ struct Pump<'a> {
     waker: Arc<AtomicWaker>,
     /// Encoded and not yet with the socket.
     frames: VecDeque<Message>,
-    taken: Vec<Outgoing>,
+    taken: Vec<Delivery>,
     acks: Vec<Place>,
     unflushed: bool,
 }
@@ -145,7 +149,7 @@ impl Pump<'_> {
         if self.acks.is_empty() {
             return;
         }
-        let acks = self.acks.drain(..).map(|place| (place.slot, place.sequence));
+        let acks = self.acks.drain(..).map(|place| place.sequence);
         count(&self.hub.counters.acknowledged, self.topic.ack(self.number, acks));
     }
 
@@ -172,16 +176,16 @@ impl Pump<'_> {
             return false;
         }
         count(&self.hub.counters.pushed, self.taken.len());
-        let mut text = Vec::with_capacity(self.taken.iter().map(|taken| taken.body.len() + 256).sum());
+        let mut text = Vec::with_capacity(self.taken.iter().map(|taken| taken.stored.body.len() + 256).sum());
         let mut ends = Vec::with_capacity(self.taken.len());
         for taken in self.taken.drain(..) {
-            let place = Place { topic: self.topic.number, slot: taken.slot, sequence: taken.sequence };
+            let place = Place { topic: self.topic.number, sequence: taken.sequence };
             let code = self.hub.codes.encode(place);
             let push = PushText {
                 code: code.as_str(),
-                body: taken.body.body(),
+                body: &text_of(&taken.stored.body),
                 topic: &self.topic.name,
-                create_time: taken.created,
+                create_time: taken.stored.created_ms / 1000,
                 consumed_time: 0,
                 delay_time: taken.delay,
                 status: WAITING,

@@ -10,9 +10,10 @@ use futures_util::{SinkExt, StreamExt};
 use super::super::socket::End;
 use super::Connection;
 use crate::broker::hub::count;
-use crate::broker::room::Room;
+use crate::broker::queue::Accepted;
 use crate::broker::session::Role;
-use crate::broker::topic::{Draft, Topic};
+use crate::broker::topic::{Drafts, Topic};
+use crate::error::Error;
 use crate::wire::kapokmq::{ACK, decode_send};
 
 /// Frames and bytes that make a batch full. What is there makes a batch; nothing is waited for.
@@ -22,8 +23,7 @@ const BATCH_BYTES: usize = 1 << 20;
 /// Messages read together.
 #[derive(Default)]
 struct Batch {
-    drafts: Vec<Draft>,
-    cost: usize,
+    drafts: Drafts,
     /// The connection ends once the drafts are answered.
     end: Option<End>,
 }
@@ -39,23 +39,38 @@ pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mu
             biased;
             () = hub.stopping.cancelled() => return End::STOPPING,
             () = seat.replaced.cancelled() => return End::REPLACED,
-            () = poll_fn(|cx| read(socket, hub.log(), &mut batch, cx)) => {}
+            () = poll_fn(|cx| read(socket, &mut batch, cx)) => {}
         }
         if !batch.drafts.is_empty() {
             // Not reading on while there is no room is the back-pressure.
             tokio::select! {
-                () = hub.log().reserve(batch.cost) => {}
+                () = hub.room().reserve(batch.drafts.cost()) => {}
                 () = hub.stopping.cancelled() => return End::STOPPING,
                 () = seat.replaced.cancelled() => return End::REPLACED,
             }
-            let messages = batch.drafts.len();
-            hub.accept(topic, batch.drafts).await;
+            // It may wait for room in the topic: what was read meanwhile is not safe, and a lost connection
+            // says so. Once it is taken in, it is taken in, whether the answer can be written or not.
+            let accepted = tokio::select! {
+                biased;
+                () = hub.stopping.cancelled() => return End::STOPPING,
+                () = seat.replaced.cancelled() => return End::REPLACED,
+                accepted = hub.accept(topic, &batch.drafts) => accepted,
+            };
+            let results = match accepted {
+                Ok(results) => results,
+                Err(error) => return refusal(&error),
+            };
+            // This wire has no word for a refusal: those before it are answered, then the connection ends.
+            let messages = results.iter().position(|result| *result == Accepted::Full);
             let answered = tokio::select! {
-                answered = answer(socket, messages) => answered,
+                answered = answer(socket, messages.unwrap_or(results.len())) => answered,
                 () = seat.replaced.cancelled() => return End::REPLACED,
             };
             if answered.is_err() {
                 return End::Gone;
+            }
+            if messages.is_some() {
+                return End::FULL;
             }
         }
         if let Some(end) = batch.end {
@@ -69,7 +84,7 @@ pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mu
 }
 
 /// Reads all that is there, at least one frame or the end.
-fn read(socket: &mut WebSocket, log: &Room, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<()> {
+fn read(socket: &mut WebSocket, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<()> {
     let mut bytes = 0;
     while batch.drafts.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
         let frame = match socket.poll_next_unpin(cx) {
@@ -95,10 +110,15 @@ fn read(socket: &mut WebSocket, log: &Room, batch: &mut Batch, cx: &mut Context<
             break;
         };
         bytes += frame.len();
-        batch.cost += Room::cost(send.body.len());
-        batch.drafts.push(Draft { body: log.store(&send.body), delay: send.delay });
+        batch.drafts.push(&send.body, "", send.delay);
     }
     Poll::Ready(())
+}
+
+/// How a connection ends whose messages the log did not take.
+fn refusal(error: &Error) -> End {
+    tracing::warn!(%error, "messages were not taken in");
+    if error.retryable() { End::NO_DISK } else { End::FAILED }
 }
 
 async fn answer(socket: &mut WebSocket, messages: usize) -> Result<(), axum::Error> {

@@ -1,0 +1,70 @@
+//! The start of a broker: its log is opened, and the queues are made of what is in it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::config::BrokerConfig;
+use super::delay::Clock;
+use super::log::record::Record;
+use super::log::{Disk, Durability, Log, LogOptions, MemoryDisk, RealDisk};
+use super::queue::Queue;
+use super::terms;
+use super::topic::wall_ms;
+use crate::error::Result;
+
+/// What a broker begins with.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) log: Arc<Log>,
+    /// Each with the number and name of its topic.
+    pub(super) queues: Vec<(u32, Arc<str>, Queue)>,
+    pub(super) clock: Clock,
+}
+
+/// Opens the log of the folder, or one in memory. Blocks while it reads.
+///
+/// # Errors
+/// `in_use` when another process holds the folder, `storage` when it cannot be used or is damaged.
+pub(super) fn open(config: &BrokerConfig) -> Result<Stored> {
+    let (disk, durability): (Arc<dyn Disk>, _) = match (&config.data, config.durability) {
+        (Some(path), durability) => (Arc::new(RealDisk::open(path)?), durability),
+        (None, _) => (Arc::new(MemoryDisk::default()), Durability::Memory),
+    };
+    let options = LogOptions { durability, ..LogOptions::default() };
+    let mut queues: HashMap<u32, (Arc<str>, Queue)> = HashMap::new();
+    let log = Log::open(options, disk, |position, record| {
+        let number = match *record {
+            Record::Topic { topic, mode, name, .. } => {
+                queues.entry(topic).or_insert_with(|| {
+                    let name: Arc<str> = Arc::from(name);
+                    (Arc::clone(&name), Queue::new(topic, Arc::clone(&name), terms::of(config, &name, mode)))
+                });
+                topic
+            }
+            Record::TopicGone { topic } => {
+                queues.remove(&topic);
+                return;
+            }
+            Record::Synced { .. } => return,
+            Record::Message(message) => message.topic,
+            Record::Done { topic, .. }
+            | Record::Pushed { topic, .. }
+            | Record::Postponed { topic, .. }
+            | Record::Subscribed { topic, .. }
+            | Record::Unsubscribed { topic, .. }
+            | Record::Acked { topic, .. }
+            | Record::Purged { topic, .. } => topic,
+        };
+        if let Some((_, queue)) = queues.get_mut(&number) {
+            queue.replay(record, position);
+        }
+    })?;
+    let clock = Clock::new();
+    let mut restored = Vec::with_capacity(queues.len());
+    for (number, (name, mut queue)) in queues {
+        log.append(|journal| queue.restored(clock.now(), wall_ms(), journal)).0;
+        log.keep(queue.all().map(|message| (message.position, message.length)));
+        restored.push((number, name, queue));
+    }
+    Ok(Stored { log, queues: restored, clock })
+}
