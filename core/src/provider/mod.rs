@@ -1,7 +1,8 @@
-//! The list of providers: one file or folder for each outside system.
+//! The list of providers: one file or folder for each outside system; `socket` is what several share.
 
 pub mod kapokmq;
 pub mod memory;
+mod socket;
 
 use std::time::Duration;
 

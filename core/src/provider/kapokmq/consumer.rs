@@ -1,40 +1,34 @@
-//! A consumer as its callers see it.
+//! What is this wire's own of a consumer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use bytes::Bytes;
 
-use super::board::{Board, Phase, error_json, opened};
-use super::connection::Connection;
-use super::dial::Dialer;
-use super::inbox::Inbox;
-use super::receiver::Receiver;
 use super::section::{Place, Settings};
-use super::{MAX_FRAME, PROVIDER};
-use crate::client::{BoxFuture, Capability, Consumer, Context};
-use crate::config::{Connect, WhenDisconnected};
+use super::{MAX_FRAME, PROVIDER, SERVER};
+use crate::client::{Capability, Consumer};
 use crate::error::{Error, Kind, Result};
-use crate::message::Delivery;
+use crate::message::{Delivery, Message};
 use crate::provider::Setup;
+use crate::provider::socket::{self, Dialect, Dialer, kept, topic_of};
+use crate::wire::kapokmq::decode_push;
 
-/// The longest code that is taken for one.
-const MAX_CODE: usize = 1024;
-
-struct KapokConsumer {
-    inbox: Arc<Inbox>,
-    board: Arc<Board>,
-    unreadable: Arc<AtomicU64>,
-    topic: Arc<str>,
-    fail: bool,
-    // Ends the task at once.
-    stop: CancellationToken,
-    // The task has ended.
-    finished: CancellationToken,
-}
+const DIALECT: Dialect = Dialect {
+    server: SERVER,
+    capability: Capability {
+        delay_unit: Some(Duration::from_secs(1)),
+        binary_body: false,
+        ordered: true,
+        message_id: false,
+        ack: true,
+        nack: false,
+        attempt: false,
+        redelivery: true,
+        max_body: Some(MAX_FRAME as u64 - 64),
+    },
+    decode: delivery,
+};
 
 /// Starts the task, and unless open is lazy waits for the first connection.
 pub(super) async fn open(
@@ -42,161 +36,23 @@ pub(super) async fn open(
     settings: Settings,
     dialer: Arc<Dialer>,
 ) -> Result<Arc<dyn Consumer>> {
-    let Place::One(target) = &settings.place else {
+    let Place::One(target) = settings.place else {
         return Err(Error::new(Kind::Unsupported, "a consumer connects to one broker").by(PROVIDER));
     };
-    let max_acks = usize::try_from(setup.limits.calls).unwrap_or(usize::MAX);
-    let inbox = Arc::new(Inbox::new(settings.prefetch, settings.prefetch_bytes, max_acks));
-    let board = Arc::new(Board::default());
-    let unreadable = Arc::<AtomicU64>::default();
-    let (phase, mut opening) = watch::channel(Phase::Starting(None));
-    let label = target.label.clone();
-    let connection = Connection::new(Arc::new(target.clone()), dialer, &settings, board.reconnects.clone());
-    let consumer = Arc::new(KapokConsumer {
-        inbox: inbox.clone(),
-        board: board.clone(),
-        unreadable: unreadable.clone(),
-        topic: settings.topic.clone(),
-        fail: setup.when_disconnected == WhenDisconnected::Fail,
-        stop: CancellationToken::new(),
-        finished: CancellationToken::new(),
-    });
-    let receiver = Receiver::new(
-        setup,
-        settings.topic.clone(),
-        connection,
-        inbox,
-        (board, unreadable),
-        phase,
-        consumer.stop.clone(),
-    );
-    let ended = consumer.finished.clone().drop_guard();
-    tokio::spawn(async move {
-        let _ended = ended;
-        receiver.run().await;
-    });
-    if setup.connect == Connect::Eager {
-        // Dropped on failure, and also when the caller gives up: that stops the task.
-        opened(&mut opening, &label, setup.connect_timeout).await?;
-    }
-    Ok(consumer)
+    let keys = (settings.pace, settings.prefetch);
+    socket::open(setup, DIALECT, (target, settings.topic), dialer, keys).await
 }
 
-impl Drop for KapokConsumer {
-    fn drop(&mut self) {
-        self.inbox.close();
-        self.stop.cancel();
-    }
-}
-
-impl Consumer for KapokConsumer {
-    fn provider(&self) -> &'static str {
-        PROVIDER
-    }
-
-    fn capability(&self) -> Capability {
-        Capability {
-            delay_unit: Some(Duration::from_secs(1)),
-            binary_body: false,
-            ordered: true,
-            message_id: false,
-            ack: true,
-            nack: false,
-            attempt: false,
-            redelivery: true,
-            max_body: Some(MAX_FRAME as u64 - 64),
-        }
-    }
-
-    fn receive<'a>(&'a self, ctx: &'a Context, max: usize) -> BoxFuture<'a, Result<Vec<Delivery>>> {
-        Box::pin(async move {
-            if max == 0 {
-                return Err(Error::new(Kind::InvalidArgument, "`max` must be at least 1").by(PROVIDER));
-            }
-            self.inbox.receive(ctx, max).await
-        })
-    }
-
-    fn ack<'a>(&'a self, ctx: &'a Context, codes: Vec<Arc<str>>) -> BoxFuture<'a, Vec<Result<()>>> {
-        Box::pin(async move {
-            let mut results: Vec<Result<()>> = codes.iter().map(|code| plausible(code)).collect();
-            let good: Vec<Arc<str>> = codes
-                .into_iter()
-                .zip(&results)
-                .filter(|(_, result)| result.is_ok())
-                .map(|(code, _)| code)
-                .collect();
-            if good.is_empty() {
-                return results;
-            }
-            if let Err(error) = self.inbox.ack(ctx, &good, self.fail).await {
-                for result in results.iter_mut().filter(|result| result.is_ok()) {
-                    *result = Err(error.clone());
-                }
-            }
-            results
-        })
-    }
-
-    fn nack<'a>(
-        &'a self,
-        _ctx: &'a Context,
-        codes: Vec<Arc<str>>,
-        _delay: Duration,
-    ) -> BoxFuture<'a, Vec<Result<()>>> {
-        let refused = || {
-            let text = "the kapokmq wire has no nack: what is not acknowledged comes again";
-            Err(Error::new(Kind::Unsupported, text).by(PROVIDER))
-        };
-        Box::pin(async move { codes.iter().map(|_| refused()).collect() })
-    }
-
-    fn status(&self) -> Value {
-        let counts = self.inbox.counts();
-        let shown = self.board.shown.lock();
-        let up: Vec<&str> =
-            shown.lanes.iter().filter(|lane| lane.state == "connected").map(|lane| &*lane.label).collect();
-        json!({
-            "provider": PROVIDER,
-            "topic": &*self.topic,
-            "state": shown.state(),
-            "connected_to": up,
-            "prefetched": counts.waiting,
-            "prefetched_bytes": counts.waiting_bytes,
-            "received": counts.received,
-            "unsent_acks": counts.unsent_acks,
-            "acked": counts.acked,
-            "unreadable": self.unreadable.load(Ordering::Relaxed),
-            "reconnects": self.board.reconnects.load(Ordering::Relaxed),
-            "last_error": error_json(shown.last_error.as_ref()),
-        })
-    }
-
-    fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            self.inbox.close();
-            if ctx.run(self.finished.cancelled()).await.is_ok() {
-                return Ok(());
-            }
-            let left = self.inbox.counts().unsent_acks;
-            self.stop.cancel();
-            // Bounded: the task only says good-bye to its connection.
-            self.finished.cancelled().await;
-            if left == 0 {
-                return Ok(());
-            }
-            let text =
-                format!("{left} acks could not be written before the close: those messages come again");
-            Err(Error::new(Kind::Timeout, text).by(PROVIDER))
-        })
-    }
-}
-
-/// Refuses what no broker gave out, and what would break the wire.
-fn plausible(code: &str) -> Result<()> {
-    if code.is_empty() || code.len() > MAX_CODE || code.bytes().any(|byte| byte.is_ascii_control()) {
-        let text = "a code is the short text that came with a delivery";
-        return Err(Error::new(Kind::InvalidArgument, text).by(PROVIDER));
-    }
-    Ok(())
+fn delivery(frame: &Bytes, own_topic: &Arc<str>) -> Result<Delivery> {
+    let push = decode_push(frame)?;
+    let created = u64::try_from(push.create_time)
+        .ok()
+        .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    Ok(Delivery {
+        topic: topic_of(&push.topic, own_topic),
+        message: Message::new(kept(push.body)),
+        code: push.code,
+        created,
+        attempt: None,
+    })
 }

@@ -14,17 +14,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::board::{Board, Phase};
-use super::connection::{Change, Connection};
-use super::dial::Dialer;
 use super::jobs::{Book, Deadlines, Job, check};
 use super::lane::Lane;
 use super::registry::{MAX_NODES, Registry};
-use super::section::{NodeProtocol, Place, Settings, Spread, Target};
+use super::section::{NodeProtocol, Place, Settings, Spread, node_target};
 use super::spread::Spreader;
 use crate::config::{Connect, WhenDisconnected};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::intake::{Intake, Taken, Ticket};
+use crate::provider::socket::{Board, Change, Connection, Dialer, Link, Phase, Target};
 use crate::wire::kapokmq::Node;
 
 /// Rounds before other tasks of the runtime get their turn.
@@ -122,7 +120,8 @@ impl Engine {
 
     fn add_lane(&mut self, target: Target) {
         let reconnects = self.board.reconnects.clone();
-        let connection = Connection::new(Arc::new(target), self.dialer.clone(), &self.settings, reconnects);
+        let connection =
+            Connection::new(Arc::new(target), self.dialer.clone(), self.settings.pace, reconnects);
         self.lanes.push(Lane::new(connection));
         self.changed = true;
     }
@@ -134,7 +133,7 @@ impl Engine {
         drop(guard);
         self.board.shown.lock().closed = true;
         let links = self.lanes.iter_mut().filter_map(|lane| lane.connection.pause());
-        join_all(links.map(super::link::Link::farewell)).await;
+        join_all(links.map(Link::farewell)).await;
     }
 
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -228,15 +227,14 @@ impl Engine {
     fn apply(&mut self, nodes: &[Node]) {
         let mut listed: HashSet<Arc<str>> = HashSet::new();
         for node in nodes.iter().take(MAX_NODES) {
-            let target =
-                match Target::of_node(&node.addr, &node.port, self.node_protocol, &self.settings.path) {
-                    Ok(target) => target,
-                    Err(error) => {
-                        tracing::warn!(id = self.id, %error, "a node of the registry cannot be used");
-                        self.last_error = Some(error);
-                        continue;
-                    }
-                };
+            let target = match node_target(&node.addr, &node.port, self.node_protocol, &self.settings.path) {
+                Ok(target) => target,
+                Err(error) => {
+                    tracing::warn!(id = self.id, %error, "a node of the registry cannot be used");
+                    self.last_error = Some(error);
+                    continue;
+                }
+            };
             if listed.insert(target.label.clone())
                 && !self.lanes.iter().any(|lane| lane.connection.target.label == target.label)
             {

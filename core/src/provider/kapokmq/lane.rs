@@ -8,10 +8,9 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::connection::{Change, Connection};
-use super::dial::strange;
 use super::jobs::{Book, Job};
 use crate::error::{Error, Result};
+use crate::provider::socket::{Change, Connection};
 use crate::wire::kapokmq::{ACK, delay_seconds, encode_send};
 
 /// Acks read before others get their turn.
@@ -65,16 +64,16 @@ impl Lane {
         while acks < ACKS_PER_TURN {
             let Poll::Ready(frame) = link.poll_frame(cx) else { break };
             if frame? != ACK {
-                return Err(strange(
-                    &self.connection.target.label,
-                    "answered a message with something else than `ok`",
-                ));
+                return Err(self
+                    .connection
+                    .target
+                    .strange("answered a message with something else than `ok`"));
             }
             match self.unacked.pop_front() {
                 Some(Some(job)) => book.acked(job),
                 Some(None) => {}
                 None => {
-                    return Err(strange(&self.connection.target.label, "acknowledged more than was sent"));
+                    return Err(self.connection.target.strange("acknowledged more than was sent"));
                 }
             }
             acks += 1;

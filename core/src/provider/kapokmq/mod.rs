@@ -1,21 +1,15 @@
 //! KapokMQ clients: a producer of one broker or of a cluster, and a consumer.
 //!
-//! Each client has one task that owns its connections. `section` is the config, `dial` makes a connection,
-//! `link` is a live one, `connection` one that comes back; `engine` is a producer's task over `lane`s, `jobs`
-//! and the `registry`; `producer` and `consumer` are what callers see, `receiver` is a consumer's task.
+//! Each client has one task that owns its connections, which are the shared ones of `provider/socket` with the
+//! `login` of this wire. `section` is the config; `engine` is a producer's task over `lane`s, `jobs` and the
+//! `registry`; `producer` is what callers see of it, `consumer` what is this wire's own of a consumer.
 
-mod backoff;
-mod board;
-mod connection;
 mod consumer;
-mod dial;
 mod engine;
-mod inbox;
 mod jobs;
 mod lane;
-mod link;
+mod login;
 mod producer;
-mod receiver;
 mod registry;
 mod section;
 mod spread;
@@ -25,17 +19,19 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Setup;
+use super::socket::{Dialer, Server};
 use crate::client::{Consumer, Producer};
 use crate::config::Role;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::tls;
-use dial::Dialer;
 use section::Settings;
 
 pub use section::{NodeProtocol, Section, Spread};
 
 /// The provider's name.
 pub(crate) const PROVIDER: &str = "kapokmq";
+const SERVER: Server =
+    Server { provider: PROVIDER, name: "KapokMQ broker", no_login: "the secret goes into `secret_key`" };
 
 /// The largest frame that a broker takes, in bytes.
 const MAX_FRAME: usize = 64 << 20;
@@ -76,15 +72,14 @@ pub async fn open_consumer(setup: &Setup, section: Map<String, Value>) -> Result
 async fn dialer(setup: &Setup, settings: &Settings, largest_frame: usize) -> Result<Arc<Dialer>> {
     let tls =
         if settings.uses_tls() { Some(tls::load_client_config(settings.ca_file()).await?) } else { None };
+    let secret = settings.secret.clone();
     Ok(Arc::new(Dialer {
-        secret: settings.secret.clone(),
+        log_in: Some(Box::new(move |wire, target| {
+            let secret = secret.clone();
+            Box::pin(async move { login::log_in(wire, target, &secret).await })
+        })),
         tls,
         timeout: setup.connect_timeout,
         largest_frame,
     }))
-}
-
-/// Whether trying again without a change would end the same.
-fn permanent(error: &Error) -> bool {
-    !error.retryable() || error.kind() == crate::error::Kind::Protocol
 }

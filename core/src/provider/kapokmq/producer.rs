@@ -7,8 +7,6 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::board::{Board, Phase, opened};
-use super::dial::Dialer;
 use super::engine::{Command, Engine};
 use super::section::{Place, Settings};
 use super::{MAX_FRAME, PROVIDER};
@@ -18,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::intake::Intake;
 use crate::message::{Message, Receipt};
 use crate::provider::Setup;
+use crate::provider::socket::{Board, Dialer, Phase, opened};
 
 /// Flushes that may wait for the task to see them.
 const COMMANDS: usize = 64;
@@ -63,7 +62,7 @@ pub(super) async fn open(
     });
     if setup.connect == Connect::Eager {
         // Dropped on failure, and also when the caller gives up: that stops the task.
-        opened(&mut opening, &label, setup.connect_timeout).await?;
+        opened(&mut opening, PROVIDER, &label, setup.connect_timeout).await?;
     }
     Ok(producer)
 }
@@ -113,7 +112,7 @@ impl Producer for KapokProducer {
     }
 
     fn status(&self) -> Value {
-        self.board.producer(&self.topic, self.intake.under_way())
+        self.board.producer(PROVIDER, &self.topic, self.intake.under_way())
     }
 
     fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {

@@ -8,12 +8,11 @@ use reqwest::header::{CONTENT_LENGTH, HeaderValue};
 use tokio::time::Instant;
 use url::Url;
 
-use super::backoff::Backoff;
-use super::dial::{Dialer, unavailable};
+use super::PROVIDER;
 use super::section::Settings;
-use super::{PROVIDER, permanent};
 use crate::client::BoxFuture;
 use crate::error::{Error, Kind, Result};
+use crate::provider::socket::{Backoff, Dialer, permanent};
 use crate::tls;
 use crate::wire::kapokmq::{Node, REGISTRY_PATH, SECRET_HEADER, decode_nodes};
 
@@ -67,9 +66,9 @@ impl Registry {
         let label = base.as_str().trim_end_matches('/').into();
         Ok(Registry {
             ask: Arc::new(Ask { client, url, label, key, timeout: dialer.timeout }),
-            period: settings.check_time,
+            period: settings.pace.check_time,
             state: State::Waiting(Instant::now()),
-            backoff: Backoff::new(settings.reconnect_base, settings.reconnect_max, rand::random()),
+            backoff: Backoff::new(settings.pace.reconnect_base, settings.pace.reconnect_max, rand::random()),
             answered: false,
         })
     }
@@ -114,6 +113,10 @@ impl Registry {
         self.state = State::Waiting(now + wait);
         Some(answer)
     }
+}
+
+fn unavailable(text: String) -> Error {
+    Error::new(Kind::Unavailable, text).by(PROVIDER)
 }
 
 impl Ask {

@@ -2,9 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use super::super::board::{LaneState, Phase, RegistryState};
-use super::super::permanent;
 use super::{Engine, FURTHER_NODES};
+use crate::provider::socket::{LaneState, Phase, RegistryState, permanent};
 
 impl Engine {
     pub(super) fn is_open(&self) -> bool {

@@ -7,24 +7,23 @@ use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::PROVIDER;
-use super::dial::unavailable;
+use super::keys::Prefetch;
 use crate::client::Context;
 use crate::error::{Error, Kind, Result};
 use crate::message::Delivery;
 
 /// A delivery and the length of its frame.
-pub(super) type Weighed = (Delivery, usize);
+pub(in crate::provider) type Weighed = (Delivery, usize);
 
 /// Whether acks can be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flow {
+pub(in crate::provider) enum Flow {
     /// No connection.
     Down,
     /// Connected.
     Live,
-    /// Disconnected on purpose until callers have received enough. Acks are taken: a caller that receives
-    /// and acks in turn would otherwise never get that far.
+    /// Disconnected on purpose, or not read, until callers have received enough. Acks are taken: a caller that
+    /// receives and acks in turn would otherwise never get that far.
     Paused,
 }
 
@@ -43,29 +42,29 @@ struct State {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Inbox {
+pub(in crate::provider) struct Inbox {
     state: Mutex<State>,
     arrived: Notify,
     // The flow changed, there is room for acks, or the consumer was closed.
     changed: Notify,
-    pub(super) task: AtomicWaker,
-    prefetch: usize,
-    prefetch_bytes: usize,
+    pub(in crate::provider) task: AtomicWaker,
+    provider: &'static str,
+    prefetch: Prefetch,
     max_acks: usize,
 }
 
 /// Counts, for people.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Counts {
-    pub(super) waiting: usize,
-    pub(super) waiting_bytes: usize,
-    pub(super) received: u64,
-    pub(super) unsent_acks: usize,
-    pub(super) acked: u64,
+pub(in crate::provider) struct Counts {
+    pub(in crate::provider) waiting: usize,
+    pub(in crate::provider) waiting_bytes: usize,
+    pub(in crate::provider) received: u64,
+    pub(in crate::provider) unsent_acks: usize,
+    pub(in crate::provider) acked: u64,
 }
 
 impl Inbox {
-    pub(super) fn new(prefetch: usize, prefetch_bytes: usize, max_acks: usize) -> Inbox {
+    pub(in crate::provider) fn new(provider: &'static str, prefetch: Prefetch, max_acks: usize) -> Inbox {
         let state = State {
             deliveries: VecDeque::new(),
             bytes: 0,
@@ -81,14 +80,14 @@ impl Inbox {
             arrived: Notify::new(),
             changed: Notify::new(),
             task: AtomicWaker::new(),
+            provider,
             prefetch,
-            prefetch_bytes,
             max_acks,
         }
     }
 
     /// Adds deliveries, leaving `fresh` empty.
-    pub(super) fn push(&self, fresh: &mut Vec<Weighed>) {
+    pub(in crate::provider) fn push(&self, fresh: &mut Vec<Weighed>) {
         if fresh.is_empty() {
             return;
         }
@@ -105,18 +104,18 @@ impl Inbox {
     }
 
     /// Bytes that may still be added before the bound is met.
-    pub(super) fn room(&self) -> usize {
-        self.prefetch_bytes.saturating_sub(self.state.lock().bytes)
+    pub(in crate::provider) fn room(&self) -> usize {
+        self.prefetch.bytes.saturating_sub(self.state.lock().bytes)
     }
 
     /// Whether a consumer that paused should connect again: callers have received enough, or so many acks
     /// wait that they have to be written.
-    pub(super) fn drained(&self) -> bool {
+    pub(in crate::provider) fn drained(&self) -> bool {
         self.state.lock().drained(self)
     }
 
     /// Receives up to `max` deliveries; none when the context's deadline passes.
-    pub(super) async fn receive(&self, ctx: &Context, max: usize) -> Result<Vec<Delivery>> {
+    pub(in crate::provider) async fn receive(&self, ctx: &Context, max: usize) -> Result<Vec<Delivery>> {
         loop {
             let arrived = self.arrived.notified();
             if let Some(taken) = self.take(max)? {
@@ -125,7 +124,7 @@ impl Inbox {
             match ctx.run(arrived).await {
                 Ok(()) => {}
                 Err(error) if error.kind() == Kind::Timeout => return Ok(Vec::new()),
-                Err(error) => return Err(error.by(PROVIDER)),
+                Err(error) => return Err(error.by(self.provider)),
             }
         }
     }
@@ -133,7 +132,7 @@ impl Inbox {
     fn take(&self, max: usize) -> Result<Option<Vec<Delivery>>> {
         let mut state = self.state.lock();
         if state.closed {
-            return Err(closed());
+            return Err(self.refused());
         }
         let count = state.deliveries.len().min(max);
         if count == 0 {
@@ -160,7 +159,7 @@ impl Inbox {
     }
 
     /// Queues acks, waiting for a connection and for room within the context unless `fail` says not to.
-    pub(super) async fn ack(&self, ctx: &Context, codes: &[Arc<str>], fail: bool) -> Result<()> {
+    pub(in crate::provider) async fn ack(&self, ctx: &Context, codes: &[Arc<str>], fail: bool) -> Result<()> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -179,7 +178,7 @@ impl Inbox {
             }
             ctx.run(changed).await.map_err(|ended| match ended.kind() {
                 Kind::Timeout if obstacle.kind() == Kind::QueueFull => obstacle,
-                _ => ended.caused_by(obstacle).by(PROVIDER),
+                _ => ended.caused_by(obstacle).by(self.provider),
             })?;
         }
     }
@@ -187,16 +186,17 @@ impl Inbox {
     fn try_ack(&self, codes: &[Arc<str>]) -> Result<()> {
         let mut state = self.state.lock();
         if state.closed {
-            return Err(closed());
+            return Err(self.refused());
         }
         if state.flow == Flow::Down {
-            return Err(unavailable("there is no connection to write the ack to".to_owned()));
+            let text = "there is no connection to write the ack to";
+            return Err(Error::new(Kind::Unavailable, text).by(self.provider));
         }
         // More codes than there is room for pass when nothing else waits.
         if state.backlog > 0 && state.backlog + codes.len() > self.max_acks {
             let text =
                 format!("{} acks wait to be written: the consumer takes {}", state.backlog, self.max_acks);
-            return Err(Error::new(Kind::QueueFull, text).by(PROVIDER));
+            return Err(Error::new(Kind::QueueFull, text).by(self.provider));
         }
         let first = state.acks.is_empty();
         state.acks.extend_from_slice(codes);
@@ -209,12 +209,12 @@ impl Inbox {
     }
 
     /// Moves the acks to write to the end of `into`.
-    pub(super) fn take_acks(&self, into: &mut VecDeque<Arc<str>>) {
+    pub(in crate::provider) fn take_acks(&self, into: &mut VecDeque<Arc<str>>) {
         into.extend(self.state.lock().acks.drain(..));
     }
 
     /// Acks were written.
-    pub(super) fn wrote_acks(&self, count: usize) {
+    pub(in crate::provider) fn wrote_acks(&self, count: usize) {
         if count == 0 {
             return;
         }
@@ -228,13 +228,13 @@ impl Inbox {
         }
     }
 
-    pub(super) fn set_flow(&self, flow: Flow) {
+    pub(in crate::provider) fn set_flow(&self, flow: Flow) {
         self.state.lock().flow = flow;
         self.changed.notify_waiters();
     }
 
     /// Ends receives and refuses acks; those taken are still written.
-    pub(super) fn close(&self) {
+    pub(in crate::provider) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
         let waiting = std::mem::take(&mut state.deliveries);
@@ -248,11 +248,15 @@ impl Inbox {
         self.task.wake();
     }
 
-    pub(super) fn closed(&self) -> bool {
+    pub(in crate::provider) fn closed(&self) -> bool {
         self.state.lock().closed
     }
 
-    pub(super) fn counts(&self) -> Counts {
+    fn refused(&self) -> Error {
+        Error::new(Kind::Closed, "the consumer is closed").by(self.provider)
+    }
+
+    pub(in crate::provider) fn counts(&self) -> Counts {
         let state = self.state.lock();
         Counts {
             waiting: state.deliveries.len(),
@@ -266,11 +270,8 @@ impl Inbox {
 
 impl State {
     fn drained(&self, inbox: &Inbox) -> bool {
-        let received = self.deliveries.len() <= inbox.prefetch && self.bytes <= inbox.prefetch_bytes / 2;
+        let received =
+            self.deliveries.len() <= inbox.prefetch.count && self.bytes <= inbox.prefetch.bytes / 2;
         received || self.backlog > inbox.max_acks / 2
     }
-}
-
-fn closed() -> Error {
-    Error::new(Kind::Closed, "the consumer is closed").by(PROVIDER)
 }

@@ -7,7 +7,7 @@ use rand::{Rng, SeedableRng};
 
 /// Exponential with full jitter; the first try after a loss comes at once.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(in crate::provider) struct Backoff {
     base: Duration,
     max: Duration,
     tries: u32,
@@ -15,12 +15,12 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    pub(super) fn new(base: Duration, max: Duration, seed: u64) -> Backoff {
+    pub(in crate::provider) fn new(base: Duration, max: Duration, seed: u64) -> Backoff {
         Backoff { base, max, tries: 0, random: SmallRng::seed_from_u64(seed) }
     }
 
     /// The wait before the next try.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(in crate::provider) fn next(&mut self) -> Duration {
         let tries = self.tries;
         self.tries = tries.saturating_add(1);
         if tries == 0 {
@@ -32,7 +32,7 @@ impl Backoff {
     }
 
     /// After a connection that held.
-    pub(super) fn reset(&mut self) {
+    pub(in crate::provider) fn reset(&mut self) {
         self.tries = 0;
     }
 }

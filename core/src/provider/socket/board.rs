@@ -7,11 +7,11 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 /// How far the opening of a client is.
 #[derive(Debug, Clone)]
-pub(super) enum Phase {
+pub(in crate::provider) enum Phase {
     /// No connection yet; the last error, where a try failed.
     Starting(Option<Error>),
     /// There was a connection.
@@ -21,8 +21,9 @@ pub(super) enum Phase {
 }
 
 /// Waits until a client is open: its first connection, or why there is none.
-pub(super) async fn opened(
+pub(in crate::provider) async fn opened(
     phase: &mut watch::Receiver<Phase>,
+    provider: &'static str,
     label: &str,
     within: std::time::Duration,
 ) -> Result<(), Error> {
@@ -40,7 +41,8 @@ pub(super) async fn opened(
         Phase::Up => Ok(()),
         Phase::Failed(error) => Err(error),
         Phase::Starting(cause) => {
-            let error = super::dial::unavailable(format!("no connection to {label} within {within:?}"));
+            let text = format!("no connection to {label} within {within:?}");
+            let error = Error::new(Kind::Unavailable, text).by(provider);
             Err(match cause {
                 Some(cause) => error.caused_by(cause),
                 None => error,
@@ -51,47 +53,47 @@ pub(super) async fn opened(
 
 /// One connection, for people.
 #[derive(Debug, Clone)]
-pub(super) struct LaneState {
-    pub(super) label: Arc<str>,
-    pub(super) state: &'static str,
-    pub(super) unacked: Arc<AtomicU64>,
-    pub(super) last_error: Option<Error>,
+pub(in crate::provider) struct LaneState {
+    pub(in crate::provider) label: Arc<str>,
+    pub(in crate::provider) state: &'static str,
+    pub(in crate::provider) unacked: Arc<AtomicU64>,
+    pub(in crate::provider) last_error: Option<Error>,
 }
 
 /// The registry of a cluster, for people.
 #[derive(Debug, Clone)]
-pub(super) struct RegistryState {
-    pub(super) label: Arc<str>,
+pub(in crate::provider) struct RegistryState {
+    pub(in crate::provider) label: Arc<str>,
     /// Why the list in use is not the registry's last answer.
-    pub(super) stale: Option<Error>,
+    pub(in crate::provider) stale: Option<Error>,
 }
 
 /// The state of a client: its task writes, `status` reads.
 #[derive(Debug, Default)]
-pub(super) struct Board {
-    pub(super) shown: Mutex<Shown>,
-    pub(super) reconnects: Arc<AtomicU64>,
-    pub(super) acked: AtomicU64,
+pub(in crate::provider) struct Board {
+    pub(in crate::provider) shown: Mutex<Shown>,
+    pub(in crate::provider) reconnects: Arc<AtomicU64>,
+    pub(in crate::provider) acked: AtomicU64,
 }
 
 /// See [`Board`].
 #[derive(Debug, Default)]
-pub(super) struct Shown {
-    pub(super) closed: bool,
-    pub(super) lanes: Vec<LaneState>,
-    pub(super) registry: Option<RegistryState>,
-    pub(super) last_error: Option<Error>,
+pub(in crate::provider) struct Shown {
+    pub(in crate::provider) closed: bool,
+    pub(in crate::provider) lanes: Vec<LaneState>,
+    pub(in crate::provider) registry: Option<RegistryState>,
+    pub(in crate::provider) last_error: Option<Error>,
 }
 
 impl Board {
     /// The state of a producer.
-    pub(super) fn producer(&self, topic: &str, pending: u64) -> Value {
+    pub(in crate::provider) fn producer(&self, provider: &str, topic: &str, pending: u64) -> Value {
         let shown = self.shown.lock();
         let up: Vec<&str> =
             shown.lanes.iter().filter(|lane| lane.state == "connected").map(|lane| &*lane.label).collect();
         let unacked: u64 = shown.lanes.iter().map(|lane| lane.unacked.load(Ordering::Relaxed)).sum();
         let mut status = json!({
-            "provider": super::PROVIDER,
+            "provider": provider,
             "topic": topic,
             "state": shown.state(),
             "connected_to": up,
@@ -128,7 +130,7 @@ impl Board {
 
 impl Shown {
     /// One word for the whole client.
-    pub(super) fn state(&self) -> &'static str {
+    pub(in crate::provider) fn state(&self) -> &'static str {
         if self.closed {
             return "closed";
         }
@@ -146,6 +148,6 @@ impl Shown {
 }
 
 /// An error in a status.
-pub(super) fn error_json(error: Option<&Error>) -> Value {
+pub(in crate::provider) fn error_json(error: Option<&Error>) -> Value {
     error.map_or(Value::Null, |error| json!({"kind": error.kind().name(), "message": error.text()}))
 }

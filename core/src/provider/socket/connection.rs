@@ -9,8 +9,9 @@ use tokio::time::Instant;
 
 use super::backoff::Backoff;
 use super::dial::{Dialer, Wire};
+use super::keys::Pace;
 use super::link::Link;
-use super::section::{Settings, Target};
+use super::target::Target;
 use crate::client::BoxFuture;
 use crate::error::{Error, Kind, Result};
 
@@ -25,7 +26,7 @@ enum State {
 
 /// What happened to it.
 #[derive(Debug)]
-pub(super) enum Change {
+pub(in crate::provider) enum Change {
     /// It is live.
     Up,
     /// A try failed.
@@ -33,8 +34,8 @@ pub(super) enum Change {
 }
 
 /// See the module.
-pub(super) struct Connection {
-    pub(super) target: Arc<Target>,
+pub(in crate::provider) struct Connection {
+    pub(in crate::provider) target: Arc<Target>,
     dialer: Arc<Dialer>,
     check_time: Duration,
     stable_after: Duration,
@@ -49,19 +50,19 @@ pub(super) struct Connection {
 
 impl Connection {
     /// One that dials when it is polled next.
-    pub(super) fn new(
+    pub(in crate::provider) fn new(
         target: Arc<Target>,
         dialer: Arc<Dialer>,
-        settings: &Settings,
+        pace: Pace,
         reconnects: Arc<AtomicU64>,
     ) -> Connection {
         Connection {
             target,
             dialer,
-            check_time: settings.check_time,
-            stable_after: settings.reconnect_max,
+            check_time: pace.check_time,
+            stable_after: pace.reconnect_max,
             state: State::Waiting(Some(Instant::now())),
-            backoff: Backoff::new(settings.reconnect_base, settings.reconnect_max, rand::random()),
+            backoff: Backoff::new(pace.reconnect_base, pace.reconnect_max, rand::random()),
             up_since: None,
             settled: false,
             was_up: false,
@@ -69,24 +70,24 @@ impl Connection {
         }
     }
 
-    pub(super) fn link(&mut self) -> Option<&mut Link> {
+    pub(in crate::provider) fn link(&mut self) -> Option<&mut Link> {
         match &mut self.state {
             State::Up(link) => Some(link),
             _ => None,
         }
     }
 
-    pub(super) fn is_up(&self) -> bool {
+    pub(in crate::provider) fn is_up(&self) -> bool {
         matches!(self.state, State::Up(_))
     }
 
     /// Whether the first try has ended, well or not.
-    pub(super) fn settled(&self) -> bool {
+    pub(in crate::provider) fn settled(&self) -> bool {
         self.settled
     }
 
     /// When it has to be polled though nothing arrived.
-    pub(super) fn timer(&self) -> Option<Instant> {
+    pub(in crate::provider) fn timer(&self) -> Option<Instant> {
         match &self.state {
             State::Waiting(at) => *at,
             State::Dialing(_) => None,
@@ -95,7 +96,7 @@ impl Connection {
     }
 
     /// Goes on with dialing.
-    pub(super) fn poll_dial(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Change> {
+    pub(in crate::provider) fn poll_dial(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Change> {
         if let State::Waiting(Some(at)) = self.state
             && at <= now
         {
@@ -106,7 +107,7 @@ impl Connection {
         self.settled = true;
         match dialed {
             Ok(wire) => {
-                let link = Link::new(wire, self.target.label.clone(), self.check_time, now);
+                let link = Link::new(wire, self.target.clone(), self.check_time, now);
                 self.state = State::Up(Box::new(link));
                 self.up_since = Some(now);
                 if self.was_up {
@@ -131,7 +132,7 @@ impl Connection {
     }
 
     /// Drops the live connection and tries again: at once when it had held, else after a wait.
-    pub(super) fn lose(&mut self, now: Instant) {
+    pub(in crate::provider) fn lose(&mut self, now: Instant) {
         if self.up_since.take().is_some_and(|since| now.duration_since(since) >= self.stable_after) {
             self.backoff.reset();
         }
@@ -139,7 +140,7 @@ impl Connection {
     }
 
     /// Drops the live connection and does not try again until [`Connection::resume`].
-    pub(super) fn pause(&mut self) -> Option<Link> {
+    pub(in crate::provider) fn pause(&mut self) -> Option<Link> {
         match std::mem::replace(&mut self.state, State::Waiting(None)) {
             State::Up(link) => Some(*link),
             _ => None,
@@ -147,19 +148,19 @@ impl Connection {
     }
 
     /// Dials again after a pause.
-    pub(super) fn resume(&mut self, now: Instant) {
+    pub(in crate::provider) fn resume(&mut self, now: Instant) {
         if let State::Waiting(None) = self.state {
             self.state = State::Waiting(Some(now));
         }
     }
 
     /// Whether it was paused.
-    pub(super) fn paused(&self) -> bool {
+    pub(in crate::provider) fn paused(&self) -> bool {
         matches!(self.state, State::Waiting(None))
     }
 
     /// What it does, for people.
-    pub(super) fn state_name(&self) -> &'static str {
+    pub(in crate::provider) fn state_name(&self) -> &'static str {
         match self.state {
             State::Up(_) => "connected",
             State::Dialing(_) => "connecting",

@@ -12,19 +12,22 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
-use super::dial::{Wire, lost, unavailable};
+use super::dial::Wire;
+use super::target::Target;
 use crate::error::Result;
 
 /// Checks without a sign of life before the connection counts as dead.
 const MISSES: u32 = 2;
+/// Longer than any connection lives.
+const SUSPENDED: Duration = Duration::from_secs(365 * 86_400);
 /// How long a peer may take to answer the closing of a connection.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// See the module. After an error it is of no more use.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(in crate::provider) struct Link {
     wire: Wire,
-    label: Arc<str>,
+    target: Arc<Target>,
     check_time: Duration,
     next_check: Instant,
     pinged: bool,
@@ -33,17 +36,22 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(wire: Wire, label: Arc<str>, check_time: Duration, now: Instant) -> Link {
+    pub(in crate::provider) fn new(
+        wire: Wire,
+        target: Arc<Target>,
+        check_time: Duration,
+        now: Instant,
+    ) -> Link {
         let next_check = now + check_time;
-        Link { wire, label, check_time, next_check, pinged: false, misses: 0, unflushed: false }
+        Link { wire, target, check_time, next_check, pinged: false, misses: 0, unflushed: false }
     }
 
     /// The next frame of data.
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {
+    pub(in crate::provider) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {
         loop {
             let frame = match ready!(Pin::new(&mut self.wire).poll_next(cx)) {
                 Some(Ok(frame)) => frame,
-                Some(Err(error)) => return Poll::Ready(Err(lost(&self.label, error))),
+                Some(Err(error)) => return Poll::Ready(Err(self.target.lost(error))),
                 None => return Poll::Ready(Err(self.closed())),
             };
             match frame {
@@ -57,40 +65,51 @@ impl Link {
     }
 
     fn closed(&self) -> crate::error::Error {
-        unavailable(format!("{} closed the connection", self.label))
+        self.target.unavailable(format!("{} closed the connection", self.target.label))
     }
 
     /// Whether a frame can be sent. Not while earlier ones wait for the socket: memory stays bounded.
-    pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.wire).poll_ready(cx).map_err(|error| lost(&self.label, error))
+    pub(in crate::provider) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.wire).poll_ready(cx).map_err(|error| self.target.lost(error))
     }
 
     /// Sends a frame of text; [`Link::poll_flush`] has to follow.
-    pub(super) fn send(&mut self, text: Bytes) -> Result<()> {
+    pub(in crate::provider) fn send(&mut self, text: Bytes) -> Result<()> {
         self.unflushed = true;
         // Encoders of this crate write UTF-8: a frame made here is not checked again.
         let frame = Message::Frame(Frame::message(text, OpCode::Data(Data::Text), true));
-        Pin::new(&mut self.wire).start_send(frame).map_err(|error| lost(&self.label, error))
+        Pin::new(&mut self.wire).start_send(frame).map_err(|error| self.target.lost(error))
     }
 
     /// Writes what was sent.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    pub(in crate::provider) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         if !self.unflushed {
             return Poll::Ready(Ok(()));
         }
-        ready!(Pin::new(&mut self.wire).poll_flush(cx)).map_err(|error| lost(&self.label, error))?;
+        ready!(Pin::new(&mut self.wire).poll_flush(cx)).map_err(|error| self.target.lost(error))?;
         self.unflushed = false;
         Poll::Ready(Ok(()))
     }
 
+    /// It is not read for a while, so that its silence says nothing.
+    pub(in crate::provider) fn suspend_checks(&mut self) {
+        self.next_check = Instant::now() + SUSPENDED;
+    }
+
+    /// It is read again.
+    pub(in crate::provider) fn resume_checks(&mut self, now: Instant) {
+        (self.pinged, self.misses) = (false, 0);
+        self.next_check = now + self.check_time;
+    }
+
     /// When [`Link::check`] is due.
-    pub(super) fn next_check(&self) -> Instant {
+    pub(in crate::provider) fn next_check(&self) -> Instant {
         self.next_check
     }
 
     /// Pings when it is time; an error when nothing was heard since two pings. Read before: what waits in
     /// the socket is a sign of life.
-    pub(super) fn check(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<()> {
+    pub(in crate::provider) fn check(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<()> {
         if now < self.next_check {
             return Ok(());
         }
@@ -99,7 +118,8 @@ impl Link {
         self.misses = if self.pinged && !heard { self.misses + 1 } else { 0 };
         if self.misses >= MISSES {
             let silent = self.check_time * MISSES;
-            return Err(unavailable(format!("{} answered no ping for {silent:?}", self.label)));
+            let text = format!("{} answered no ping for {silent:?}", self.target.label);
+            return Err(self.target.unavailable(text));
         }
         self.pinged = true;
         self.next_check = now + self.check_time;
@@ -109,14 +129,14 @@ impl Link {
             self.unflushed = true;
             Pin::new(&mut self.wire)
                 .start_send(Message::Ping(Bytes::new()))
-                .map_err(|error| lost(&self.label, error))?;
+                .map_err(|error| self.target.lost(error))?;
         }
         Ok(())
     }
 
     /// Says good-bye and reads until the other side has done so too, for a bounded time: a socket closed with
     /// unread data resets the connection, and what was written last might never be read.
-    pub(super) async fn farewell(mut self) {
+    pub(in crate::provider) async fn farewell(mut self) {
         let parting = async {
             if self.wire.close(None).await.is_ok() {
                 while let Some(Ok(_)) = self.wire.next().await {}

@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -16,23 +15,20 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::board::{Board, LaneState, Phase};
 use super::connection::{Change, Connection};
 use super::inbox::{Flow, Inbox, Weighed};
-use super::permanent;
+use super::{Dialect, permanent};
 use crate::config::Connect;
-use crate::error::{Error, Result};
-use crate::message::{Delivery, Message};
+use crate::error::Error;
 use crate::provider::Setup;
-use crate::wire::kapokmq::decode_push;
 
 /// Frames read before callers and acks get their turn.
 const FRAMES_PER_TURN: usize = 512;
 /// Rounds before other tasks of the runtime get their turn.
 const ROUNDS: usize = 16;
-/// Bodies up to this length are copied out of the read buffer: one that is kept long must not pin the rest.
-const COPIED_BODY: usize = 16 << 10;
 
 /// See the module.
-pub(super) struct Receiver {
+pub(in crate::provider) struct Receiver {
     id: String,
+    dialect: Dialect,
     topic: Arc<str>,
     connection: Connection,
     inbox: Arc<Inbox>,
@@ -49,12 +45,14 @@ pub(super) struct Receiver {
     // Open waits, and fails with the first error that no further try would mend.
     eager: bool,
     hopeless: bool,
+    // The connection is not read until callers have received enough.
+    held: bool,
 }
 
 impl Receiver {
-    pub(super) fn new(
+    pub(in crate::provider) fn new(
         setup: &Setup,
-        topic: Arc<str>,
+        (dialect, topic): (Dialect, Arc<str>),
         connection: Connection,
         inbox: Arc<Inbox>,
         shown: (Arc<Board>, Arc<AtomicU64>),
@@ -64,6 +62,7 @@ impl Receiver {
         let (board, unreadable) = shown;
         let receiver = Receiver {
             id: setup.id.clone(),
+            dialect,
             topic,
             connection,
             inbox,
@@ -79,13 +78,14 @@ impl Receiver {
             opened: false,
             eager: setup.connect == Connect::Eager,
             hopeless: false,
+            held: false,
         };
         receiver.publish();
         receiver
     }
 
     /// Runs until the inbox is closed and the acks are written, or until it is stopped.
-    pub(super) async fn run(mut self) {
+    pub(in crate::provider) async fn run(mut self) {
         let _closes = CloseOnDrop(self.inbox.clone());
         poll_fn(|cx| self.poll_run(cx)).await;
         self.board.shown.lock().closed = true;
@@ -155,6 +155,14 @@ impl Receiver {
     fn poll_frames(&mut self, cx: &mut Context<'_>, now: Instant, closed: bool) -> bool {
         let room = self.inbox.room();
         let Some(link) = self.connection.link() else { return false };
+        if self.held && !closed {
+            if !self.inbox.drained() {
+                return false;
+            }
+            self.held = false;
+            self.inbox.set_flow(Flow::Live);
+            link.resume_checks(now);
+        }
         let (mut frames, mut bytes) = (0, 0);
         let (mut broken, mut skipped) = (None, false);
         while frames < FRAMES_PER_TURN && bytes < room {
@@ -166,7 +174,7 @@ impl Receiver {
                         continue;
                     }
                     bytes += frame.len();
-                    match delivery(&frame, &self.topic) {
+                    match (self.dialect.decode)(&frame, &self.topic) {
                         Ok(delivery) => self.fresh.push((delivery, frame.len())),
                         Err(error) => {
                             tracing::warn!(id = self.id, %error, "a pushed frame cannot be read and is skipped");
@@ -202,8 +210,18 @@ impl Receiver {
         frames > 0
     }
 
-    /// The bound of bytes is met: an unread connection would block other consumers of some servers.
+    /// The bound of bytes is met. With acks the connection goes: unread it would block other consumers of some
+    /// servers, and what it still brings comes again.
     fn pause(&mut self) {
+        if !self.dialect.capability.ack {
+            // What is on its way would be lost with the connection: it is left unread instead.
+            self.held = true;
+            if let Some(link) = self.connection.link() {
+                link.suspend_checks();
+            }
+            self.inbox.set_flow(Flow::Paused);
+            return;
+        }
         let counts = self.inbox.counts();
         tracing::warn!(
             id = self.id,
@@ -263,6 +281,7 @@ impl Receiver {
     fn lose(&mut self, now: Instant, error: Error) {
         tracing::warn!(id = self.id, %error, "the connection was lost");
         self.connection.lose(now);
+        self.held = false;
         self.inbox.set_flow(Flow::Down);
         self.last_error = Some(error);
         self.publish();
@@ -299,18 +318,4 @@ impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.close();
     }
-}
-
-fn delivery(frame: &Bytes, own_topic: &Arc<str>) -> Result<Delivery> {
-    let push = decode_push(frame)?;
-    let topic = if push.topic_is(own_topic) {
-        own_topic.clone()
-    } else {
-        String::from_utf8_lossy(&push.topic).as_ref().into()
-    };
-    let body = if push.body.len() <= COPIED_BODY { Bytes::copy_from_slice(&push.body) } else { push.body };
-    let created = u64::try_from(push.create_time)
-        .ok()
-        .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-    Ok(Delivery { message: Message::new(body), topic, code: push.code, created, attempt: None })
 }
