@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::task::AtomicWaker;
 use parking_lot::RwLock;
@@ -14,14 +14,13 @@ use tokio_util::task::TaskTracker;
 
 use super::code::{Codes, Place};
 use super::config::{BrokerConfig, DeliveryMode};
-use super::delay::Clock;
 use super::history::History;
 use super::log::record::{Journal, Position, Record};
 use super::log::{Living, Log};
 use super::queue::{Accepted, Queue};
 use super::room::Room;
 use super::session::Sessions;
-use super::store::{self, Stored};
+use super::store::Stored;
 use super::terms::{self, DEAD};
 use super::topic::{Drafts, Shared, Topic};
 use crate::error::{Error, Kind, Result};

@@ -85,7 +85,8 @@ pub struct Broker {
 
 /// Opens the log on a thread that may block.
 async fn open(config: BrokerConfig) -> Result<(BrokerConfig, store::Stored)> {
-    let opened = tokio::task::spawn_blocking(move || store::open(&config).map(|stored| (config, stored))).await;
+    let opened =
+        tokio::task::spawn_blocking(move || store::open(&config).map(|stored| (config, stored))).await;
     opened.unwrap_or_else(|error| Err(Error::new(Kind::Internal, "the log was not opened").caused_by(error)))
 }
 

@@ -228,7 +228,9 @@ fn list(hub: &Hub, form: &Form) -> Vec<u8> {
         let past = hub.shared.history.select(|past| name.is_empty() || *past.topic == *name);
         let mut reading = hub.log().reading();
         for past in past {
-            if let Some(shown) = Shown::past(&past, &mut reading).filter(|shown| times.contains(&shown.created)) {
+            if let Some(shown) =
+                Shown::past(&past, &mut reading).filter(|shown| times.contains(&shown.created))
+            {
                 add(Listed { number: past.number, topic: past.topic, shown });
             }
         }
@@ -237,8 +239,9 @@ fn list(hub: &Hub, form: &Form) -> Vec<u8> {
         if !name.is_empty() && *topic.name != *name {
             continue;
         }
-        let wanted =
-            |shown: &Shown| (status == ANY_STATUS || shown.status == status) && times.contains(&shown.created);
+        let wanted = |shown: &Shown| {
+            (status == ANY_STATUS || shown.status == status) && times.contains(&shown.created)
+        };
         for shown in topic.newest(LISTED, start, wanted) {
             add(Listed { number: topic.number, topic: Arc::clone(&topic.name), shown });
         }

@@ -6,7 +6,6 @@
 //! more (`clean`). A start reads everything once (`recover`). What must stay true: no ticket counts before a
 //! sync that returned well; after a write or sync that failed, none counts any more; all of a segment is on disk
 //! before the next one is written to; a segment is only ever begun, never gone on with, after a start.
-#![allow(dead_code, unused_imports, reason = "the topics are not moved onto it yet")]
 
 mod clean;
 mod codec;

@@ -48,6 +48,11 @@ impl Queue {
         self.entries.get(sequence).map(|entry| self.show(sequence, entry))
     }
 
+    /// What has no room waits, and with it what comes after.
+    pub(in crate::broker) fn waits_when_full(&self) -> bool {
+        !self.terms.refuse
+    }
+
     /// Nothing would be lost if this topic went.
     pub(in crate::broker) fn is_idle(&self) -> bool {
         self.consumers.is_empty() && self.entries.len() == 0 && self.subscriptions.is_empty()

@@ -48,7 +48,8 @@ impl Drafts {
 
     /// All from one on.
     pub(super) fn from(&self, first: usize) -> impl Iterator<Item = Draft<'_>> {
-        let mut start = first.checked_sub(1).and_then(|before| self.items.get(before)).map_or(0, |item| item.key);
+        let mut start =
+            first.checked_sub(1).and_then(|before| self.items.get(before)).map_or(0, |item| item.key);
         self.items.iter().skip(first).map(move |item| {
             let body = self.text.get(start..item.body).unwrap_or_default();
             let key = self.text.get(item.body..item.key).unwrap_or_default();
@@ -75,7 +76,10 @@ mod tests {
         drafts.push("", "key", 2);
         drafts.push("three", "k", -1);
         let seen = |first| -> Vec<_> {
-            drafts.from(first).map(|draft| (draft.body, draft.key, draft.delay_ms, draft.wire_delay)).collect()
+            drafts
+                .from(first)
+                .map(|draft| (draft.body, draft.key, draft.delay_ms, draft.wire_delay))
+                .collect()
         };
         let all: Vec<(&[u8], &str, i64, i64)> =
             vec![(b"one", "", 0, 0), (b"", "key", 2000, 2), (b"three", "k", 0, -1)];

@@ -1,7 +1,7 @@
 //! A journal that takes the log's lock for each record alone: for changes that write few.
 
-use crate::broker::log::record::{Journal, Position, Record};
 use crate::broker::log::Log;
+use crate::broker::log::record::{Journal, Position, Record};
 
 /// See the module.
 pub(super) struct Single<'a>(pub(super) &'a Log);

@@ -4,8 +4,8 @@ mod draft;
 mod journal;
 mod shown;
 
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use futures_util::task::AtomicWaker;
@@ -147,7 +147,8 @@ impl Topic {
         let before = results.len();
         let log = &self.shared.log;
         let ticket = self.locked(|queue| {
-            let (_, ticket) = log.append(|journal| queue.accept(drafts.from(first), now, wall, journal, results));
+            let (_, ticket) =
+                log.append(|journal| queue.accept(drafts.from(first), now, wall, journal, results));
             if queue.waits_when_full() {
                 let taken = results.iter().rposition(|result| *result != Accepted::Full);
                 results.truncate(taken.map_or(before, |last| last + 1).max(before));
@@ -280,7 +281,11 @@ impl Topic {
             for dead in dead {
                 match reading.message(dead.position, dead.length as usize) {
                     Ok(stored) => {
-                        drafts.push(&String::from_utf8_lossy(&stored.body), stored.key.as_deref().unwrap_or_default(), 0);
+                        drafts.push(
+                            &String::from_utf8_lossy(&stored.body),
+                            stored.key.as_deref().unwrap_or_default(),
+                            0,
+                        );
                         moved.push(dead);
                     }
                     Err(error) if error.kind() == Kind::NotFound => {}

@@ -62,7 +62,12 @@ impl Topic {
 
     /// The newest messages that are not acknowledged and that `wanted` names, newest first, `most` at most; it
     /// ends with the first that is older than `since`, in seconds since 1970.
-    pub(in crate::broker) fn newest(&self, most: usize, since: i64, wanted: impl Fn(&Shown) -> bool) -> Vec<Shown> {
+    pub(in crate::broker) fn newest(
+        &self,
+        most: usize,
+        since: i64,
+        wanted: impl Fn(&Shown) -> bool,
+    ) -> Vec<Shown> {
         let mut found = Vec::new();
         let mut reading = self.shared.log.reading();
         let mut all: Vec<queue::Shown> = self.read(|queue| queue.all().collect());

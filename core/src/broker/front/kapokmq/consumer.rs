@@ -11,13 +11,13 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use futures_util::{SinkExt, StreamExt};
 
-use super::super::text_of;
 use super::super::socket::{CLOSE_TIMEOUT, End, STOPPING};
+use super::super::text_of;
 use super::Connection;
 use crate::broker::code::Place;
 use crate::broker::hub::{Hub, count};
-use crate::broker::session::Role;
 use crate::broker::queue::Window;
+use crate::broker::session::Role;
 use crate::broker::topic::{Delivery, Topic};
 use crate::wire::kapokmq::{PushText, WAITING, encode_push_line};
 

@@ -96,12 +96,7 @@ impl Bench {
 
     fn send_later(&mut self, body: &str, seconds: i64) {
         let delay_ms = seconds.saturating_mul(1000);
-        self.accept(&[Draft {
-            body: body.as_bytes(),
-            delay_ms,
-            wire_delay: seconds,
-            ..Draft::default()
-        }]);
+        self.accept(&[Draft { body: body.as_bytes(), delay_ms, wire_delay: seconds, ..Draft::default() }]);
     }
 
     fn join(&mut self, number: u64, id: &str) {
