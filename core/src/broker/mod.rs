@@ -43,6 +43,7 @@ pub use log::Durability;
 
 use crate::error::{Error, Kind, Result};
 use hub::Hub;
+use log::LogState;
 use queue::Queue;
 use session::Role;
 
@@ -75,6 +76,30 @@ pub struct BrokerStatus {
     pub producers: usize,
     /// Connected consumers.
     pub consumers: usize,
+    /// Messages that went to the dead letters since the start.
+    pub dead: u64,
+    /// When an accepted message counts as safe.
+    pub durability: Durability,
+    /// Whether the log can be relied on.
+    pub log: LogHealth,
+    /// Files of the log in use.
+    pub segments: usize,
+    /// Bytes of these files.
+    pub log_bytes: u64,
+    /// Bytes of them that messages take which are not gone.
+    pub live_bytes: u64,
+}
+
+/// Whether a broker's log takes messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum LogHealth {
+    /// It does.
+    #[default]
+    Serving,
+    /// It has no room on disk: messages are refused, deliveries and acks go on. Why.
+    Short(String),
+    /// It has failed: nothing is accepted until a restart. Why.
+    Failed(String),
 }
 
 /// A running broker. Dropping it is [`Broker::abort`].
@@ -171,7 +196,16 @@ impl Broker {
             stored_bytes: self.hub.room().used(),
             producers: self.hub.sessions.count(Role::Producer),
             consumers: self.hub.sessions.consumers().len(),
+            dead: self.hub.shared.dead.load(Ordering::Relaxed),
             ..BrokerStatus::default()
+        };
+        let log = self.hub.log().status();
+        status.durability = log.durability;
+        (status.segments, status.log_bytes, status.live_bytes) = (log.segments, log.bytes, log.live_bytes);
+        status.log = match log.state {
+            LogState::Serving => LogHealth::Serving,
+            LogState::Short(error) => LogHealth::Short(error.to_string()),
+            LogState::Failed(error) => LogHealth::Failed(error.to_string()),
         };
         for topic in self.hub.all_topics() {
             let (waiting, delayed) = topic.read(Queue::counts);
