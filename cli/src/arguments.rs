@@ -86,11 +86,22 @@ pub(crate) struct BrokerArgs {
     #[arg(long)]
     pub(crate) dpmq: bool,
 
-    /// Folder for data, locked for this process
-    ///
-    /// This version keeps messages in memory: they do not outlive the broker.
+    /// Folder for the messages, locked for this process; without one they end with the broker
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+
+    /// When a message in the folder counts as safe
+    #[arg(long, value_enum, default_value_t = Safe::Fsync)]
+    pub(crate) durability: Safe,
+
+    /// How often `--durability interval` writes to disk for good: what came since is lost in a power cut
+    #[arg(long, value_name = "S", value_parser = seconds, allow_hyphen_values = true, default_value = "1")]
+    pub(crate) sync_interval: Duration,
+
+    /// Bytes of one file of the log, at least 65536; a larger message gets a file of its own
+    #[arg(long, value_name = "BYTES", default_value_t = 32 << 20,
+        value_parser = clap::value_parser!(u64).range(64 << 10..=1 << 30))]
+    pub(crate) segment_bytes: u64,
 
     /// How long a consumer may take to acknowledge before a message is delivered again: seconds, or a
     /// number with a unit such as 5m
@@ -113,6 +124,17 @@ pub(crate) enum Delivery {
     WorkQueue,
     /// Every consumer of the topic
     PublishSubscribe,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Safe {
+    /// Once it is on disk
+    Fsync,
+    /// Once the operating system has it; a power cut may take the latest
+    Interval,
+    /// At once: nothing outlives the broker
+    Memory,
 }
 
 #[derive(Debug, Args)]

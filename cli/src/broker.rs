@@ -3,11 +3,11 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use ceiba_core::broker::{Broker, BrokerConfig, DeliveryMode};
+use ceiba_core::broker::{Broker, BrokerConfig, DeliveryMode, Durability, Limits};
 use ceiba_core::wire::kapokmq::Node;
 use serde_json::json;
 
-use crate::arguments::{BrokerArgs, Delivery};
+use crate::arguments::{BrokerArgs, Delivery, Safe};
 use crate::failure::{Exit, Failure};
 use crate::log;
 use crate::secret;
@@ -20,6 +20,9 @@ pub(crate) async fn run(args: &BrokerArgs, stop: &Stop, as_json: bool) -> Result
     if args.redeliver_after.is_zero() {
         return Err(Failure::usage("--redeliver-after must be longer than 0"));
     }
+    if args.sync_interval.is_zero() {
+        return Err(Failure::usage("--sync-interval must be longer than 0"));
+    }
     let config = BrokerConfig {
         listen: args.listen.clone(),
         delivery: match args.delivery {
@@ -28,9 +31,15 @@ pub(crate) async fn run(args: &BrokerArgs, stop: &Stop, as_json: bool) -> Result
         },
         dpmq: args.dpmq,
         data: args.data.clone(),
+        durability: match args.durability {
+            Safe::Fsync => Durability::Fsync,
+            Safe::Interval => Durability::Interval(args.sync_interval),
+            Safe::Memory => Durability::Memory,
+        },
         advertise: args.advertise.clone(),
         nodes: args.nodes.iter().map(|(host, port)| Node::at(host.clone(), *port)).collect(),
         redeliver_after: args.redeliver_after,
+        limits: Limits { segment_bytes: args.segment_bytes, ..Limits::default() },
         ..BrokerConfig::new(secret::of_broker(args.secret_file.as_deref(), args.secret.as_deref())?)
     };
     let broker = Broker::start(config).await.map_err(Failure::at_start)?;

@@ -107,6 +107,8 @@ pub struct Limits {
     pub login: Duration,
     /// Acknowledged messages that the console still shows.
     pub consumed_shown: usize,
+    /// Bytes of one file of the log, rounded up to whole pages; a larger message gets a file of its own.
+    pub segment_bytes: u64,
 }
 
 impl Default for Limits {
@@ -121,6 +123,7 @@ impl Default for Limits {
             unacked_bytes: 32 << 20,
             login: Duration::from_secs(10),
             consumed_shown: 10_000,
+            segment_bytes: 32 << 20,
         }
     }
 }

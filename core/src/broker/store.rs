@@ -30,7 +30,8 @@ pub(super) fn open(config: &BrokerConfig) -> Result<Stored> {
         (Some(path), durability) => (Arc::new(RealDisk::open(path)?), durability),
         (None, _) => (Arc::new(MemoryDisk::default()), Durability::Memory),
     };
-    let options = LogOptions { durability, ..LogOptions::default() };
+    let segment_bytes = config.limits.segment_bytes;
+    let options = LogOptions { durability, segment_bytes, ..LogOptions::default() };
     let mut queues: HashMap<u32, (Arc<str>, Queue)> = HashMap::new();
     let log = Log::open(options, disk, |position, record| {
         let number = match *record {
