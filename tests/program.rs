@@ -35,13 +35,17 @@ pub struct BrokerProcess {
 impl BrokerProcess {
     /// Starts one and waits until it tells its address. Blocks.
     pub fn start(listen: &str, secret: &str) -> BrokerProcess {
-        let mut child = Command::new(ceiba())
-            .args(["broker", "--listen", listen])
-            .env("CEIBA_SECRET", secret)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(ceiba());
+        command.args(["broker", "--listen", listen]).env("CEIBA_SECRET", secret);
+        BrokerProcess::launch(&mut command).unwrap()
+    }
+
+    /// Runs the command of a broker and waits until it tells its address. Blocks.
+    ///
+    /// # Errors
+    /// What it said instead of an address.
+    pub fn launch(command: &mut Command) -> Result<BrokerProcess, String> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let (tell, told) = mpsc::channel();
         // Reads on after the first line: a full pipe would stop the broker.
@@ -56,9 +60,9 @@ impl BrokerProcess {
         let Some(address) = address else {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("the first line of the broker names no address: {line:?}");
+            return Err(format!("the first line of the broker names no address: {line:?}"));
         };
-        BrokerProcess { child, address }
+        Ok(BrokerProcess { child, address })
     }
 
     /// Where it listens.
@@ -75,6 +79,14 @@ impl BrokerProcess {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Ends it by SIGTERM. Blocks until it is gone.
+    pub fn stop(mut self) {
+        let asked = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().unwrap();
+        assert!(asked.success());
+        let ended = self.child.wait().unwrap();
+        assert!(ended.success(), "the broker ended with {ended}");
     }
 }
 
