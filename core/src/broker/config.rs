@@ -140,6 +140,9 @@ pub struct BrokerConfig {
     /// Whether the DPMQ protocol is spoken too. It has no login: whoever reaches the address can send and
     /// receive. A topic that it uses first delivers to every consumer, whatever `delivery` says.
     pub dpmq: bool,
+    /// Whether the extension of the KapokMQ wire is agreed to where a client offers it; else the wire is the
+    /// original's for everybody.
+    pub extension: bool,
     /// Folder for the messages. It is made with mode 0700 and locked for this process. Without one, messages
     /// are in memory and end with the broker.
     pub data: Option<PathBuf>,
@@ -167,6 +170,7 @@ impl BrokerConfig {
             secret,
             delivery: DeliveryMode::WorkQueue,
             dpmq: false,
+            extension: true,
             data: None,
             durability: Durability::Fsync,
             topic: TopicConfig::default(),

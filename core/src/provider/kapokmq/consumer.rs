@@ -11,8 +11,18 @@ use crate::client::{Capability, Consumer};
 use crate::error::{Error, Kind, Result};
 use crate::message::{Delivery, Message};
 use crate::provider::Setup;
-use crate::provider::socket::{self, Dialect, Dialer, kept, topic_of};
-use crate::wire::kapokmq::decode_push;
+use crate::provider::socket::{self, Dialect, Dialer, Extension, kept, topic_of};
+use crate::wire::kapokmq::{decode_push, encode_nack};
+
+/// On a broker that speaks the extension.
+const EXTENSION: Extension = Extension {
+    capability: Capability { message_id: true, nack: true, attempt: true, ..DIALECT.capability },
+    nack: |code, delay| {
+        // Never earlier than asked for.
+        let whole = u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        encode_nack(code, whole)
+    },
+};
 
 const DIALECT: Dialect = Dialect {
     server: SERVER,
@@ -40,7 +50,7 @@ pub(super) async fn open(
         return Err(Error::new(Kind::Unsupported, "a consumer connects to one broker").by(PROVIDER));
     };
     let keys = (settings.pace, settings.prefetch);
-    socket::open(setup, DIALECT, (target, settings.topic), dialer, keys).await
+    socket::open(setup, (DIALECT, EXTENSION), (target, settings.topic), dialer, keys).await
 }
 
 fn delivery(frame: &Bytes, own_topic: &Arc<str>) -> Result<Delivery> {
@@ -48,11 +58,15 @@ fn delivery(frame: &Bytes, own_topic: &Arc<str>) -> Result<Delivery> {
     let created = u64::try_from(push.create_time)
         .ok()
         .and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    let mut message = Message::new(kept(push.body));
+    if push.key.is_some() {
+        message.fields_mut().key = push.key;
+    }
     Ok(Delivery {
         topic: topic_of(&push.topic, own_topic),
-        message: Message::new(kept(push.body)),
+        message,
         code: push.code,
         created,
-        attempt: None,
+        attempt: push.attempt,
     })
 }

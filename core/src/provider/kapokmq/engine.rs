@@ -384,6 +384,15 @@ impl Engine {
             }
             let Some(job) = self.unsent.pop_front() else { break };
             wrote = true;
+            if !lane.carries(&job) {
+                let text = format!(
+                    "the message field `key` cannot be sent to {}: it does not speak the extension",
+                    lane.connection.target.label
+                );
+                let error = job.fails(Kind::Unsupported, &text);
+                self.book.fail(job, error);
+                continue;
+            }
             if let Err(error) = lane.write(job, now, self.settings.resend_unacked) {
                 self.give_up(index, cx, now, error);
                 open.remove(place);

@@ -7,7 +7,7 @@ use super::{MAX_FRAME, PROVIDER};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::intake::{Call, Ended};
 use crate::message::{Message, Receipt};
-use crate::wire::kapokmq::MAX_DELAY;
+use crate::wire::kapokmq::{MAX_DELAY, MAX_KEY};
 
 /// What a frame has around its body.
 const FRAME_OVERHEAD: usize = 64;
@@ -24,6 +24,11 @@ impl Job {
     /// Whether the message may have reached the broker.
     pub(super) fn outcome(&self) -> Outcome {
         if self.writes == 0 { Outcome::NotSent } else { Outcome::Unknown }
+    }
+
+    /// The key that is written with it.
+    pub(super) fn key(&self) -> Option<&str> {
+        self.call.message.fields().and_then(|fields| fields.key.as_deref()).filter(|key| !key.is_empty())
     }
 
     /// The error for this job, with its outcome and attempts.
@@ -62,10 +67,19 @@ impl Book {
     }
 
     /// Ends a job whose ack came.
-    pub(super) fn acked(&mut self, job: Job) {
+    pub(super) fn acked(&mut self, job: Job, message_id: Option<&str>) {
         self.acked += 1;
-        let receipt = Receipt { attempts: job.writes, ..Receipt::sent(PROVIDER) };
+        let message_id = message_id.map(Into::into);
+        let receipt = Receipt { attempts: job.writes, message_id, ..Receipt::sent(PROVIDER) };
         self.end(job, Ok(receipt));
+    }
+
+    /// Ends a job that the broker did not take.
+    pub(super) fn refused(&mut self, job: Job, kind: Kind, text: &str) {
+        let error = job.fails(kind, &format!("the broker refused the message: {text}"));
+        // An earlier write of it may have arrived.
+        let outcome = if job.writes > 1 { Outcome::Unknown } else { Outcome::NotSent };
+        self.end(job, Err(error.outcome_is(outcome)));
     }
 
     fn end(&mut self, job: Job, result: Result<Receipt>) {
@@ -111,8 +125,13 @@ impl Book {
 
 /// Refuses what the wire cannot carry.
 pub(super) fn check(message: &Message, topic: &str) -> Result<()> {
-    message.allow_only(PROVIDER, &[], Some(topic))?;
+    message.allow_only(PROVIDER, &["key"], Some(topic))?;
     let body = message.body();
+    let key = message.fields().and_then(|fields| fields.key.as_deref()).unwrap_or_default();
+    if key.len() > MAX_KEY {
+        let text = format!("the key of {} bytes is longer than {MAX_KEY}", key.len());
+        return Err(Error::new(Kind::InvalidArgument, text).by(PROVIDER));
+    }
     if std::str::from_utf8(body).is_err() {
         let text = "the body is not UTF-8: the kapokmq wire carries text only";
         return Err(Error::new(Kind::Unsupported, text).by(PROVIDER));
@@ -122,7 +141,7 @@ pub(super) fn check(message: &Message, topic: &str) -> Result<()> {
         return Err(Error::new(Kind::InvalidArgument, text).by(PROVIDER));
     }
     // Few bodies are so long that their escapes have to be counted.
-    let room = MAX_FRAME - FRAME_OVERHEAD;
+    let room = MAX_FRAME - FRAME_OVERHEAD - escaped_len(key.as_bytes());
     if body.len() > room || (body.len() > room / 6 && escaped_len(body) > room) {
         let text = format!("the body of {} bytes makes a frame of more than {MAX_FRAME} bytes", body.len());
         return Err(Error::new(Kind::TooLarge, text).by(PROVIDER));
@@ -202,8 +221,11 @@ mod tests {
     fn what_the_wire_cannot_carry_is_refused() {
         let error = check(&Message::new(&b"\xff"[..]), "t").unwrap_err();
         assert_eq!((error.kind(), error.outcome()), (Kind::Unsupported, Outcome::NotSent));
-        let error = check(&Message::new("x").with(|fields| fields.key = Some("k".into())), "t").unwrap_err();
+        let error = check(&Message::new("x").with(|fields| fields.tag = Some("k".into())), "t").unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported);
+        let keyed = |length| Message::new("x").with(|fields| fields.key = Some("k".repeat(length)));
+        check(&keyed(MAX_KEY), "t").unwrap();
+        assert_eq!(check(&keyed(MAX_KEY + 1), "t").unwrap_err().kind(), Kind::InvalidArgument);
         let error = check(&Message::new("x").with_delay(Duration::MAX), "t").unwrap_err();
         assert_eq!(error.kind(), Kind::InvalidArgument);
         check(&Message::new("x").with(|fields| fields.topic = Some("t".into())), "t").unwrap();

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::jobs::{Book, Job};
 use crate::error::{Error, Result};
 use crate::provider::socket::{Change, Connection};
-use crate::wire::kapokmq::{ACK, delay_seconds, encode_send};
+use crate::wire::kapokmq::{ACK, Answer, decode_answer, delay_seconds, encode_keyed_send, encode_send};
 
 /// Acks read before others get their turn.
 const ACKS_PER_TURN: usize = 4096;
@@ -48,6 +48,11 @@ impl Lane {
         !self.retiring && self.connection.is_up() && self.unacked.len() < window
     }
 
+    /// Whether it may have the message's fields: a key needs the extension.
+    pub(super) fn carries(&self, job: &Job) -> bool {
+        job.key().is_none() || self.connection.extended()
+    }
+
     /// Goes on with dialing.
     pub(super) fn poll_dial(&mut self, cx: &mut Context<'_>, now: Instant) -> Option<Change> {
         let change = self.connection.poll_dial(cx, now);
@@ -59,22 +64,26 @@ impl Lane {
 
     /// Reads acks and keeps the connection alive: how many came, or why the connection is lost.
     pub(super) fn poll_acks(&mut self, cx: &mut Context<'_>, now: Instant, book: &mut Book) -> Result<usize> {
+        let target = self.connection.target.clone();
         let Some(link) = self.connection.link() else { return Ok(0) };
+        let extended = link.extended();
         let mut acks = 0;
         while acks < ACKS_PER_TURN {
             let Poll::Ready(frame) = link.poll_frame(cx) else { break };
-            if frame? != ACK {
-                return Err(self
-                    .connection
-                    .target
-                    .strange("answered a message with something else than `ok`"));
-            }
-            match self.unacked.pop_front() {
-                Some(Some(job)) => book.acked(job),
-                Some(None) => {}
-                None => {
-                    return Err(self.connection.target.strange("acknowledged more than was sent"));
+            let frame = frame?;
+            let answer = match extended {
+                true => decode_answer(&frame)
+                    .map_err(|_| target.strange("answered a message with neither `ok` nor `no`"))?,
+                false if frame == ACK => Answer::Accepted(""),
+                false => return Err(target.strange("answered a message with something else than `ok`")),
+            };
+            match (self.unacked.pop_front(), answer) {
+                (Some(Some(job)), Answer::Accepted(code)) => {
+                    book.acked(job, Some(code).filter(|code| !code.is_empty()));
                 }
+                (Some(Some(job)), Answer::Refused { kind, text }) => book.refused(job, kind, text),
+                (Some(None), _) => {}
+                (None, _) => return Err(target.strange("acknowledged more than was sent")),
             }
             acks += 1;
         }
@@ -95,7 +104,10 @@ impl Lane {
         let mut frame = Vec::with_capacity(message.body().len() + 48);
         // Checked when the job was taken.
         let body = std::str::from_utf8(message.body()).unwrap_or_default();
-        encode_send(&mut frame, body, delay);
+        match job.key() {
+            Some(key) => encode_keyed_send(&mut frame, body, delay, key),
+            None => encode_send(&mut frame, body, delay),
+        }
         job.writes += 1;
         if !keep_body {
             // The buffer that it is part of can be freed before the ack comes.

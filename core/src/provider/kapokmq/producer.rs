@@ -1,6 +1,7 @@
 //! A producer as its callers see it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -80,14 +81,15 @@ impl Producer for KapokProducer {
     }
 
     fn capability(&self) -> Capability {
+        let extended = self.board.extended.load(Ordering::Relaxed);
         Capability {
             delay_unit: Some(Duration::from_secs(1)),
             binary_body: false,
             ordered: !self.cluster,
-            message_id: false,
+            message_id: extended,
             ack: true,
-            nack: false,
-            attempt: false,
+            nack: extended,
+            attempt: extended,
             redelivery: true,
             // Less when characters of it have to be escaped.
             max_body: Some(MAX_FRAME as u64 - 64),

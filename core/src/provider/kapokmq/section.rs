@@ -11,10 +11,12 @@ use super::{PROVIDER, SERVER};
 use crate::config::{Role, Span, deserialize_secret, from_value};
 use crate::error::{Error, Kind, Result};
 use crate::provider::socket::{
-    Pace, Prefetch, Target, bracketed, default_client_id, plain_url, refuse_foreign,
+    Offer, Pace, Prefetch, Target, bracketed, default_client_id, plain_url, refuse_foreign,
 };
 use crate::secret::Secret;
-use crate::wire::kapokmq::{consumer_path, producer_path};
+use crate::wire::kapokmq::{
+    DURABLE, EXTENSION_HEADER, EXTENSION_VERSION, SUBSCRIPTION_HEADER, consumer_path, producer_path,
+};
 
 /// The schemes of a broker, plain and encrypted.
 const SCHEMES: [&str; 2] = ["ws", "wss"];
@@ -63,6 +65,9 @@ pub struct Section {
     pub secret_key: Secret,
     /// The id that the broker knows this client by; default `<id>-<host>-<pid>-<random>`.
     pub client_id: Option<String>,
+    /// Whether the topic keeps what comes while this consumer is away, where every consumer gets every message;
+    /// default false. It needs `client_id`, and a broker of ours. Consumers only.
+    pub durable: Option<bool>,
     /// Time between two pings, and between two requests to the registry; default `10s`.
     pub check_time: Option<Span>,
     /// Messages of one connection that may wait for their ack; default 1024. Producers only.
@@ -115,11 +120,19 @@ impl Settings {
         let wrong = |text: String| Err(Error::new(Kind::InvalidConfig, text));
         let of_producers =
             [("window", section.window.is_some()), ("resend_unacked", section.resend_unacked.is_some())];
-        let of_consumers =
-            [("prefetch", section.prefetch.is_some()), ("prefetch_bytes", section.prefetch_bytes.is_some())];
+        let of_consumers = [
+            ("prefetch", section.prefetch.is_some()),
+            ("prefetch_bytes", section.prefetch_bytes.is_some()),
+            ("durable", section.durable.is_some()),
+        ];
         refuse_foreign(role, &of_producers, &of_consumers)?;
         if section.topic.is_empty() {
             return wrong("`topic` is empty".to_owned());
+        }
+        let durable = section.durable.unwrap_or(false);
+        if durable && section.client_id.is_none() {
+            let text = "`durable` needs `client_id`: by it the broker knows whose subscription it keeps";
+            return wrong(text.to_owned());
         }
         let client_id = section.client_id.unwrap_or_else(|| default_client_id(id));
         let path = match role {
@@ -135,7 +148,7 @@ impl Settings {
                         return wrong(format!("`{name}` needs `registry` in place of `url`"));
                     }
                 }
-                Place::One(Target::parse(SERVER, &url, SCHEMES, &path)?)
+                Place::One(Target::parse(SERVER, &url, SCHEMES, &path)?.offering(offer(durable)))
             }
             (None, Some(_)) if role == Role::Consumer => {
                 let text =
@@ -190,5 +203,13 @@ pub(super) fn node_target(addr: &str, port: &str, protocol: NodeProtocol, path: 
     let bad = || Error::new(Kind::Protocol, "the registry named a node whose address cannot be used");
     let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or_else(bad)?;
     let url = format!("{scheme}://{}:{port}", bracketed(addr));
-    Target::parse(SERVER, &url, SCHEMES, path).map_err(|_| bad())
+    Target::parse(SERVER, &url, SCHEMES, path).map(|target| target.offering(offer(false))).map_err(|_| bad())
+}
+
+/// Every connection offers the extension; servers that do not know it ignore the header.
+fn offer(durable: bool) -> Offer {
+    Offer {
+        extension: (EXTENSION_HEADER, EXTENSION_VERSION),
+        needing: durable.then_some((SUBSCRIPTION_HEADER, DURABLE, "durable")),
+    }
 }

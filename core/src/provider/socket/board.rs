@@ -1,7 +1,7 @@
 //! What a client's task tells about itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -74,6 +74,8 @@ pub(in crate::provider) struct Board {
     pub(in crate::provider) shown: Mutex<Shown>,
     pub(in crate::provider) reconnects: Arc<AtomicU64>,
     pub(in crate::provider) acked: AtomicU64,
+    /// Every connection that is live agreed to the extension.
+    pub(in crate::provider) extended: AtomicBool,
 }
 
 /// See [`Board`].

@@ -81,6 +81,11 @@ impl Connection {
         matches!(self.state, State::Up(_))
     }
 
+    /// Whether there is a connection whose other side agreed to the extension.
+    pub(in crate::provider) fn extended(&self) -> bool {
+        matches!(&self.state, State::Up(link) if link.extended())
+    }
+
     /// Whether the first try has ended, well or not.
     pub(in crate::provider) fn settled(&self) -> bool {
         self.settled

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Dialect;
 use super::board::{Board, Phase, error_json, opened};
 use super::connection::Connection;
 use super::dial::Dialer;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Word};
 use super::keys::{Pace, Prefetch};
 use super::receiver::Receiver;
 use super::target::Target;
+use super::{Dialect, Extension, Speech};
 use crate::client::{BoxFuture, Capability, Consumer, Context};
 use crate::config::{Connect, WhenDisconnected};
 use crate::error::{Error, Kind, Result};
@@ -27,6 +27,7 @@ const MAX_CODE: usize = 1024;
 
 struct SocketConsumer {
     dialect: Dialect,
+    extension: Option<Extension>,
     inbox: Arc<Inbox>,
     board: Arc<Board>,
     unreadable: Arc<AtomicU64>,
@@ -41,11 +42,12 @@ struct SocketConsumer {
 /// Starts the task, and unless open is lazy waits for the first connection.
 pub(in crate::provider) async fn open(
     setup: &Setup,
-    dialect: Dialect,
+    speech: impl Into<Speech>,
     (target, topic): (Target, Arc<str>),
     dialer: Arc<Dialer>,
     (pace, prefetch): (Pace, Prefetch),
 ) -> Result<Arc<dyn Consumer>> {
+    let Speech { dialect, extension } = speech.into();
     let provider = dialect.server.provider;
     let max_acks = usize::try_from(setup.limits.calls).unwrap_or(usize::MAX);
     let inbox = Arc::new(Inbox::new(provider, prefetch, max_acks));
@@ -56,6 +58,7 @@ pub(in crate::provider) async fn open(
     let connection = Connection::new(Arc::new(target), dialer, pace, board.reconnects.clone());
     let consumer = Arc::new(SocketConsumer {
         dialect,
+        extension,
         inbox: inbox.clone(),
         board: board.clone(),
         unreadable: unreadable.clone(),
@@ -98,7 +101,10 @@ impl Consumer for SocketConsumer {
     }
 
     fn capability(&self) -> Capability {
-        self.dialect.capability
+        match &self.extension {
+            Some(extension) if self.inbox.extended() => extension.capability,
+            _ => self.dialect.capability,
+        }
     }
 
     fn receive<'a>(&'a self, ctx: &'a Context, max: usize) -> BoxFuture<'a, Result<Vec<Delivery>>> {
@@ -116,36 +122,27 @@ impl Consumer for SocketConsumer {
                 let refused = || self.unsupported("ack: a delivery counts as consumed when it is written");
                 return codes.iter().map(|_| Err(refused())).collect();
             }
-            let mut results: Vec<Result<()>> = codes.iter().map(|code| self.plausible(code)).collect();
-            let good: Vec<Arc<str>> = codes
-                .into_iter()
-                .zip(&results)
-                .filter(|(_, result)| result.is_ok())
-                .map(|(code, _)| code)
-                .collect();
-            if good.is_empty() {
-                return results;
-            }
-            if let Err(error) = self.inbox.ack(ctx, &good, self.fail).await {
-                for result in results.iter_mut().filter(|result| result.is_ok()) {
-                    *result = Err(error.clone());
-                }
-            }
-            results
+            self.say(ctx, codes, Word::Ack).await
         })
     }
 
     fn nack<'a>(
         &'a self,
-        _ctx: &'a Context,
+        ctx: &'a Context,
         codes: Vec<Arc<str>>,
-        _delay: Duration,
+        delay: Duration,
     ) -> BoxFuture<'a, Vec<Result<()>>> {
-        let refused = || match self.dialect.capability.ack {
-            true => self.unsupported("nack: what is not acknowledged comes again"),
-            false => self.unsupported("nack: a delivery counts as consumed when it is written"),
-        };
-        Box::pin(async move { codes.iter().map(|_| Err(refused())).collect() })
+        Box::pin(async move {
+            if !self.dialect.capability.ack {
+                let refused = || self.unsupported("nack: a delivery counts as consumed when it is written");
+                return codes.iter().map(|_| Err(refused())).collect();
+            }
+            let Some(extension) = &self.extension else {
+                let refused = || self.unsupported("nack: what is not acknowledged comes again");
+                return codes.iter().map(|_| Err(refused())).collect();
+            };
+            self.say(ctx, codes, |code| Word::Nack((extension.nack)(&code, delay).into())).await
+        })
     }
 
     fn status(&self) -> Value {
@@ -190,6 +187,31 @@ impl Consumer for SocketConsumer {
 }
 
 impl SocketConsumer {
+    /// Queues what is said of each delivery; a result for each.
+    async fn say(
+        &self,
+        ctx: &Context,
+        codes: Vec<Arc<str>>,
+        word: impl Fn(Arc<str>) -> Word,
+    ) -> Vec<Result<()>> {
+        let mut results: Vec<Result<()>> = codes.iter().map(|code| self.plausible(code)).collect();
+        let good: Vec<Word> = codes
+            .into_iter()
+            .zip(&results)
+            .filter(|(_, result)| result.is_ok())
+            .map(|(code, _)| word(code))
+            .collect();
+        if good.is_empty() {
+            return results;
+        }
+        if let Err(error) = self.inbox.ack(ctx, &good, self.fail).await {
+            for result in results.iter_mut().filter(|result| result.is_ok()) {
+                *result = Err(error.clone());
+            }
+        }
+        results
+    }
+
     fn unsupported(&self, what: &str) -> Error {
         let provider = self.provider();
         Error::new(Kind::Unsupported, format!("the {provider} wire has no {what}")).by(provider)
@@ -197,7 +219,9 @@ impl SocketConsumer {
 
     /// Refuses what no broker gave out, and what would break the wire.
     fn plausible(&self, code: &str) -> Result<()> {
-        if code.is_empty() || code.len() > MAX_CODE || code.bytes().any(|byte| byte.is_ascii_control()) {
+        // A space would make another frame of it where the extension is spoken.
+        let odd = |byte: u8| byte.is_ascii_control() || byte == b' ';
+        if code.is_empty() || code.len() > MAX_CODE || code.bytes().any(odd) {
             let text = "a code is the short text that came with a delivery";
             return Err(Error::new(Kind::InvalidArgument, text).by(self.provider()));
         }

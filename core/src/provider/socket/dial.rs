@@ -12,10 +12,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use super::target::Target;
+use super::target::{Offer, Target};
 use crate::client::BoxFuture;
 use crate::error::{Error, Kind, Result};
 
@@ -28,6 +31,7 @@ pub(in crate::provider) struct Stream {
     transport: Transport,
     blocked: bool,
     moved: bool,
+    extended: bool,
 }
 
 #[derive(Debug)]
@@ -38,7 +42,12 @@ enum Transport {
 
 impl Stream {
     fn new(transport: Transport) -> Stream {
-        Stream { transport, blocked: false, moved: false }
+        Stream { transport, blocked: false, moved: false, extended: false }
+    }
+
+    /// Whether the other side agreed to the extension that was offered.
+    pub(in crate::provider) fn extended(&self) -> bool {
+        self.extended
     }
 
     /// Whether bytes moved since the last call: some were read, or a full socket took more. What an empty
@@ -89,13 +98,22 @@ impl Dialer {
 
     async fn connect(&self, target: &Target) -> Result<Wire> {
         let stream = self.stream(target).await?;
-        let (mut wire, _) =
-            client_async_with_config(target.uri.as_str(), stream, Some(limits(self.largest_frame)))
+        let (mut wire, response) =
+            client_async_with_config(request(target)?, stream, Some(limits(self.largest_frame)))
                 .await
                 .map_err(|error| match error {
                     WsError::Http(response) => target.refused(response.status().as_u16()),
                     other => target.lost(other),
                 })?;
+        if let Some(Offer { extension: (name, value), needing }) = target.offer {
+            let agreed = response.headers().get(name).is_some_and(|said| said.as_bytes() == value.as_bytes());
+            if let Some((_, _, key)) = needing.filter(|_| !agreed) {
+                let text =
+                    format!("`{key}` is not known to {}: it does not speak `{name}: {value}`", target.label);
+                return Err(Error::new(Kind::Unsupported, text).by(target.server.provider));
+            }
+            wire.get_mut().extended = agreed;
+        }
         if let Some(log_in) = &self.log_in {
             log_in(&mut wire, target).await?;
         }
@@ -127,6 +145,20 @@ impl Dialer {
             }
         }
     }
+}
+
+/// The request of the handshake.
+fn request(target: &Target) -> Result<Request> {
+    let mut request = target.uri.as_str().into_client_request().map_err(|error| target.lost(error))?;
+    let offer = target.offer.iter();
+    let headers = offer.flat_map(|offer| {
+        let further = offer.needing.map(|(name, value, _)| (name, value));
+        std::iter::once(offer.extension).chain(further)
+    });
+    for (name, value) in headers {
+        request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    Ok(request)
 }
 
 fn limits(largest_frame: usize) -> WebSocketConfig {

@@ -15,6 +15,15 @@ use crate::message::Delivery;
 /// A delivery and the length of its frame.
 pub(in crate::provider) type Weighed = (Delivery, usize);
 
+/// What is said of a delivery, as it is written.
+#[derive(Debug, Clone)]
+pub(in crate::provider) enum Word {
+    /// It is done.
+    Ack(Arc<str>),
+    /// It is given back, which only the extension has.
+    Nack(Arc<str>),
+}
+
 /// Whether acks can be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::provider) enum Flow {
@@ -32,11 +41,13 @@ struct State {
     deliveries: VecDeque<Weighed>,
     bytes: usize,
     received: u64,
-    acks: Vec<Arc<str>>,
+    acks: Vec<Word>,
     // Acks taken and not yet written.
     backlog: usize,
     acked: u64,
     flow: Flow,
+    // The last connection had the extension.
+    extended: bool,
     closed: bool,
 }
 
@@ -73,6 +84,7 @@ impl Inbox {
             backlog: 0,
             acked: 0,
             flow: Flow::Down,
+            extended: false,
             closed: false,
         };
         Inbox {
@@ -158,8 +170,8 @@ impl Inbox {
         Ok(Some(taken))
     }
 
-    /// Queues acks, waiting for a connection and for room within the context unless `fail` says not to.
-    pub(in crate::provider) async fn ack(&self, ctx: &Context, codes: &[Arc<str>], fail: bool) -> Result<()> {
+    /// Queues acks, or nacks, waiting for a connection and for room within the context unless `fail` says not to.
+    pub(in crate::provider) async fn ack(&self, ctx: &Context, codes: &[Word], fail: bool) -> Result<()> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -183,7 +195,7 @@ impl Inbox {
         }
     }
 
-    fn try_ack(&self, codes: &[Arc<str>]) -> Result<()> {
+    fn try_ack(&self, codes: &[Word]) -> Result<()> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(self.refused());
@@ -191,6 +203,11 @@ impl Inbox {
         if state.flow == Flow::Down {
             let text = "there is no connection to write the ack to";
             return Err(Error::new(Kind::Unavailable, text).by(self.provider));
+        }
+        if !state.extended && codes.iter().any(|word| matches!(word, Word::Nack(_))) {
+            let text =
+                format!("the {} wire has no nack: what is not acknowledged comes again", self.provider);
+            return Err(Error::new(Kind::Unsupported, text).by(self.provider));
         }
         // More codes than there is room for pass when nothing else waits.
         if state.backlog > 0 && state.backlog + codes.len() > self.max_acks {
@@ -209,7 +226,7 @@ impl Inbox {
     }
 
     /// Moves the acks to write to the end of `into`.
-    pub(in crate::provider) fn take_acks(&self, into: &mut VecDeque<Arc<str>>) {
+    pub(in crate::provider) fn take_acks(&self, into: &mut VecDeque<Word>) {
         into.extend(self.state.lock().acks.drain(..));
     }
 
@@ -226,6 +243,17 @@ impl Inbox {
         if was_full {
             self.changed.notify_waiters();
         }
+    }
+
+    /// There is a connection, with the extension or not.
+    pub(in crate::provider) fn set_live(&self, extended: bool) {
+        self.state.lock().extended = extended;
+        self.set_flow(Flow::Live);
+    }
+
+    /// Whether the last connection had the extension.
+    pub(in crate::provider) fn extended(&self) -> bool {
+        self.state.lock().extended
     }
 
     pub(in crate::provider) fn set_flow(&self, flow: Flow) {

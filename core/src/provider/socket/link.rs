@@ -46,6 +46,11 @@ impl Link {
         Link { wire, target, check_time, next_check, pinged: false, misses: 0, unflushed: false }
     }
 
+    /// Whether the other side agreed to the extension that was offered.
+    pub(in crate::provider) fn extended(&self) -> bool {
+        self.wire.get_ref().extended()
+    }
+
     /// The next frame of data.
     pub(in crate::provider) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes>> {
         loop {

@@ -17,6 +17,7 @@ mod receiver;
 mod target;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -27,7 +28,7 @@ pub(in crate::provider) use consumer::open;
 pub(in crate::provider) use dial::{Dialer, Wire};
 pub(in crate::provider) use keys::{Pace, Prefetch, default_client_id, refuse_foreign};
 pub(in crate::provider) use link::Link;
-pub(in crate::provider) use target::{Target, bracketed, plain_url};
+pub(in crate::provider) use target::{Offer, Target, bracketed, plain_url};
 
 use crate::client::Capability;
 use crate::error::{Error, Kind, Result};
@@ -52,6 +53,33 @@ pub(in crate::provider) struct Dialect {
     pub(in crate::provider) capability: Capability,
     /// Reads a pushed frame; the topic is the consumer's own.
     pub(in crate::provider) decode: fn(&Bytes, &Arc<str>) -> Result<Delivery>,
+}
+
+/// What a consumer may do more on a connection whose other side agreed to the offered extension.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::provider) struct Extension {
+    pub(in crate::provider) capability: Capability,
+    /// The frame that gives a delivery back, to come again after this time.
+    pub(in crate::provider) nack: fn(&str, Duration) -> String,
+}
+
+/// A dialect, and the extension that its target is offered.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::provider) struct Speech {
+    pub(in crate::provider) dialect: Dialect,
+    pub(in crate::provider) extension: Option<Extension>,
+}
+
+impl From<Dialect> for Speech {
+    fn from(dialect: Dialect) -> Speech {
+        Speech { dialect, extension: None }
+    }
+}
+
+impl From<(Dialect, Extension)> for Speech {
+    fn from((dialect, extension): (Dialect, Extension)) -> Speech {
+        Speech { dialect, extension: Some(extension) }
+    }
 }
 
 /// The longest body that is copied out of the read buffer: one that is kept long must not pin the rest.

@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::board::{Board, LaneState, Phase};
 use super::connection::{Change, Connection};
-use super::inbox::{Flow, Inbox, Weighed};
+use super::inbox::{Flow, Inbox, Weighed, Word};
 use super::{Dialect, permanent};
 use crate::config::Connect;
 use crate::error::Error;
@@ -33,7 +33,7 @@ pub(in crate::provider) struct Receiver {
     connection: Connection,
     inbox: Arc<Inbox>,
     fresh: Vec<Weighed>,
-    outgoing: VecDeque<Arc<str>>,
+    outgoing: VecDeque<Word>,
     board: Arc<Board>,
     unreadable: Arc<AtomicU64>,
     phase: watch::Sender<Phase>,
@@ -129,7 +129,7 @@ impl Receiver {
             None => return false,
             Some(Change::Up) => {
                 tracing::info!(id = self.id, address = %self.connection.target.label, "connected");
-                self.inbox.set_flow(Flow::Live);
+                self.inbox.set_live(self.connection.extended());
                 // Shown first: who waited for the opening may look at once.
                 self.publish();
                 self.opened = true;
@@ -251,7 +251,16 @@ impl Receiver {
                 }
                 Poll::Pending => break,
             }
-            if let Err(error) = link.send(Bytes::copy_from_slice(code.as_bytes())) {
+            let said = match code {
+                Word::Ack(frame) => Some(frame),
+                Word::Nack(frame) => Some(frame).filter(|_| link.extended()),
+            };
+            let sent = match said {
+                Some(frame) => link.send(Bytes::copy_from_slice(frame.as_bytes())),
+                // It was for a connection that is gone, and with that the delivery was given back.
+                None => Ok(()),
+            };
+            if let Err(error) = sent {
                 broken = Some(error);
                 break;
             }

@@ -10,6 +10,16 @@ use url::{Host, Url};
 use super::Server;
 use crate::error::{Error, Kind, Result};
 
+/// What a handshake asks for beyond the ordinary.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::provider) struct Offer {
+    /// The header that offers an extension. The other side agrees by the same one in its answer.
+    pub(in crate::provider) extension: (&'static str, &'static str),
+    /// A header that means nothing without the extension, and the key of the config that it stands for: without
+    /// an agreement there is no connection.
+    pub(in crate::provider) needing: Option<(&'static str, &'static str, &'static str)>,
+}
+
 /// What a connection is made to.
 #[derive(Debug, Clone)]
 pub(in crate::provider) struct Target {
@@ -22,6 +32,7 @@ pub(in crate::provider) struct Target {
     pub(in crate::provider) label: Arc<str>,
     /// The whole address of the endpoint.
     pub(in crate::provider) uri: String,
+    pub(in crate::provider) offer: Option<Offer>,
 }
 
 impl Target {
@@ -45,7 +56,12 @@ impl Target {
         let port = url.port_or_known_default().unwrap_or(if tls { 443 } else { 80 });
         let label = format!("{}://{}:{port}", url.scheme(), bracketed(&host));
         let uri = format!("{label}{}{path}", url.path().trim_end_matches('/'));
-        Ok(Target { server, host, port, tls, label: label.into(), uri })
+        Ok(Target { server, host, port, tls, label: label.into(), uri, offer: None })
+    }
+
+    /// The same with an offer.
+    pub(in crate::provider) fn offering(self, offer: Offer) -> Target {
+        Target { offer: Some(offer), ..self }
     }
 
     /// The error of a server that cannot be reached, or that a connection was lost to.

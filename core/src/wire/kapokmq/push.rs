@@ -1,5 +1,6 @@
 //! The frame that a server pushes to a consumer.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -26,6 +27,10 @@ pub struct Push {
     pub delay_time: i64,
     /// [`WAITING`](super::WAITING), [`DELAYED`](super::DELAYED) or [`CONSUMED`](super::CONSUMED).
     pub status: i64,
+    /// How often it was pushed, from 1; only the extension has it.
+    pub attempt: Option<u32>,
+    /// The key that it was sent with; only the extension has it.
+    pub key: Option<String>,
 }
 
 impl Push {
@@ -80,6 +85,20 @@ pub fn encode_push_line(out: &mut Vec<u8>, message: &PushText<'_>) {
     out.push(b'\n');
 }
 
+/// Appends a whole push frame of the extension: the original's fields, the attempt, and the key where there is
+/// one.
+pub fn encode_extended_push_line(out: &mut Vec<u8>, message: &PushText<'_>, attempt: u32, key: Option<&str>) {
+    encode_push(out, message);
+    out.pop();
+    out.extend_from_slice(br#","Attempt":"#);
+    push_integer(out, i64::from(attempt));
+    if let Some(key) = key {
+        out.extend_from_slice(br#","Key":"#);
+        push_quoted(out, key);
+    }
+    out.extend_from_slice(b"}\n");
+}
+
 fn push_integer(out: &mut Vec<u8>, value: i64) {
     match value {
         0 => out.push(b'0'),
@@ -120,11 +139,19 @@ fn exact(frame: &Bytes) -> Option<Push> {
     let consumed_time = integer(br#","ConsumedTime":"#)?;
     let delay_time = integer(br#","DelayTime":"#)?;
     let status = integer(br#","Status":"#)?;
+    let attempt = match scanner.skip(br#","Attempt":"#) {
+        true => Some(scanner.number().ok()?.parse().ok()?),
+        false => None,
+    };
+    let key = match scanner.skip(br#","Key":""#) {
+        true => Some(scanner.string_rest().ok()?.into_owned()),
+        false => None,
+    };
     if !scanner.skip(b"}") || scanner.end().is_err() {
         return None;
     }
     let (code, body, topic) = (Arc::from(code), view(frame, body), view(frame, topic));
-    Some(Push { code, body, topic, create_time, consumed_time, delay_time, status })
+    Some(Push { code, body, topic, create_time, consumed_time, delay_time, status, attempt, key })
 }
 
 fn any_order(frame: &Bytes) -> Result<Push> {
@@ -136,6 +163,8 @@ fn any_order(frame: &Bytes) -> Result<Push> {
         consumed_time: 0,
         delay_time: 0,
         status: 0,
+        attempt: None,
+        key: None,
     };
     let mut scanner = Scanner::new(frame);
     scanner.object(|key, scanner| {
@@ -151,6 +180,10 @@ fn any_order(frame: &Bytes) -> Result<Push> {
             if let Some(topic) = scanner.optional_string()? {
                 push.topic = view(frame, topic);
             }
+        } else if names(key, "Attempt") {
+            push.attempt = scanner.integer()?.and_then(|attempt| u32::try_from(attempt).ok());
+        } else if names(key, "Key") {
+            push.key = scanner.optional_string()?.map(Cow::into_owned);
         } else {
             let number = if names(key, "CreateTime") {
                 &mut push.create_time
@@ -199,6 +232,26 @@ mod tests {
             "\n"
         );
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_extension_s_fields_come_last() {
+        let mut out = Vec::new();
+        encode_extended_push_line(&mut out, &text("x", "t"), 3, Some("k<1"));
+        let line = String::from_utf8(out.clone()).unwrap();
+        assert!(
+            line.ends_with("\"DelayTime\":0,\"Status\":-1,\"Attempt\":3,\"Key\":\"k\\u003c1\"}\n"),
+            "{line}"
+        );
+        let push = decode_push(&Bytes::from(out)).unwrap();
+        assert_eq!((push.attempt, push.key.as_deref()), (Some(3), Some("k<1")));
+        let mut out = Vec::new();
+        encode_extended_push_line(&mut out, &text("x", "t"), 1, None);
+        let push = decode_push(&Bytes::from(out)).unwrap();
+        assert_eq!((push.attempt, push.key), (Some(1), None));
+        let other = Bytes::from_static(br#"{"Key":"k","Attempt":2,"MessageCode":"c"}"#);
+        let push = decode_push(&other).unwrap();
+        assert_eq!((push.attempt, push.key.as_deref()), (Some(2), Some("k")));
     }
 
     #[test]

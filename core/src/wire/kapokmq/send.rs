@@ -10,6 +10,9 @@ use crate::wire::json::{Scanner, bad, names};
 /// The longest delay in seconds that can be added to a time of day without overflow until the year 9999.
 pub const MAX_DELAY: i64 = i64::MAX - 253_402_300_799;
 
+/// The longest key of a message in bytes.
+pub const MAX_KEY: usize = 1024;
+
 /// A producer's frame, decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendFrame<'a> {
@@ -17,6 +20,8 @@ pub struct SendFrame<'a> {
     pub body: Cow<'a, str>,
     /// The delay in seconds as it stands in the frame; zero and less mean at once.
     pub delay: i64,
+    /// The key for de-duplication, empty for none; only the extension has it.
+    pub key: Cow<'a, str>,
 }
 
 /// Whole seconds that are not less than the delay.
@@ -37,14 +42,39 @@ pub fn encode_send(out: &mut Vec<u8>, body: &str, delay_seconds: u64) {
     out.push(b'}');
 }
 
-/// Decodes a producer's frame, text or binary.
+/// Appends the frame of a message with a key, which the extension has.
+pub fn encode_keyed_send(out: &mut Vec<u8>, body: &str, delay_seconds: u64, key: &str) {
+    encode_send(out, body, delay_seconds);
+    out.pop();
+    out.extend_from_slice(br#","Key":"#);
+    push_minimal(out, key);
+    out.push(b'}');
+}
+
+/// Decodes a producer's frame, text or binary. A key is none of it: the original ignores it too.
 ///
 /// # Errors
 /// `protocol` when the original server would drop the connection, and when the delay overflows.
 pub fn decode_send(frame: &[u8]) -> Result<SendFrame<'_>> {
-    let decoded = match exact(frame) {
+    decode(frame, false)
+}
+
+/// Decodes a producer's frame as the extension has it: there may be a `Key`, a string.
+///
+/// # Errors
+/// As [`decode_send`]; `protocol` for a key that is longer than [`MAX_KEY`] or no string.
+pub fn decode_extended_send(frame: &[u8]) -> Result<SendFrame<'_>> {
+    let decoded = decode(frame, true)?;
+    if decoded.key.len() > MAX_KEY {
+        return Err(bad("the key is too long"));
+    }
+    Ok(decoded)
+}
+
+fn decode(frame: &[u8], extended: bool) -> Result<SendFrame<'_>> {
+    let decoded = match exact(frame, extended) {
         Some(decoded) => decoded,
-        None => any_order(frame)?,
+        None => any_order(frame, extended)?,
     };
     if decoded.delay > MAX_DELAY {
         return Err(bad("the delay overflows"));
@@ -53,7 +83,7 @@ pub fn decode_send(frame: &[u8]) -> Result<SendFrame<'_>> {
 }
 
 /// The shape that clients write; `None` for any other, good or bad.
-fn exact(frame: &[u8]) -> Option<SendFrame<'_>> {
+fn exact(frame: &[u8], extended: bool) -> Option<SendFrame<'_>> {
     let mut scanner = Scanner::new(frame);
     if !scanner.skip(br#"{"MessageData":""#) {
         return None;
@@ -63,11 +93,15 @@ fn exact(frame: &[u8]) -> Option<SendFrame<'_>> {
         return None;
     }
     let delay = scanner.number().ok()?.parse().ok()?;
-    (scanner.skip(b"}") && scanner.end().is_ok()).then_some(SendFrame { body, delay })
+    let mut key = Cow::Borrowed("");
+    if extended && scanner.skip(br#","Key":""#) {
+        key = scanner.string_rest().ok()?;
+    }
+    (scanner.skip(b"}") && scanner.end().is_ok()).then_some(SendFrame { body, delay, key })
 }
 
-fn any_order(frame: &[u8]) -> Result<SendFrame<'_>> {
-    let mut decoded = SendFrame { body: Cow::Borrowed(""), delay: 0 };
+fn any_order(frame: &[u8], extended: bool) -> Result<SendFrame<'_>> {
+    let mut decoded = SendFrame { body: Cow::Borrowed(""), delay: 0, key: Cow::Borrowed("") };
     let mut scanner = Scanner::new(frame);
     scanner.object(|key, scanner| {
         if names(key, "MessageData") {
@@ -77,6 +111,10 @@ fn any_order(frame: &[u8]) -> Result<SendFrame<'_>> {
         } else if names(key, "DelayTime") {
             if let Some(delay) = scanner.integer()? {
                 decoded.delay = delay;
+            }
+        } else if extended && names(key, "Key") {
+            if let Some(key) = scanner.optional_string()? {
+                decoded.key = key;
             }
         } else {
             scanner.value()?;
@@ -94,7 +132,30 @@ mod tests {
     use rand::{Rng, SeedableRng};
 
     fn frame(body: &str, delay: i64) -> SendFrame<'_> {
-        SendFrame { body: Cow::Borrowed(body), delay }
+        SendFrame { body: Cow::Borrowed(body), delay, key: Cow::Borrowed("") }
+    }
+
+    #[test]
+    fn keys_are_of_the_extension_alone() {
+        let mut out = Vec::new();
+        encode_keyed_send(&mut out, "b\n", 3, "k\"1");
+        assert_eq!(std::str::from_utf8(&out).unwrap(), r#"{"MessageData":"b\n","DelayTime":3,"Key":"k\"1"}"#);
+        let keyed = SendFrame { key: Cow::Borrowed("k\"1"), ..frame("b\n", 3) };
+        assert_eq!(decode_extended_send(&out).unwrap(), keyed);
+        assert_eq!(decode_send(&out).unwrap(), frame("b\n", 3));
+        for (text, key) in [
+            (r#"{"key":"k","MessageData":"b\n","DelayTime":3}"#, "k"),
+            (r#"{"MessageData":"b\n","DelayTime":3,"Key":null}"#, ""),
+            (r#"{"MessageData":"b\n","DelayTime":3}"#, ""),
+        ] {
+            assert_eq!(decode_extended_send(text.as_bytes()).unwrap().key, key, "{text}");
+        }
+        let number = br#"{"MessageData":"x","DelayTime":0,"Key":5}"#;
+        assert!(decode_extended_send(number).is_err());
+        assert_eq!(decode_send(number).unwrap(), frame("x", 0));
+        let long = format!(r#"{{"MessageData":"x","DelayTime":0,"Key":"{}"}}"#, "k".repeat(MAX_KEY + 1));
+        assert!(decode_extended_send(long.as_bytes()).is_err());
+        assert_eq!(decode_send(long.as_bytes()).unwrap(), frame("x", 0));
     }
 
     #[test]

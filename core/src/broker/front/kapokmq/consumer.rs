@@ -19,7 +19,7 @@ use crate::broker::hub::{Hub, count};
 use crate::broker::queue::Window;
 use crate::broker::session::Role;
 use crate::broker::topic::{Delivery, Topic};
-use crate::wire::kapokmq::{PushText, WAITING, encode_push_line};
+use crate::wire::kapokmq::{PushText, WAITING, decode_nack, encode_extended_push_line, encode_push_line};
 
 /// What is taken from the queue before it is written: the rest stays there for others.
 const WINDOW: Window = Window { count: 256, bytes: 256 << 10 };
@@ -27,6 +27,8 @@ const WINDOW: Window = Window { count: 256, bytes: 256 << 10 };
 const ACKS: usize = 1024;
 /// Rounds before other tasks get their turn.
 const ROUNDS: usize = 8;
+/// The longest time that a message which was given back stays away: a hundred years, in milliseconds.
+const LONGEST_AWAY: u64 = 100 * 365 * 86_400_000;
 
 /// Serves a consumer until its connection ends.
 pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mut WebSocket) -> End {
@@ -38,7 +40,7 @@ pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mu
         topic.leave(before);
     }
     let waker = Arc::new(AtomicWaker::new());
-    if !topic.join(seat.number, &connection.id, false, Arc::clone(&waker)) {
+    if !topic.join(seat.number, &connection.id, connection.terms.durable, Arc::clone(&waker)) {
         return End::TOO_MANY_CONSUMERS;
     }
     let _membership = Membership { topic, number: seat.number };
@@ -51,6 +53,8 @@ pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mu
         frames: VecDeque::new(),
         taken: Vec::new(),
         acks: Vec::new(),
+        nacks: Vec::new(),
+        extended: connection.terms.extended,
         unflushed: false,
     };
     tokio::select! {
@@ -85,6 +89,9 @@ struct Pump<'a> {
     frames: VecDeque<Message>,
     taken: Vec<Delivery>,
     acks: Vec<Place>,
+    /// Sequences, each with the milliseconds that it is to stay away.
+    nacks: Vec<(u64, u64)>,
+    extended: bool,
     unflushed: bool,
 }
 
@@ -141,16 +148,25 @@ impl Pump<'_> {
 
     /// What is no code of this topic is ignored.
     fn note(&mut self, code: &[u8]) {
+        if self.extended
+            && let Some((code, away)) = decode_nack(code)
+        {
+            let place = self.hub.codes.decode(code).filter(|place| place.topic == self.topic.number);
+            self.nacks.extend(place.map(|place| (place.sequence, away.min(LONGEST_AWAY))));
+            return;
+        }
         let place = self.hub.codes.decode(code);
         self.acks.extend(place.filter(|place| place.topic == self.topic.number));
     }
 
     fn hand_on_acks(&mut self) {
-        if self.acks.is_empty() {
-            return;
+        if !self.acks.is_empty() {
+            let acks = self.acks.drain(..).map(|place| place.sequence);
+            count(&self.hub.counters.acknowledged, self.topic.ack(self.number, acks));
         }
-        let acks = self.acks.drain(..).map(|place| place.sequence);
-        count(&self.hub.counters.acknowledged, self.topic.ack(self.number, acks));
+        if !self.nacks.is_empty() {
+            self.topic.nack(self.number, self.nacks.drain(..));
+        }
     }
 
     /// Writes all frames; pending until the last byte is with the kernel.
@@ -190,7 +206,11 @@ impl Pump<'_> {
                 delay_time: taken.delay,
                 status: WAITING,
             };
-            encode_push_line(&mut text, &push);
+            if self.extended {
+                encode_extended_push_line(&mut text, &push, taken.attempt, taken.stored.key.as_deref());
+            } else {
+                encode_push_line(&mut text, &push);
+            }
             ends.push(text.len());
         }
         let mut text = Bytes::from(text);

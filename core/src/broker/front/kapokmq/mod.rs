@@ -1,4 +1,5 @@
-//! The WebSocket side of the KapokMQ protocol: handshake, login, and how a connection ends.
+//! The WebSocket side of the KapokMQ protocol: handshake, login, and how a connection ends. A handshake may ask
+//! for the extension, see `wire::kapokmq`.
 
 mod consumer;
 mod producer;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 
 use super::socket::{End, NAME_BYTES, Names, READ_BYTES, Upgrade, WRITE_BYTES, finish};
@@ -16,7 +17,9 @@ use super::{not_found, plain};
 use crate::broker::hub::{Hub, count};
 use crate::broker::listen::Peer;
 use crate::broker::session::Role;
-use crate::wire::kapokmq::{LOGIN_ERROR, LOGIN_OK, PROMPT};
+use crate::wire::kapokmq::{
+    DURABLE, EXTENSION_HEADER, EXTENSION_VERSION, LOGIN_ERROR, LOGIN_OK, PROMPT, SUBSCRIPTION_HEADER,
+};
 
 /// Wrong keys that a connection may send before it is closed.
 const LOGIN_TRIES: usize = 3;
@@ -26,9 +29,10 @@ pub(super) async fn producer(
     State(hub): State<Arc<Hub>>,
     Extension(peer): Extension<Peer>,
     names: Names,
+    headers: HeaderMap,
     upgrade: Upgrade,
 ) -> Response {
-    open(hub, peer, names, upgrade, Role::Producer).await
+    open((hub, peer), names, Terms::of(&headers), upgrade, Role::Producer).await
 }
 
 /// `GET /Consumers/Conn/{topic}/{consumerId}`
@@ -36,12 +40,37 @@ pub(super) async fn consumer(
     State(hub): State<Arc<Hub>>,
     Extension(peer): Extension<Peer>,
     names: Names,
+    headers: HeaderMap,
     upgrade: Upgrade,
 ) -> Response {
-    open(hub, peer, names, upgrade, Role::Consumer).await
+    open((hub, peer), names, Terms::of(&headers), upgrade, Role::Consumer).await
 }
 
-async fn open(hub: Arc<Hub>, peer: Peer, names: Names, upgrade: Upgrade, role: Role) -> Response {
+/// What a handshake asks for beyond the original.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    /// The extension.
+    extended: bool,
+    /// A subscription that stays while the consumer is away.
+    durable: bool,
+}
+
+impl Terms {
+    fn of(headers: &HeaderMap) -> Terms {
+        let says =
+            |name, value: &str| headers.get(name).is_some_and(|said| said.as_bytes() == value.as_bytes());
+        let extended = says(EXTENSION_HEADER, EXTENSION_VERSION);
+        Terms { extended, durable: extended && says(SUBSCRIPTION_HEADER, DURABLE) }
+    }
+}
+
+async fn open(
+    (hub, peer): (Arc<Hub>, Peer),
+    names: Names,
+    terms: Terms,
+    upgrade: Upgrade,
+    role: Role,
+) -> Response {
     let Ok(Path((topic, id))) = names else {
         return plain(StatusCode::BAD_REQUEST, "Bad Request");
     };
@@ -59,16 +88,23 @@ async fn open(hub: Arc<Hub>, peer: Peer, names: Names, upgrade: Upgrade, role: R
     // Counted from now on, so that a stop waits for it.
     let task = hub.tasks.token();
     let frame_bytes = hub.config.limits.frame_bytes;
-    upgrade
+    let terms = if hub.config.extension { terms } else { Terms { extended: false, durable: false } };
+    let mut response = upgrade
         .read_buffer_size(READ_BYTES)
         .write_buffer_size(WRITE_BYTES)
         .max_message_size(frame_bytes)
         .max_frame_size(frame_bytes)
         .on_upgrade(move |socket| async move {
-            let connection = Connection { hub, peer, role, topic: Arc::from(topic), id: Arc::from(id) };
+            let connection =
+                Connection { hub, peer, role, terms, topic: Arc::from(topic), id: Arc::from(id) };
             connection.run(socket).await;
             drop(task);
-        })
+        });
+    if terms.extended {
+        let name = HeaderName::from_static(EXTENSION_HEADER);
+        response.headers_mut().insert(name, HeaderValue::from_static(EXTENSION_VERSION));
+    }
+    response
 }
 
 /// A connection before and after its login.
@@ -76,6 +112,7 @@ struct Connection {
     hub: Arc<Hub>,
     peer: Peer,
     role: Role,
+    terms: Terms,
     topic: Arc<str>,
     id: Arc<str>,
 }

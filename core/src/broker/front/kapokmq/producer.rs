@@ -1,4 +1,4 @@
-//! A producer's connection: frames in, one `ok` per message out, both in batches.
+//! A producer's connection: frames in, one answer per message out, both in batches.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -9,12 +9,13 @@ use futures_util::{SinkExt, StreamExt};
 
 use super::super::socket::End;
 use super::Connection;
-use crate::broker::hub::count;
+use crate::broker::code::Place;
+use crate::broker::hub::{Hub, count};
 use crate::broker::queue::Accepted;
 use crate::broker::session::Role;
 use crate::broker::topic::{Drafts, Topic};
-use crate::error::Error;
-use crate::wire::kapokmq::{ACK, decode_send};
+use crate::error::{Error, Kind};
+use crate::wire::kapokmq::{ACK, decode_extended_send, decode_send, push_accepted, push_refused};
 
 /// Frames and bytes that make a batch full. What is there makes a batch; nothing is waited for.
 const BATCH_FRAMES: usize = 1024;
@@ -31,6 +32,7 @@ struct Batch {
 /// Serves a producer until its connection ends.
 pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mut WebSocket) -> End {
     let hub = &connection.hub;
+    let extended = connection.terms.extended;
     let ip = connection.peer.address.ip();
     let seat = hub.sessions.join(Role::Producer, &connection.topic, &connection.id, ip);
     loop {
@@ -39,7 +41,7 @@ pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mu
             biased;
             () = hub.stopping.cancelled() => return End::STOPPING,
             () = seat.replaced.cancelled() => return End::REPLACED,
-            () = poll_fn(|cx| read(socket, &mut batch, cx)) => {}
+            () = poll_fn(|cx| read(socket, extended, &mut batch, cx)) => {}
         }
         if !batch.drafts.is_empty() {
             // Not reading on while there is no room is the back-pressure.
@@ -56,20 +58,22 @@ pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mu
                 () = seat.replaced.cancelled() => return End::REPLACED,
                 accepted = hub.accept(topic, &batch.drafts) => accepted,
             };
-            let results = match accepted {
-                Ok(results) => results,
-                Err(error) => return refusal(&error),
+            let answers = match (accepted, extended) {
+                (Ok(results), true) => (words(hub, topic, &results), false),
+                (Ok(results), false) => plain_words(&results),
+                // Nothing of the batch was taken in, and there may be room later.
+                (Err(error), true) if error.retryable() => (refusals(&error, batch.drafts.len()), false),
+                (Err(error), _) => return refusal(&error),
             };
-            // This wire has no word for a refusal: those before it are answered, then the connection ends.
-            let messages = results.iter().position(|result| *result == Accepted::Full);
+            let (answers, full) = answers;
             let answered = tokio::select! {
-                answered = answer(socket, messages.unwrap_or(results.len())) => answered,
+                answered = answer(socket, answers) => answered,
                 () = seat.replaced.cancelled() => return End::REPLACED,
             };
             if answered.is_err() {
                 return End::Gone;
             }
-            if messages.is_some() {
+            if full {
                 return End::FULL;
             }
         }
@@ -84,7 +88,7 @@ pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mu
 }
 
 /// Reads all that is there, at least one frame or the end.
-fn read(socket: &mut WebSocket, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<()> {
+fn read(socket: &mut WebSocket, extended: bool, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<()> {
     let mut bytes = 0;
     while batch.drafts.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
         let frame = match socket.poll_next_unpin(cx) {
@@ -105,12 +109,13 @@ fn read(socket: &mut WebSocket, batch: &mut Batch, cx: &mut Context<'_>) -> Poll
             Message::Binary(bytes) => bytes,
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) => continue,
         };
-        let Ok(send) = decode_send(frame) else {
+        let decode = if extended { decode_extended_send } else { decode_send };
+        let Ok(send) = decode(frame) else {
             batch.end = Some(End::Dropped);
             break;
         };
         bytes += frame.len();
-        batch.drafts.push(&send.body, "", send.delay);
+        batch.drafts.push(&send.body, &send.key, send.delay);
     }
     Poll::Ready(())
 }
@@ -121,9 +126,40 @@ fn refusal(error: &Error) -> End {
     if error.retryable() { End::NO_DISK } else { End::FAILED }
 }
 
-async fn answer(socket: &mut WebSocket, messages: usize) -> Result<(), axum::Error> {
-    for _ in 0..messages {
-        socket.feed(Message::Text(Utf8Bytes::from_static(ACK))).await?;
+/// The original has no word for a refusal: those before the first one are answered, then the connection ends,
+/// which the flag says.
+fn plain_words(results: &[Accepted]) -> (Vec<Utf8Bytes>, bool) {
+    let refused = results.iter().position(|result| *result == Accepted::Full);
+    (vec![Utf8Bytes::from_static(ACK); refused.unwrap_or(results.len())], refused.is_some())
+}
+
+/// The extension's answer to each.
+fn words(hub: &Hub, topic: &Topic, results: &[Accepted]) -> Vec<Utf8Bytes> {
+    let answer = |result: &Accepted| {
+        let mut text = String::with_capacity(40);
+        match *result {
+            Accepted::New(sequence) | Accepted::Duplicate(sequence) => {
+                let place = Place { topic: topic.number, sequence };
+                push_accepted(&mut text, hub.codes.encode(place).as_str());
+            }
+            Accepted::Full => push_refused(&mut text, &Error::new(Kind::QueueFull, "the topic is full")),
+        }
+        Utf8Bytes::from(text)
+    };
+    results.iter().map(answer).collect()
+}
+
+/// The same refusal for all.
+fn refusals(error: &Error, count: usize) -> Vec<Utf8Bytes> {
+    tracing::warn!(%error, count, "messages were refused");
+    let mut text = String::new();
+    push_refused(&mut text, &Error::new(error.kind(), "the disk is full"));
+    vec![Utf8Bytes::from(text); count]
+}
+
+async fn answer(socket: &mut WebSocket, answers: Vec<Utf8Bytes>) -> Result<(), axum::Error> {
+    for answer in answers {
+        socket.feed(Message::Text(answer)).await?;
     }
     socket.flush().await
 }

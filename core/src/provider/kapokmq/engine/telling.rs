@@ -23,6 +23,12 @@ impl Engine {
         self.board.acked.store(self.book.acks(), Ordering::Relaxed);
         let changed = std::mem::take(&mut self.changed);
         if changed {
+            let up = self.lanes.iter().filter(|lane| lane.connection.is_up());
+            let mut extended = up.map(|lane| lane.connection.extended()).peekable();
+            // Without a connection what was last known holds.
+            if extended.peek().is_some() {
+                self.board.extended.store(extended.all(|extended| extended), Ordering::Relaxed);
+            }
             self.show();
         }
         // Shown first: who waited for the opening may look at once.
