@@ -68,5 +68,6 @@ suite! {
     memory => crate::providers::memory::Memory;
     kapokmq => crate::providers::kapokmq::KapokMq::WorkQueue;
     kapokmq_publish_subscribe => crate::providers::kapokmq::KapokMq::PublishSubscribe;
+    kapokmq_plain => crate::providers::kapokmq::KapokMq::Plain;
     kapokmq_cluster => crate::providers::kapokmq::KapokMq::Cluster;
 }

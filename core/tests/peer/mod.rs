@@ -29,6 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::HeaderMap;
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async};
 
 pub const KEY: &str = "s3cret-key";
@@ -186,19 +187,29 @@ pub struct Session<S> {
     pub wire: WebSocketStream<S>,
     pub path: String,
     pub host: String,
+    pub headers: HeaderMap,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<S> {
     pub async fn handshake(stream: S) -> Session<S> {
+        Session::answering(stream, HeaderMap::new()).await
+    }
+
+    /// Accepts a client with further headers in the answer.
+    pub async fn answering(stream: S, more: HeaderMap) -> Session<S> {
         let (mut path, mut host) = (String::new(), String::new());
+        let mut headers = HeaderMap::new();
         #[allow(clippy::result_large_err, reason = "the callback's type is tungstenite's")]
-        let note = |request: &Request, response: Response| -> std::result::Result<Response, ErrorResponse> {
-            path = request.uri().path().to_owned();
-            host = request.headers()["host"].to_str().expect("text").to_owned();
-            Ok(response)
-        };
+        let note =
+            |request: &Request, mut response: Response| -> std::result::Result<Response, ErrorResponse> {
+                path = request.uri().path().to_owned();
+                host = request.headers()["host"].to_str().expect("text").to_owned();
+                headers = request.headers().clone();
+                response.headers_mut().extend(more);
+                Ok(response)
+            };
         let wire = soon(accept_hdr_async(stream, note)).await.expect("handshake");
-        Session { wire, path, host }
+        Session { wire, path, host, headers }
     }
 
     pub async fn log_in(&mut self) {

@@ -14,6 +14,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{HeaderMap, HeaderValue};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -43,21 +45,48 @@ pub fn send_frame(body: &str, delay: i64) -> String {
 impl Socket {
     /// Connects without logging in.
     pub async fn dial(address: SocketAddr, path: &str) -> Result<Socket, Error> {
+        Ok(Socket::offering(address, path, &[]).await?.0)
+    }
+
+    /// The same with further headers, and those of the answer.
+    pub async fn offering(
+        address: SocketAddr,
+        path: &str,
+        headers: &[(&'static str, &'static str)],
+    ) -> Result<(Socket, HeaderMap), Error> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let url = format!("ws://{address}{path}");
         // A body of `<` grows sixfold on its way out.
         let config = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
-        let (socket, _) = tokio_tungstenite::client_async_with_config(url, stream, Some(config)).await?;
-        Ok(Socket(socket))
+        let mut request = url.into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, HeaderValue::from_static(value));
+        }
+        let (socket, answer) =
+            tokio_tungstenite::client_async_with_config(request, stream, Some(config)).await?;
+        Ok((Socket(socket), answer.headers().clone()))
+    }
+
+    /// Connects with the extension and logs in with the key `test`.
+    pub async fn extended(address: SocketAddr, path: &str, more: &[(&'static str, &'static str)]) -> Socket {
+        let headers: Vec<_> = more.iter().copied().chain([("ceiba-wire", "1")]).collect();
+        let (mut socket, answer) = Socket::offering(address, path, &headers).await.unwrap();
+        assert_eq!(answer["ceiba-wire"], "1");
+        socket.log_in().await;
+        socket
+    }
+
+    async fn log_in(&mut self) {
+        assert_eq!(self.text().await, "Please enter the secret key");
+        self.send("test").await;
+        assert_eq!(self.text().await, "Secret key matching succeeded");
     }
 
     /// Connects and logs in with the key `test`.
     pub async fn open(address: SocketAddr, path: &str) -> Socket {
         let mut socket = Socket::dial(address, path).await.unwrap();
-        assert_eq!(socket.text().await, "Please enter the secret key");
-        socket.send("test").await;
-        assert_eq!(socket.text().await, "Secret key matching succeeded");
+        socket.log_in().await;
         socket
     }
 
