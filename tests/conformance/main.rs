@@ -68,5 +68,7 @@ suite! {
     memory => crate::providers::memory::Memory;
     kapokmq => crate::providers::kapokmq::KapokMq::WorkQueue;
     kapokmq_publish_subscribe => crate::providers::kapokmq::KapokMq::PublishSubscribe;
+    dpmq => crate::providers::dpmq::Dpmq::Pool;
+    dpmq_one_connection => crate::providers::dpmq::Dpmq::OneConnection;
     kapokmq_cluster => crate::providers::kapokmq::KapokMq::Cluster;
 }
