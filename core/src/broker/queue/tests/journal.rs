@@ -20,15 +20,34 @@ impl Message {
 
 #[derive(Debug, Clone)]
 pub(super) enum Saved {
-    Topic { mode: DeliveryMode, next_sequence: u64, name: String },
+    Topic {
+        mode: DeliveryMode,
+        next_sequence: u64,
+        name: String,
+    },
     Message(Message),
     Done(Vec<Range>),
     Pushed(Vec<Range>),
-    Postponed { sequence: u64, due_ms: i64 },
-    Subscribed { subscription: u32, durable: bool, from: u64, id: String },
-    Unsubscribed { subscription: u32 },
-    Acked { subscription: u32, ranges: Vec<Range> },
-    Purged { below: u64 },
+    Postponed {
+        sequence: u64,
+        due_ms: i64,
+    },
+    Subscribed {
+        subscription: u32,
+        durable: bool,
+        from: u64,
+        id: String,
+    },
+    Unsubscribed {
+        subscription: u32,
+    },
+    Acked {
+        subscription: u32,
+        ranges: Vec<Range>,
+    },
+    Purged {
+        below: u64,
+    },
     /// Its segment was recycled.
     Cleaned,
 }
@@ -93,9 +112,13 @@ impl Memory {
                 Saved::Postponed { sequence, due_ms } => {
                     Record::Postponed { topic, sequence: *sequence, due_ms: *due_ms }
                 }
-                Saved::Subscribed { subscription, durable, from, id } => {
-                    Record::Subscribed { topic, subscription: *subscription, durable: *durable, from: *from, id }
-                }
+                Saved::Subscribed { subscription, durable, from, id } => Record::Subscribed {
+                    topic,
+                    subscription: *subscription,
+                    durable: *durable,
+                    from: *from,
+                    id,
+                },
                 Saved::Unsubscribed { subscription } => {
                     Record::Unsubscribed { topic, subscription: *subscription }
                 }
