@@ -52,6 +52,8 @@ pub(in crate::broker) trait Disk: Send + Sync + Debug {
 #[derive(Debug)]
 pub(in crate::broker) struct RealDisk {
     path: PathBuf,
+    /// Folders inside that were made or found.
+    inner: Mutex<Vec<PathBuf>>,
     lock: Mutex<Option<Folder>>,
 }
 
@@ -62,7 +64,7 @@ impl RealDisk {
     /// `in_use` when another process holds it, `storage` when it cannot be made or locked.
     pub(in crate::broker) fn open(path: &Path) -> Result<RealDisk> {
         let lock = Folder::open(path)?;
-        Ok(RealDisk { path: path.to_owned(), lock: Mutex::new(Some(lock)) })
+        Ok(RealDisk { path: path.to_owned(), inner: Mutex::default(), lock: Mutex::new(Some(lock)) })
     }
 }
 
@@ -103,10 +105,20 @@ impl Disk for RealDisk {
     }
 
     fn make_folder(&self, name: &str) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(self.path.join(name))
+        let path = self.path.join(name);
+        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        let mut inner = self.inner.lock();
+        if !inner.contains(&path) {
+            inner.push(path);
+        }
+        Ok(())
     }
 
     fn sync_names(&self) -> io::Result<()> {
+        let inner = self.inner.lock().clone();
+        for path in inner {
+            File::open(path)?.sync_all()?;
+        }
         File::open(&self.path)?.sync_all()
     }
 

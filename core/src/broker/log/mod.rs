@@ -11,6 +11,8 @@
 mod clean;
 mod codec;
 mod disk;
+#[cfg(test)]
+mod faulty;
 mod identity;
 mod memory;
 mod open;
@@ -18,6 +20,7 @@ mod pending;
 mod read;
 pub(super) mod record;
 mod recover;
+mod repair;
 mod segment;
 mod shared;
 mod status;
@@ -27,6 +30,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -38,6 +42,8 @@ pub(super) use disk::{Disk, RealDisk};
 pub(super) use memory::MemoryDisk;
 pub(super) use pending::Appender;
 pub(super) use read::{Reading, StoredMessage};
+pub(super) use recover::Damage;
+pub(super) use repair::{Repaired, SegmentReport};
 pub(super) use status::{Durability, LogState, LogStatus};
 pub(super) use stock::Admission;
 
@@ -102,6 +108,23 @@ impl Log {
             log.threads.lock().push(start(name, run)?);
         }
         Ok(Arc::new(log))
+    }
+
+    /// Reads every segment of a folder that nobody serves and says how it is. Blocks.
+    ///
+    /// # Errors
+    /// `in_use` when a broker has the folder, `storage` when it cannot be read.
+    pub(super) fn verify(folder: &Path) -> Result<Vec<SegmentReport>> {
+        repair::verify(&RealDisk::open(folder)?)
+    }
+
+    /// Replaces each damaged segment of a folder that nobody serves by its good records, and keeps the damaged
+    /// file in `quarantine`. Says what was done; nothing, where nothing is damaged. Blocks.
+    ///
+    /// # Errors
+    /// `in_use` when a broker has the folder, `storage` when it cannot be read or written.
+    pub(super) fn repair(folder: &Path) -> Result<Vec<Repaired>> {
+        repair::repair(&RealDisk::open(folder)?)
     }
 
     /// Names the one who knows what is alive; before that nothing is cleaned.

@@ -8,7 +8,7 @@ use super::identity::{self, Identity};
 use super::pending::Pending;
 use super::record::{Position, Record};
 use super::recover::{self, Loaded, Sound};
-use super::segment::{HEADER, Header, SMALLEST, Segment, Segments, is_spare, number_of, spare_name};
+use super::segment::{HEADER, Header, SMALLEST, Segment, Segments, is_spare, name_of, number_of, spare_name};
 use super::shared::{Begun, Shared};
 use super::stock::{self, Filling, Stock};
 use super::writer::Writer;
@@ -38,7 +38,11 @@ pub(super) fn open(
     let survey = recover::survey(&*disk).map_err(cannot("read"))?;
     let salt = survey.parts.iter().find_map(|part| part.header).map(|header| header.salt);
     let identity = identify(&*disk, salt).map_err(cannot("keep the keys of"))?;
-    let loaded = recover::load(&*disk, survey, visit)?;
+    let mut loaded = recover::load(&*disk, survey, visit)?;
+    // A start that nothing was written after leaves no trace: its segment is free again.
+    while let Some(last) = loaded.sound.pop_if(|last| last.records == 0) {
+        loaded.unused.push(name_of(last.header.number));
+    }
     if let Some(last) = loaded.sound.last() {
         make_sure(last).map_err(cannot("sync the end of"))?;
     }

@@ -203,7 +203,10 @@ impl Shared {
                 match self.prepare() {
                     Ok(()) => self.say_stocked(),
                     Err(_) if self.stopping.load(Ordering::Relaxed) => {}
-                    Err(error) => self.say_short(&error),
+                    Err(error) => {
+                        self.stocked_once.store(true, Ordering::Relaxed);
+                        self.say_short(&error);
+                    }
                 }
             }
         }
@@ -214,8 +217,11 @@ impl Shared {
         let pending = self.pending.lock();
         let busy = pending.rolled.elapsed() < Duration::from_secs(2);
         let enough = pending.ready.len() >= AHEAD + usize::from(busy);
-        let short = demand > 0 && pending.capacity() < self.admitted.load(Ordering::Relaxed) + demand;
-        !enough || short
+        let asked = self.admitted.load(Ordering::Relaxed) + demand + usable(self.options.segment_bytes);
+        if pending.ready.len() >= AHEAD {
+            self.stocked_once.store(true, Ordering::Relaxed);
+        }
+        !enough || (demand > 0 && pending.capacity() < asked)
     }
 
     /// Prepares one more segment.
