@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::broker::folder::Folder;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// An open file.
 pub(in crate::broker) trait DiskFile: Send + Sync + Debug {
@@ -52,6 +52,8 @@ pub(in crate::broker) trait Disk: Send + Sync + Debug {
 #[derive(Debug)]
 pub(in crate::broker) struct RealDisk {
     path: PathBuf,
+    /// Open for its syncs, which must not fail for want of a handle.
+    folder: File,
     /// Folders inside that were made or found.
     inner: Mutex<Vec<PathBuf>>,
     lock: Mutex<Option<Folder>>,
@@ -64,7 +66,11 @@ impl RealDisk {
     /// `in_use` when another process holds it, `storage` when it cannot be made or locked.
     pub(in crate::broker) fn open(path: &Path) -> Result<RealDisk> {
         let lock = Folder::open(path)?;
-        Ok(RealDisk { path: path.to_owned(), inner: Mutex::default(), lock: Mutex::new(Some(lock)) })
+        let folder = File::open(path).map_err(|error| {
+            let text = format!("cannot open the data folder {}", path.display());
+            Error::new(Kind::Storage, text).caused_by(error)
+        })?;
+        Ok(RealDisk { path: path.to_owned(), folder, inner: Mutex::default(), lock: Mutex::new(Some(lock)) })
     }
 }
 
@@ -119,7 +125,7 @@ impl Disk for RealDisk {
         for path in inner {
             File::open(path)?.sync_all()?;
         }
-        File::open(&self.path)?.sync_all()
+        self.folder.sync_all()
     }
 
     fn release(&self) {

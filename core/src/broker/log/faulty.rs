@@ -83,7 +83,11 @@ struct World {
 
 impl World {
     fn used(&self) -> u64 {
-        self.names.values().filter_map(|id| self.files.get(id)).map(|file| file.reserved.max(file.now.len() as u64)).sum()
+        self.names
+            .values()
+            .filter_map(|id| self.files.get(id))
+            .map(|file| file.reserved.max(file.now.len() as u64))
+            .sum()
     }
 
     fn name(&mut self, naming: Naming) {
@@ -138,7 +142,8 @@ impl FaultyDisk {
             let reserved = content.reserved;
             files.insert(id, Content { now: bytes.clone(), durable: bytes, dirty: Vec::new(), reserved });
         }
-        let world = World { files, durable_names: names.clone(), names, namings: Vec::new(), last: world.last };
+        let world =
+            World { files, durable_names: names.clone(), names, namings: Vec::new(), last: world.last };
         FaultyDisk { world: Arc::new(Mutex::new(world)), faults: Arc::default() }
     }
 

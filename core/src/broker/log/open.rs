@@ -139,11 +139,15 @@ fn begin(
     };
     let writer = Writer::new(Arc::clone(&segment), base + HEADER as u64);
     let pending = Pending::new(segment, &opened, header.number);
-    let stock = Stock { spares, stop: false };
+    let stock = Stock { spares, reserve: None, stop: false };
     let begun = Begun { segments, pending, writer, stock, next_topic: loaded.next_topic };
     let shared = Shared::new(options, disk, identity, begun);
     // On disk before anything is delivered, so that every later start sees where the last one ended.
     shared.commit_now().map_err(std::io::Error::other)?;
+    match shared.make_reserve() {
+        Err(error) if is_shortage(&error) => shared.say_short(&error),
+        result => result?,
+    }
     Ok(shared)
 }
 

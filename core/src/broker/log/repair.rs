@@ -133,8 +133,9 @@ fn replace(
     };
     let next = next.filter(|next| next.previous == part.number);
     let opened = opening(part, header, bytes, before, next);
-    let (content, records, lost_bytes) = rebuild(header, &opened, bytes, next)
-        .ok_or_else(|| Error::new(Kind::Storage, format!("{} ends in no record", disk.describe(&part.name))))?;
+    let (content, records, lost_bytes) = rebuild(header, &opened, bytes, next).ok_or_else(|| {
+        Error::new(Kind::Storage, format!("{} ends in no record", disk.describe(&part.name)))
+    })?;
     let quarantined = put_aside(disk, &part.name, bytes).map_err(failed)?;
     let draft = format!("repair-{}", part.number);
     match disk.remove(&draft) {
@@ -169,8 +170,16 @@ fn opening(
     };
     Opened {
         base: Position(base),
-        previous: before.map(|before| before.header.number).or(part.opened.map(|opened| opened.previous)).unwrap_or(0),
-        previous_end: Position(before.map(Sound::end_position).or(part.opened.map(|opened| opened.previous_end.0)).unwrap_or(base)),
+        previous: before
+            .map(|before| before.header.number)
+            .or(part.opened.map(|opened| opened.previous))
+            .unwrap_or(0),
+        previous_end: Position(
+            before
+                .map(Sound::end_position)
+                .or(part.opened.map(|opened| opened.previous_end.0))
+                .unwrap_or(base),
+        ),
         next_topic: part.opened.map_or(1, |opened| opened.next_topic),
     }
 }
@@ -190,7 +199,12 @@ fn base_said_by(bytes: &[u8], seed: u32) -> u64 {
 
 /// The content of a sound segment with the good records of a damaged one, how many they are, and the bytes that
 /// are lost. `None` when it cannot end where it has to.
-fn rebuild(header: Header, opened: &Opened, bytes: &[u8], next: Option<Opened>) -> Option<(Vec<u8>, u64, u64)> {
+fn rebuild(
+    header: Header,
+    opened: &Opened,
+    bytes: &[u8],
+    next: Option<Opened>,
+) -> Option<(Vec<u8>, u64, u64)> {
     let seed = header.seed();
     let must_end = match next {
         Some(next) => Some(usize::try_from(next.previous_end.0.checked_sub(opened.base.0)?).ok()?),

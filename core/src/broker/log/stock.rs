@@ -13,8 +13,9 @@ use super::segment::{Header, name_of, spare_name, usable};
 use super::shared::Shared;
 use crate::error::{Error, Kind, Result};
 
-/// Segments ready: the next one and the reserve; one more while they are used up quickly.
-const AHEAD: usize = 2;
+/// Segments ready: the next one, and more while they are used up quickly.
+const AHEAD: usize = 1;
+const AHEAD_BUSY: usize = 3;
 /// The most spare files that are kept.
 const SPARES: usize = 3;
 /// What is filled between two looks at the time.
@@ -29,6 +30,9 @@ const SLACK: u64 = 4096;
 pub(super) struct Stock {
     /// Names of files of the usual size.
     pub(super) spares: Vec<String>,
+    /// A file that only acks and what is moved get, when there is room for nothing else; open, since there may
+    /// be no handles either.
+    pub(super) reserve: Option<(String, Arc<dyn DiskFile>)>,
     pub(super) stop: bool,
 }
 
@@ -203,10 +207,7 @@ impl Shared {
                 match self.prepare() {
                     Ok(()) => self.say_stocked(),
                     Err(_) if self.stopping.load(Ordering::Relaxed) => {}
-                    Err(error) => {
-                        self.stocked_once.store(true, Ordering::Relaxed);
-                        self.say_short(&error);
-                    }
+                    Err(error) => self.say_short(&error),
                 }
             }
         }
@@ -216,16 +217,56 @@ impl Shared {
         let demand = self.demand.load(Ordering::Relaxed);
         let pending = self.pending.lock();
         let busy = pending.rolled.elapsed() < Duration::from_secs(2);
-        let enough = pending.ready.len() >= AHEAD + usize::from(busy);
-        let asked = self.admitted.load(Ordering::Relaxed) + demand + usable(self.options.segment_bytes);
-        if pending.ready.len() >= AHEAD {
-            self.stocked_once.store(true, Ordering::Relaxed);
+        let enough = pending.ready.len() >= if busy { AHEAD_BUSY } else { AHEAD };
+        let asked = self.admitted.load(Ordering::Relaxed) + demand;
+        !enough || (demand > 0 && pending.capacity() < asked) || !self.has_reserve.load(Ordering::Relaxed)
+    }
+
+    /// Makes the reserve, where there is none.
+    pub(super) fn make_reserve(&self) -> io::Result<()> {
+        if self.has_reserve.load(Ordering::Relaxed) {
+            return Ok(());
         }
-        !enough || (demand > 0 && pending.capacity() < asked)
+        let spare = self.stock.lock().spares.pop();
+        let reserve = match spare {
+            Some(spare) => {
+                let opened = self.disk.open(&spare);
+                let file = opened.inspect_err(|_| self.stock.lock().spares.push(spare.clone()))?;
+                (spare, file)
+            }
+            None => {
+                let name = {
+                    let mut pending = self.pending.lock();
+                    pending.last_number += 1;
+                    spare_name(pending.last_number)
+                };
+                let file = self.disk.create(&name)?;
+                let made = file.preallocate(self.options.segment_bytes).and_then(|()| self.disk.sync_names());
+                if let Err(error) = made {
+                    let _ = self.disk.remove(&name);
+                    return Err(error);
+                }
+                (name, file)
+            }
+        };
+        self.stock.lock().reserve = Some(reserve);
+        self.has_reserve.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes the segment of this header out of the reserve, if it fits.
+    pub(super) fn use_reserve(&self, header: Header) -> Option<io::Result<Arc<dyn DiskFile>>> {
+        if header.size != self.options.segment_bytes {
+            return None;
+        }
+        let (spare, file) = self.stock.lock().reserve.take()?;
+        self.has_reserve.store(false, Ordering::Relaxed);
+        Some(name(&*self.disk, &spare, file, header))
     }
 
     /// Prepares one more segment.
     fn prepare(&self) -> io::Result<()> {
+        self.make_reserve()?;
         let demand = self.demand.swap(0, Ordering::Relaxed);
         let usual = self.options.segment_bytes;
         // A message larger than a segment needs one of its own.

@@ -196,7 +196,10 @@ impl Shared {
             return Ok(Arc::clone(file));
         }
         let header = Header { number: segment.number, size: segment.size, salt: self.identity.salt };
-        let file = stock::make(&*self.disk, header, stock::Filling::None, &self.stopping)?;
+        let file = match stock::make(&*self.disk, header, stock::Filling::None, &self.stopping) {
+            Err(error) if is_shortage(&error) => self.use_reserve(header).unwrap_or(Err(error))?,
+            made => made?,
+        };
         Ok(Arc::clone(segment.file.get_or_init(|| file)))
     }
 

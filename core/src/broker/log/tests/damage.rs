@@ -156,7 +156,8 @@ fn a_repair_keeps_all_good_records() {
     for round in 0..60 {
         let (disk, all) = written(&options, [14, 6], 1100);
         let survey = recover::survey(&disk).unwrap();
-        let used: Vec<_> = survey.parts.iter().filter_map(|part| Some((part.name.clone(), part.opened?.base.0))).collect();
+        let used: Vec<_> =
+            survey.parts.iter().filter_map(|part| Some((part.name.clone(), part.opened?.base.0))).collect();
         let (name, base) = used[random.random_range(0..used.len())].clone();
         let mut bytes = disk.content(&name);
         // From one byte to a few sectors.
@@ -177,7 +178,10 @@ fn a_repair_keeps_all_good_records() {
             match found.get(position) {
                 Some(kept) => assert_eq!(kept, record, "round {round}"),
                 // The end of what is known of a torn tail is the first bad byte.
-                None => assert!(touched || (!damaged && position.0 >= harmed.start), "round {round}: {position:?} {harmed:?}"),
+                None => assert!(
+                    touched || (!damaged && position.0 >= harmed.start),
+                    "round {round}: {position:?} {harmed:?}"
+                ),
             }
         }
         assert!(found.len() <= all.len());
@@ -194,7 +198,8 @@ fn a_missing_segment_is_named_and_passed_over_by_a_repair() {
     let options = LogOptions { segment_bytes: 16 << 10, ..small() };
     let (disk, all) = written(&options, [40, 4], 1100);
     let survey = recover::survey(&disk).unwrap();
-    let used: Vec<_> = survey.parts.iter().filter_map(|part| Some((part.name.clone(), part.opened?.base.0))).collect();
+    let used: Vec<_> =
+        survey.parts.iter().filter_map(|part| Some((part.name.clone(), part.opened?.base.0))).collect();
     let (name, base) = &used[1];
     disk.remove(name).unwrap();
     let error = records(&disk).unwrap_err();

@@ -32,7 +32,9 @@ impl Model {
                 assert!(before.is_none() || message.moved);
             }
             Record::Done { ranges, .. } => {
-                for sequence in ranges.iter().flat_map(|range| range.first..range.first + u64::from(range.count)) {
+                for sequence in
+                    ranges.iter().flat_map(|range| range.first..range.first + u64::from(range.count))
+                {
                     alive.remove(&sequence);
                     gone.insert(sequence);
                 }
@@ -40,12 +42,8 @@ impl Model {
             other => panic!("nobody wrote {other:?}"),
         })?;
         log.keep(alive.values().map(|(position, body)| (*position, body.len() as u32)));
-        let model = Arc::new(Model {
-            log,
-            alive: Mutex::new(alive),
-            topic: Mutex::new(topic),
-            moved: Mutex::new(0),
-        });
+        let model =
+            Arc::new(Model { log, alive: Mutex::new(alive), topic: Mutex::new(topic), moved: Mutex::new(0) });
         let weak: Weak<Model> = Arc::downgrade(&model);
         model.log.attach(weak);
         if topic.is_none() {
@@ -70,7 +68,8 @@ impl Model {
         let mut alive = self.alive.lock();
         let (position, body) = alive.remove(&sequence)?;
         let ranges = [Range { first: sequence, count: 1 }];
-        let (_, ticket) = self.log.append(|journal| journal.append(&Record::Done { topic: 1, ranges: &ranges }));
+        let (_, ticket) =
+            self.log.append(|journal| journal.append(&Record::Done { topic: 1, ranges: &ranges }));
         self.log.free([(position, body.len() as u32)].into_iter());
         Some(ticket)
     }
@@ -83,7 +82,8 @@ impl Model {
     pub(super) fn read_all(&self) {
         let mut reading = self.log.reading();
         // Places are looked up while the guard is held, or they might be gone.
-        let places: Vec<_> = self.alive.lock().iter().map(|(sequence, place)| (*sequence, place.clone())).collect();
+        let places: Vec<_> =
+            self.alive.lock().iter().map(|(sequence, place)| (*sequence, place.clone())).collect();
         for (sequence, (position, body)) in places {
             let stored = reading.message(position, body.len()).unwrap();
             assert_eq!((stored.sequence, &stored.body[..]), (sequence, &body[..]));

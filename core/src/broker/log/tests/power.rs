@@ -32,9 +32,10 @@ impl Known {
                 return Some(format!("{sequence} is back after its ack"));
             }
         }
-        let lost = self.confirmed.iter().find(|sequence| {
-            !found.contains_key(sequence) && !self.acked.contains(sequence)
-        });
+        let lost = self
+            .confirmed
+            .iter()
+            .find(|sequence| !found.contains_key(sequence) && !self.acked.contains(sequence));
         lost.map(|sequence| format!("{sequence} is lost"))
     }
 }
