@@ -1,7 +1,7 @@
 //! The start of a log: what is there is read, its tail made sure of, and a new segment begun.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::disk::{Disk, DiskFile, is_shortage, read_full, write_full};
 use super::identity::{self, Identity};
@@ -10,7 +10,7 @@ use super::record::{Position, Record};
 use super::recover::{self, Loaded, Sound};
 use super::segment::{HEADER, Header, SMALLEST, Segment, Segments, is_spare, name_of, number_of, spare_name};
 use super::shared::{Begun, Shared};
-use super::stock::{self, Filling, Stock};
+use super::stock::{self, Filling, Pace, Stock};
 use super::writer::Writer;
 use super::{LogOptions, codec};
 use crate::error::{Error, Kind, Result};
@@ -160,12 +160,11 @@ fn first(
     if let Some(spare) = spare {
         return Ok((header, stock::name(disk, &spare, disk.open(&spare)?, header)?));
     }
-    let stop = AtomicBool::new(false);
     let small = Header { size: header.size.min(FIRST), ..header };
-    match stock::make(disk, small, Filling::AtOnce, &stop) {
+    match stock::make(disk, small, Filling::AtOnce, &|| Pace::Go) {
         Err(error) if is_shortage(&error) && small.size > LEAST => {
             let least = Header { size: LEAST, ..header };
-            Ok((least, stock::make(disk, least, Filling::AtOnce, &stop)?))
+            Ok((least, stock::make(disk, least, Filling::AtOnce, &|| Pace::Go)?))
         }
         result => Ok((small, result?)),
     }

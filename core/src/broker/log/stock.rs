@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::disk::{Disk, DiskFile, is_shortage, write_full};
@@ -46,18 +46,28 @@ pub(super) enum Filling {
     Paced,
 }
 
+/// What to do with the rest of a file that is being filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    Go,
+    /// Somebody waits for it: an unfilled one now is better than a filled one later.
+    Enough,
+    /// The log ends.
+    Stop,
+}
+
 /// Makes a segment: a file that has room, a header on disk, and then its name.
 pub(super) fn make(
     disk: &dyn Disk,
     header: Header,
     filling: Filling,
-    stop: &AtomicBool,
+    pace: &dyn Fn() -> Pace,
 ) -> io::Result<Arc<dyn DiskFile>> {
     let spare = spare_name(header.number);
     let result = disk.create(&spare).and_then(|file| {
         file.preallocate(header.size)?;
         if filling != Filling::None {
-            fill(&*file, header.size, filling, stop)?;
+            fill(&*file, header.size, filling, pace)?;
         }
         name(disk, &spare, file, header)
     });
@@ -82,12 +92,14 @@ pub(super) fn name(
     Ok(file)
 }
 
-fn fill(file: &dyn DiskFile, size: u64, filling: Filling, stop: &AtomicBool) -> io::Result<()> {
+fn fill(file: &dyn DiskFile, size: u64, filling: Filling, pace: &dyn Fn() -> Pace) -> io::Result<()> {
     let zeros = vec![0; STEP];
     let mut offset = 0;
     while offset < size {
-        if stop.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::Interrupted.into());
+        match pace() {
+            Pace::Go => {}
+            Pace::Enough => return Ok(()),
+            Pace::Stop => return Err(io::ErrorKind::Interrupted.into()),
         }
         let start = Instant::now();
         let length = (size - offset).min(STEP as u64);
@@ -213,6 +225,14 @@ impl Shared {
         }
     }
 
+    fn pace(&self) -> Pace {
+        match (self.stopping.load(Ordering::Relaxed), self.demand.load(Ordering::Relaxed)) {
+            (true, _) => Pace::Stop,
+            (false, 0) => Pace::Go,
+            (false, _) => Pace::Enough,
+        }
+    }
+
     fn wants_more(&self) -> bool {
         let demand = self.demand.load(Ordering::Relaxed);
         let pending = self.pending.lock();
@@ -279,16 +299,16 @@ impl Shared {
         };
         let header = |number| Header { number, size: wanted, salt: self.identity.salt };
         let spare = if wanted == usual { self.stock.lock().spares.pop() } else { None };
-        let (disk, stop) = (&*self.disk, &self.stopping);
+        let (disk, pace) = (&*self.disk, &|| self.pace());
         let mut file = match spare {
             Some(spare) => {
                 let opened =
                     disk.open(&spare).inspect_err(|_| self.stock.lock().spares.push(spare.clone()))?;
                 name(disk, &spare, opened, header(number))?
             }
-            None if self.in_memory() || demand > 0 => make(disk, header(number), Filling::None, stop)?,
-            None if few => make(disk, header(number), Filling::AtOnce, stop)?,
-            None => make(disk, header(number), Filling::Paced, stop)?,
+            None if self.in_memory() || demand > 0 => make(disk, header(number), Filling::None, pace)?,
+            None if few => make(disk, header(number), Filling::AtOnce, pace)?,
+            None => make(disk, header(number), Filling::Paced, pace)?,
         };
         loop {
             let old = number;
