@@ -230,6 +230,13 @@ impl Log {
         result
     }
 
+    /// Takes nothing any more and lets the folder go at once, as a crash would.
+    pub(super) fn abort(&self) {
+        self.stop_threads();
+        self.shared.fail(Error::new(Kind::Closed, "the log is closed"));
+        self.shared.disk.release();
+    }
+
     fn stop_threads(&self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         self.shared.pending.lock().stop = true;

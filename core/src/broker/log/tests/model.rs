@@ -92,25 +92,27 @@ impl Model {
 }
 
 impl Living for Model {
-    fn renew(&self, position: Position, record: &Record<'_>) {
-        match record {
-            Record::Topic { .. } => {
-                let mut place = self.topic.lock();
-                if *place == Some(position) {
-                    *place = Some(self.log.append(|journal| journal.append(record)).0);
+    fn renew(&self, records: &[(Position, Record<'_>)]) {
+        for (position, record) in records {
+            match record {
+                Record::Topic { .. } => {
+                    let mut place = self.topic.lock();
+                    if *place == Some(*position) {
+                        *place = Some(self.log.append(|journal| journal.append(record)).0);
+                    }
                 }
+                Record::Message(message) => {
+                    let mut alive = self.alive.lock();
+                    let Some(place) = alive.get_mut(&message.sequence).filter(|place| place.0 == *position)
+                    else {
+                        continue;
+                    };
+                    let moved = Record::Message(MessageRecord { moved: true, ..*message });
+                    place.0 = self.log.append(|journal| journal.append(&moved)).0;
+                    *self.moved.lock() += 1;
+                }
+                other => panic!("nobody asks for {other:?}"),
             }
-            Record::Message(message) => {
-                let mut alive = self.alive.lock();
-                let Some(place) = alive.get_mut(&message.sequence).filter(|place| place.0 == position) else {
-                    return;
-                };
-                let moved = Record::Message(MessageRecord { moved: true, ..*message });
-                place.0 = self.log.append(|journal| journal.append(&moved)).0;
-                self.log.free([(position, message.body.len() as u32)].into_iter());
-                *self.moved.lock() += 1;
-            }
-            other => panic!("nobody asks for {other:?}"),
         }
     }
 }
