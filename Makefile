@@ -4,6 +4,7 @@ PROFILE ?= dev
 PROFILE_DIR = $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 VENV = target/venv
 FILE ?=
+PROVIDER ?= kapokmq
 
 .PHONY: help tools build lib wheel run test test-long check fmt header bench install clean
 
@@ -23,8 +24,8 @@ lib: tools       ## release C library, header, pkg-config and CMake files, in ta
 wheel: tools     ## release Python wheel, installed into target/venv
 	WHEEL_PROFILE=release tests/python/setup.sh
 
-run: lib wheel   ## the main job: send a data file through the broker from C, Go and Python (FILE=… for another)
-	examples/run.sh "$(FILE)"
+run: lib wheel   ## the main job: send a data file through the broker from C, Go and Python (FILE=…, PROVIDER=dpmq for another)
+	examples/run.sh "$(FILE)" --provider "$(PROVIDER)"
 
 test: tools      ## everything: checks, Rust, C, Go, Python, the program, the README
 	tests/run.sh

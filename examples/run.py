@@ -1,9 +1,10 @@
 """The main job: start the broker, let the C, the Go and the Python program each send every line of a file and
 receive them again, and print a table of what was counted.
 
-A line ends with LF; a last line without one counts, and an empty line is an empty message. The kapokmq wire
-carries text: a line that is not UTF-8 is refused by name and makes the job fail. Exit code 0: in each language
-every line was acknowledged and arrived, and the broker holds nothing any more.
+A line ends with LF; a last line without one counts, and an empty line is an empty message. Both wires carry
+text: a line that is not UTF-8 is refused by name and makes the job fail. Exit code 0: in each language every
+line was acknowledged to its sender and arrived, and the broker holds nothing any more. DPMQ has no
+acknowledgements by consumers: there a line is taken for consumed when it arrived.
 
 It uses what `make lib wheel` built; CEIBA_BIN, CEIBA_LIB and CEIBA_PYTHON name other places.
 """
@@ -28,6 +29,7 @@ PYTHON = Path(os.environ.get("CEIBA_PYTHON", ROOT / "target/venv/bin/python")).a
 BUILT = ROOT / "target/examples"
 DATA = HERE / "data/UnicodeData.txt"
 LANGUAGES = ("c", "go", "python")
+PROVIDERS = ("kapokmq", "dpmq")
 COLUMNS = ("sent", "acknowledged", "received", "lost", "duplicates", "messages_per_second")
 
 BUILD_SECONDS = 300
@@ -84,10 +86,10 @@ def build(arguments, **options):
 
 
 @contextmanager
-def broker():
-    """A broker on a free port; gives its address and the environment that holds its secret."""
+def broker(*options):
+    """A broker on a free port, with further options; gives its address and the environment that holds its secret."""
     environment = {**os.environ, "CEIBA_SECRET": secrets.token_hex(16)}
-    process = subprocess.Popen([PROGRAM, "broker", "--listen", "127.0.0.1:0"], env=environment,
+    process = subprocess.Popen([PROGRAM, "broker", "--listen", "127.0.0.1:0", *options], env=environment,
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     try:
         ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
@@ -106,15 +108,17 @@ def broker():
         process.stdout.close()
 
 
-def config(address, topic):
-    """The config of the programs; the secret stays in the environment."""
+def config(address, topic, provider="kapokmq"):
+    """The config of the programs; the secret stays in the environment, and DPMQ has none."""
+    if provider == "dpmq":
+        return json.dumps({"provider": {"type": "dpmq", "url": f"http://{address}", "topic": topic}})
     return json.dumps({"provider": {"type": "kapokmq", "url": f"ws://{address}", "topic": topic,
                                     "secret_key": {"env": "CEIBA_SECRET"}}})
 
 
-def run_program(arguments, address, environment, topic):
+def run_program(arguments, config, environment):
     """Runs a program to its end: exit code and stdout. Its stderr is shown as it comes."""
-    environment = {**environment, "CEIBA_CONFIG": config(address, topic)}
+    environment = {**environment, "CEIBA_CONFIG": config}
     process = subprocess.Popen(list(map(str, arguments)), env=environment, stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE)
     try:
@@ -126,24 +130,24 @@ def run_program(arguments, address, environment, topic):
     return process.returncode, out.decode()
 
 
-def left_over(address, environment, topic):
-    """How many messages the broker still holds for a topic: acknowledged ones must be gone."""
-    result = subprocess.run([PROGRAM, "receive", config(address, topic), "--timeout", "0.3", "--json"],
+def left_over(config, environment):
+    """How many messages the broker still holds for the topic of a config: acknowledged ones must be gone."""
+    result = subprocess.run([PROGRAM, "receive", config, "--timeout", "0.3", "--json"],
                             env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=JOB_SECONDS)
     if result.returncode != 0:
         raise Failed(f"what the broker still holds cannot be seen: {result.stderr.decode().strip()}")
     return result.stdout.count(b"\n")
 
 
-def job(language, path, address, environment):
+def job(language, path, address, environment, provider="kapokmq"):
     """The counts of one language, with `good` and `left`."""
-    topic = f"job-{language}-{time.time_ns()}"
-    code, out = run_program([*command(language, "job"), path], address, environment, topic)
+    text = config(address, f"job-{language}-{time.time_ns()}", provider)
+    code, out = run_program([*command(language, "job"), path], text, environment)
     try:
         counts = json.loads(out)
     except json.JSONDecodeError:
         raise Failed(f"the {language} program ended with {code} and said {out[:200]!r}") from None
-    counts["left"] = left_over(address, environment, topic)
+    counts["left"] = left_over(text, environment)
     counts["good"] = (code == 0 and counts["left"] == 0 and counts["lost"] == 0
                       and counts["acknowledged"] == counts["sent"] == counts["lines"] <= counts["received"])
     return counts
@@ -171,6 +175,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("file", nargs="?", default="", help="any file (default: the data file beside this program)")
     parser.add_argument("--only", choices=LANGUAGES, action="append", help="one language; may be given again")
+    parser.add_argument("--provider", choices=PROVIDERS, default=PROVIDERS[0], help="the wire (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="a line of JSON for each language instead of the table")
     arguments = parser.parse_args()
     languages = tuple(arguments.only or LANGUAGES)
@@ -178,11 +183,11 @@ def main():
         path = readable(arguments.file or DATA)
         check_tools(languages)
         rows = []
-        with broker() as (address, environment):
+        with broker(*(["--dpmq"] if arguments.provider == "dpmq" else [])) as (address, environment):
             if not arguments.json:
-                print(f"{path}: {path.stat().st_size:,} bytes, over the broker at {address}", flush=True)
+                print(f"{path}: {path.stat().st_size:,} bytes, over {arguments.provider} and the broker at {address}", flush=True)
             for language in languages:
-                rows.append(job(language, path, address, environment))
+                rows.append(job(language, path, address, environment, arguments.provider))
                 if arguments.json:
                     print(json.dumps(rows[-1]), flush=True)
     except (Failed, OSError, subprocess.TimeoutExpired) as error:

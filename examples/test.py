@@ -22,9 +22,9 @@ class First(unittest.TestCase):
             for language, name in (("c", "C"), ("go", "Go"), ("python", "Python")):
                 with self.subTest(language=language):
                     program = run.command(language, "first")
-                    topic = f"first {language} 木"
-                    self.assertEqual(run.run_program(program, address, environment, topic), (0, f"hello from {name}\n"))
-                    self.assertEqual(run.left_over(address, environment, topic), 0)
+                    config = run.config(address, f"first {language} 木")
+                    self.assertEqual(run.run_program(program, config, environment), (0, f"hello from {name}\n"))
+                    self.assertEqual(run.left_over(config, environment), 0)
 
     def test_each_language_says_what_is_wrong(self):
         for language in run.LANGUAGES:
@@ -40,12 +40,12 @@ class First(unittest.TestCase):
 class Job(unittest.TestCase):
     """Each file with the exit code, and the counts that every language must give."""
 
-    def job(self, content, code, **counts):
+    def job(self, content, code, provider="kapokmq", **counts):
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "a file"
             path.write_bytes(content)
-            result = subprocess.run([sys.executable, run.HERE / "run.py", path, "--json"], capture_output=True,
-                                    timeout=3 * run.JOB_SECONDS)
+            command = [sys.executable, run.HERE / "run.py", path, "--json", "--provider", provider]
+            result = subprocess.run(command, capture_output=True, timeout=3 * run.JOB_SECONDS)
         errors = result.stderr.decode()
         self.assertEqual(result.returncode, code, errors)
         rows = [json.loads(line) for line in result.stdout.splitlines()]
@@ -57,7 +57,9 @@ class Job(unittest.TestCase):
 
     def test_lines_of_every_kind(self):
         content = "a\n\n\nthe same\nthe same\ntwo\r\n\t\\ \" <&>\u2028 木\nlast".encode()
-        self.job(content, 0, sent=8, acknowledged=8, received=8)
+        for provider in run.PROVIDERS:
+            with self.subTest(provider=provider):
+                self.job(content, 0, provider, sent=8, acknowledged=8, received=8)
 
     def test_an_empty_file(self):
         self.job(b"", 0, sent=0, acknowledged=0, received=0)

@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use crate::client::{Consumer, Producer};
 use crate::config::{ClientConfig, Role, nearest};
 use crate::error::{Error, Kind, Result};
-use crate::provider::{Setup, kapokmq, memory};
+use crate::provider::{Setup, dpmq, kapokmq, memory};
 
 /// The providers by the `type` in a config.
-pub const PROVIDERS: [&str; 2] = ["kapokmq", "memory"];
+pub const PROVIDERS: [&str; 3] = ["dpmq", "kapokmq", "memory"];
 
 /// The strategies by the `type` in a config.
 pub const STRATEGIES: [&str; 0] = [];
@@ -20,6 +20,7 @@ pub fn check(config: &ClientConfig) -> Result<()> {
     let (name, section) = config.provider_section()?;
     strategies(config)?;
     match name.as_str() {
+        "dpmq" => dpmq::check(section, config.role.unwrap_or_default()),
         "kapokmq" => kapokmq::check(section, config.role.unwrap_or_default()),
         "memory" => memory::check(section),
         other => Err(unknown_provider(other)),
@@ -33,6 +34,7 @@ pub async fn producer(id: &str, config: &ClientConfig, topics: &memory::Topics) 
     strategies(config)?;
     let setup = Setup::from_config(id, config);
     match name.as_str() {
+        "dpmq" => dpmq::open_producer(&setup, section).await,
         "kapokmq" => kapokmq::open_producer(&setup, section).await,
         "memory" => memory::open_producer(&setup, section, topics),
         other => Err(unknown_provider(other)),
@@ -48,6 +50,7 @@ pub async fn consumer(id: &str, config: &ClientConfig, topics: &memory::Topics) 
     }
     let setup = Setup::from_config(id, config);
     match name.as_str() {
+        "dpmq" => dpmq::open_consumer(&setup, section).await,
         "kapokmq" => kapokmq::open_consumer(&setup, section).await,
         "memory" => memory::open_consumer(&setup, section, topics),
         other => Err(unknown_provider(other)),

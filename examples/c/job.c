@@ -70,7 +70,9 @@ static bool acknowledge(const ceiba_deliveries *got, size_t count) {
     }
     bool all = true;
     for (size_t i = 0; i < count && all; i++) {
-        if (ceiba_results_code(results, i) != CEIBA_OK) {
+        // A wire without acknowledgements counts a message as consumed when it is received.
+        int32_t code = ceiba_results_code(results, i);
+        if (code != CEIBA_OK && code != CEIBA_ERR_UNSUPPORTED) {
             say("acknowledging", ceiba_results_error(results, i));
             all = false;
         }

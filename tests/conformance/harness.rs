@@ -64,6 +64,11 @@ pub(crate) trait Peer: Send + Sync {
     /// A field of a message that it cannot send, where there is one that the suite can set.
     fn unsupported_field(&self) -> Option<&'static str>;
 
+    /// How many messages are written before the first answer comes.
+    fn written_ahead(&self) -> usize {
+        usize::MAX
+    }
+
     /// Stops it.
     fn stop(self: Box<Self>) -> BoxFuture<'static, ()>;
 }

@@ -69,5 +69,7 @@ suite! {
     kapokmq => crate::providers::kapokmq::KapokMq::WorkQueue;
     kapokmq_publish_subscribe => crate::providers::kapokmq::KapokMq::PublishSubscribe;
     kapokmq_plain => crate::providers::kapokmq::KapokMq::Plain;
+    dpmq => crate::providers::dpmq::Dpmq::Pool;
+    dpmq_one_connection => crate::providers::dpmq::Dpmq::OneConnection;
     kapokmq_cluster => crate::providers::kapokmq::KapokMq::Cluster;
 }

@@ -1,6 +1,6 @@
 //! What the fronts of one broker share: topics, connections, counters, and the way a message comes in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::code::{Codes, Place};
 use super::config::{BrokerConfig, DeliveryMode};
 use super::history::History;
-use super::log::record::{Journal, Position, Record};
+use super::log::record::{Journal, MessageRecord, Position, Record};
 use super::log::{Living, Log};
 use super::queue::{Accepted, Queue};
 use super::room::Room;
@@ -262,19 +262,28 @@ impl Drop for Reserved<'_> {
 }
 
 impl Living for Hub {
-    fn renew(&self, position: Position, record: &Record<'_>) {
-        match record {
-            Record::Topic { topic, .. } | Record::Subscribed { topic, .. } => {
-                if let Some(topic) = self.topic_by_number(*topic) {
-                    topic.describe();
+    fn renew(&self, records: &[(Position, Record<'_>)]) {
+        let mut named = BTreeSet::new();
+        let mut messages: BTreeMap<u32, Vec<(Position, MessageRecord<'_>)>> = BTreeMap::new();
+        for (position, record) in records {
+            match record {
+                Record::Topic { topic, .. } | Record::Subscribed { topic, .. } => {
+                    named.insert(*topic);
                 }
-            }
-            Record::Message(message) => {
-                if let Some(topic) = self.topic_by_number(message.topic) {
-                    topic.renew(position, message);
+                Record::Message(message) => {
+                    messages.entry(message.topic).or_default().push((*position, *message));
                 }
+                _ => {}
             }
-            _ => {}
+        }
+        // Topics first: a start reads them in this order.
+        for topic in named.into_iter().filter_map(|number| self.topic_by_number(number)) {
+            topic.describe();
+        }
+        for (number, messages) in messages {
+            if let Some(topic) = self.topic_by_number(number) {
+                topic.renew(&messages);
+            }
         }
     }
 }

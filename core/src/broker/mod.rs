@@ -32,6 +32,7 @@ mod terms;
 mod topic;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -39,11 +40,11 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 pub use config::{BrokerConfig, DeliveryMode, Limits, TopicConfig, WhenFull};
-pub use log::Durability;
+pub use log::{Damage, Durability, Repaired, SegmentReport};
 
 use crate::error::{Error, Kind, Result};
 use hub::Hub;
-use log::LogState;
+use log::{Log, LogState};
 use queue::Queue;
 use session::Role;
 
@@ -82,6 +83,8 @@ pub struct BrokerStatus {
     pub durability: Durability,
     /// Whether the log can be relied on.
     pub log: LogHealth,
+    /// Bytes of memory that the messages which wait take, without their bodies.
+    pub queue_bytes: usize,
     /// Files of the log in use.
     pub segments: usize,
     /// Bytes of these files.
@@ -100,6 +103,23 @@ pub enum LogHealth {
     Short(String),
     /// It has failed: nothing is accepted until a restart. Why.
     Failed(String),
+}
+
+/// Reads the log of a data folder that no broker uses and says how each of its files is. Blocks.
+///
+/// # Errors
+/// `in_use` when a broker has the folder, `storage` when it cannot be read.
+pub fn verify(folder: &Path) -> Result<Vec<SegmentReport>> {
+    Log::verify(folder)
+}
+
+/// Replaces each damaged file of a data folder that no broker uses by its good records, and keeps the damaged one
+/// in the folder `quarantine` inside. Says what was done. Blocks.
+///
+/// # Errors
+/// `in_use` when a broker has the folder, `storage` when it cannot be read or written.
+pub fn repair(folder: &Path) -> Result<Vec<Repaired>> {
+    Log::repair(folder)
 }
 
 /// A running broker. Dropping it is [`Broker::abort`].
@@ -183,6 +203,19 @@ impl Broker {
         self.hub.clear();
     }
 
+    /// Drops all messages of a topic, delivered ones without an ack too; says how many. Returns once that is safe.
+    ///
+    /// # Errors
+    /// `not_found` when there is no such topic, `storage` when the log has failed.
+    pub async fn purge(&self, topic: &str) -> Result<usize> {
+        let found = self.hub.all_topics().into_iter().find(|there| *there.name == *topic);
+        let found =
+            found.ok_or_else(|| Error::new(Kind::NotFound, format!("there is no topic `{topic}`")))?;
+        let count = found.purge();
+        self.hub.log().committed(self.hub.log().ticket()).await?;
+        Ok(count)
+    }
+
     /// What the broker did and holds now.
     pub fn status(&self) -> BrokerStatus {
         let counters = &self.hub.counters;
@@ -212,6 +245,7 @@ impl Broker {
             status.waiting += waiting;
             status.delayed += delayed;
             status.unacked += topic.read(Queue::unacked);
+            status.queue_bytes += topic.read(Queue::memory);
             status.topics += 1;
         }
         status

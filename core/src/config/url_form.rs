@@ -1,4 +1,4 @@
-//! The short form of a config: `kapokmq://:SECRET@HOST:PORT/TOPIC?KEY=VALUE`.
+//! The short form of a config: `kapokmq://:SECRET@HOST:PORT/TOPIC?KEY=VALUE`, `dpmq://HOST:PORT/TOPIC?KEY=VALUE`.
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
@@ -11,8 +11,8 @@ const CLIENT_KEYS: [&str; 7] =
     ["id", "deadline", "connect", "connect_timeout", "when_disconnected", "max_pending", "max_pending_bytes"];
 
 /// Keys that take a number.
-const NUMBERS: [&str; 6] =
-    ["window", "prefetch", "prefetch_bytes", "capacity", "max_pending", "max_pending_bytes"];
+const NUMBERS: [&str; 7] =
+    ["window", "connections", "prefetch", "prefetch_bytes", "capacity", "max_pending", "max_pending_bytes"];
 
 /// Keys that take a boolean.
 const SWITCHES: [&str; 2] = ["resend_unacked", "discard"];
@@ -24,11 +24,13 @@ pub(super) fn to_json(text: &str) -> Result<Value> {
     let url = Url::parse(text).map_err(|error| wrong(&format!("is not valid: {error}")))?;
     let mut provider = Map::new();
     let (name, transport) = match url.scheme() {
-        "kapokmq" => ("kapokmq", Some("ws")),
-        "kapokmqs" => ("kapokmq", Some("wss")),
+        "kapokmq" => ("kapokmq", Some(("ws", 8011))),
+        "kapokmqs" => ("kapokmq", Some(("wss", 8011))),
+        "dpmq" => ("dpmq", Some(("http", 80))),
+        "dpmqs" => ("dpmq", Some(("https", 443))),
         "memory" => ("memory", None),
         other => {
-            let known = ["kapokmq", "kapokmqs", "memory"];
+            let known = ["kapokmq", "kapokmqs", "dpmq", "dpmqs", "memory"];
             let hint = super::nearest(other, &known).map(|name| format!(" (did you mean `{name}`?)"));
             return Err(wrong(&format!(
                 "has the unknown scheme `{other}`; known are: {}{}",
@@ -38,10 +40,13 @@ pub(super) fn to_json(text: &str) -> Result<Value> {
         }
     };
     provider.insert("type".into(), json!(name));
-    if let Some(transport) = transport {
+    if let Some((transport, standard_port)) = transport {
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| wrong("names no host"))?;
-        let port = url.port().unwrap_or(8011);
+        let port = url.port().unwrap_or(standard_port);
         provider.insert("url".into(), json!(format!("{transport}://{host}:{port}")));
+        if name == "dpmq" && (!url.username().is_empty() || url.password().is_some()) {
+            return Err(wrong("has a user name or a secret; a DPMQ server has no login"));
+        }
         if !url.username().is_empty() {
             return Err(wrong("has a user name; a secret is written as kapokmq://:SECRET@HOST"));
         }

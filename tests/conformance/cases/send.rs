@@ -23,7 +23,8 @@ pub(crate) async fn a_message_arrives_and_is_acknowledged(harness: &dyn Harness)
     let (_, delivery) = receive(&consumer, 1, 10.0).await.remove(0);
     assert_eq!(text(&delivery), "hello");
     assert!(!delivery.topic.is_empty());
-    assert_eq!(!delivery.code.is_empty(), consumer.capability().ack);
+    // A provider without acks may have a code all the same: the message id.
+    assert!(!delivery.code.is_empty() || !consumer.capability().ack);
     assert_eq!(delivery.attempt, consumer.capability().attempt.then_some(1));
     // Acknowledged, it does not come again when the time for that is over.
     nothing_comes(&consumer, 1.5).await;

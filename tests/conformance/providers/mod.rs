@@ -1,4 +1,5 @@
 //! What each provider brings.
 
+pub(crate) mod dpmq;
 pub(crate) mod kapokmq;
 pub(crate) mod memory;

@@ -14,17 +14,17 @@ use crate::error::{Error, Kind, Result};
 
 /// The log holds so many segments before what is alive is moved.
 const FEW: u64 = 4;
-/// Bytes read between two commits of what was moved.
-const STEP: u64 = 4 << 20;
+/// Records that are asked about at a time.
+const AT_A_TIME: usize = 4096;
 
 /// Who knows what is alive.
 pub(in crate::broker) trait Living: Send + Sync + std::fmt::Debug {
-    /// Asked for each topic, subscription and message of the oldest segment, on a thread of the log: what is
-    /// alive *at this position* is appended anew, with all that is known about it now (a message with its
-    /// attempts and due time, `moved` set, and followed by the acks that single subscriptions gave), and its new
-    /// position remembered. A message's old place is given up with [`super::Log::free`]. Must not wait for a
-    /// commit.
-    fn renew(&self, position: Position, record: &Record<'_>);
+    /// Asked about topics, subscriptions and messages of the oldest segment, in the order of their positions, on
+    /// a thread of the log. What is alive *at its position* is appended anew with all that is known about it now
+    /// (a message with its attempts and due time, `moved` set, followed by the acks that single subscriptions
+    /// gave), and its new position remembered, under the lock that guards what is known. The old positions need
+    /// not be freed. Must not wait for a commit.
+    fn renew(&self, records: &[(Position, Record<'_>)]);
 }
 
 impl Shared {
@@ -55,14 +55,18 @@ impl Shared {
     fn clean_segment(&self, segment: &Segment) -> Result<()> {
         let Some(living) = self.living.get().and_then(std::sync::Weak::upgrade) else { return Ok(()) };
         if segment.live.load(Ordering::Relaxed) == 0 {
-            let named = segment.named.lock().clone();
-            let mut scratch = Vec::new();
-            for position in named {
-                let (bytes, seed) = self.read_frame(position)?;
-                let frame = codec::check(&bytes, seed);
-                if let Some(record) = frame.as_ref().and_then(|frame| frame.record(&mut scratch)) {
-                    living.renew(Position(position), &record);
-                }
+            let mut named = Vec::new();
+            for position in segment.named.lock().clone() {
+                named.push((Position(position), self.read_frame(position)?));
+            }
+            let records: Vec<_> = named
+                .iter()
+                .filter_map(|(position, (bytes, seed))| {
+                    Some((*position, codec::check(bytes, *seed)?.standing()?))
+                })
+                .collect();
+            if !records.is_empty() {
+                living.renew(&records);
             }
         } else {
             self.renew_all(segment, &*living)?;
@@ -86,26 +90,21 @@ impl Shared {
         let read =
             read_full(&**file, &mut bytes, 0).map_err(|error| cannot_read(&*self.disk, &name, error))?;
         bytes.truncate(read);
-        let (mut offset, mut committed) = (HEADER + OPENED_SIZE, self.pending.lock().end());
-        let mut scratch = Vec::new();
+        let mut offset = HEADER + OPENED_SIZE;
+        let mut records = Vec::with_capacity(AT_A_TIME);
         while (offset as u64) < used {
             let Some(frame) = bytes.get(offset..).and_then(|bytes| codec::check(bytes, segment.seed)) else {
                 let name = self.disk.describe(&name);
-                return Err(Error::new(
-                    Kind::Storage,
-                    format!("the record at byte {offset} of {name} is damaged"),
-                ));
+                let text = format!("the record at byte {offset} of {name} is damaged");
+                return Err(Error::new(Kind::Storage, text));
             };
-            if (frame.is_message() || frame.is_named())
-                && let Some(record) = frame.record(&mut scratch)
-            {
-                living.renew(Position(segment.base + offset as u64), &record);
-            }
+            records.extend(frame.standing().map(|record| (Position(segment.base + offset as u64), record)));
             offset += frame.size;
-            let end = self.pending.lock().end();
-            if end > committed + STEP {
+            if records.len() >= AT_A_TIME || (offset as u64 >= used && !records.is_empty()) {
+                living.renew(&records);
+                records.clear();
+                // What was moved is bounded before the next is.
                 self.commit_now()?;
-                committed = end;
             }
         }
         Ok(())

@@ -212,11 +212,6 @@ impl<'a> Frame<'a> {
         matches!(self.kind, TOPIC | SUBSCRIBED)
     }
 
-    /// Whether it is a message.
-    pub(super) fn is_message(&self) -> bool {
-        self.kind == MESSAGE
-    }
-
     /// The first frame of a segment.
     pub(super) fn opened(&self) -> Option<Opened> {
         if self.kind != OPENED || self.payload.len() != OPENED_SIZE - HEAD {
@@ -236,38 +231,17 @@ impl<'a> Frame<'a> {
         let (topic, payload) = (self.topic, self.payload);
         let exact = |length: usize| (payload.len() == length).then_some(());
         Some(match self.kind {
-            TOPIC => Record::Topic {
-                topic,
-                mode: match self.flags {
-                    0 => DeliveryMode::WorkQueue,
-                    1 => DeliveryMode::PublishSubscribe,
-                    _ => return None,
-                },
-                next_sequence: u64_at(payload, 0)?,
-                name: text(payload.get(8..)?)?,
-            },
+            TOPIC | SUBSCRIBED | MESSAGE => self.standing()?,
             TOPIC_GONE => {
                 exact(0)?;
                 Record::TopicGone { topic }
             }
-            MESSAGE => Record::Message(self.message()?),
             DONE => Record::Done { topic, ranges: ranges(payload, scratch)? },
             PUSHED => Record::Pushed { topic, ranges: ranges(payload, scratch)? },
             POSTPONED => {
                 exact(16)?;
                 Record::Postponed { topic, sequence: u64_at(payload, 0)?, due_ms: u64_at(payload, 8)? as i64 }
             }
-            SUBSCRIBED => Record::Subscribed {
-                topic,
-                subscription: u32_at(payload, 0)?,
-                durable: match self.flags {
-                    0 => false,
-                    1 => true,
-                    _ => return None,
-                },
-                from: u64_at(payload, 4)?,
-                id: text(payload.get(12..)?)?,
-            },
             UNSUBSCRIBED => {
                 exact(4)?;
                 Record::Unsubscribed { topic, subscription: u32_at(payload, 0)? }
@@ -285,6 +259,36 @@ impl<'a> Frame<'a> {
                 exact(8)?;
                 Record::Synced { position: Position(u64_at(payload, 0)?) }
             }
+            _ => return None,
+        })
+    }
+
+    /// The record, if it is a topic, a subscription or a message: what stands until another record ends it.
+    pub(super) fn standing(&self) -> Option<Record<'a>> {
+        let (topic, payload) = (self.topic, self.payload);
+        Some(match self.kind {
+            TOPIC => Record::Topic {
+                topic,
+                mode: match self.flags {
+                    0 => DeliveryMode::WorkQueue,
+                    1 => DeliveryMode::PublishSubscribe,
+                    _ => return None,
+                },
+                next_sequence: u64_at(payload, 0)?,
+                name: text(payload.get(8..)?)?,
+            },
+            SUBSCRIBED => Record::Subscribed {
+                topic,
+                subscription: u32_at(payload, 0)?,
+                durable: match self.flags {
+                    0 => false,
+                    1 => true,
+                    _ => return None,
+                },
+                from: u64_at(payload, 4)?,
+                id: text(payload.get(12..)?)?,
+            },
+            MESSAGE => Record::Message(self.message()?),
             _ => return None,
         })
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::broker::folder::Folder;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// An open file.
 pub(in crate::broker) trait DiskFile: Send + Sync + Debug {
@@ -52,6 +52,10 @@ pub(in crate::broker) trait Disk: Send + Sync + Debug {
 #[derive(Debug)]
 pub(in crate::broker) struct RealDisk {
     path: PathBuf,
+    /// Open for its syncs, which must not fail for want of a handle.
+    folder: File,
+    /// Folders inside that were made or found.
+    inner: Mutex<Vec<PathBuf>>,
     lock: Mutex<Option<Folder>>,
 }
 
@@ -62,7 +66,11 @@ impl RealDisk {
     /// `in_use` when another process holds it, `storage` when it cannot be made or locked.
     pub(in crate::broker) fn open(path: &Path) -> Result<RealDisk> {
         let lock = Folder::open(path)?;
-        Ok(RealDisk { path: path.to_owned(), lock: Mutex::new(Some(lock)) })
+        let folder = File::open(path).map_err(|error| {
+            let text = format!("cannot open the data folder {}", path.display());
+            Error::new(Kind::Storage, text).caused_by(error)
+        })?;
+        Ok(RealDisk { path: path.to_owned(), folder, inner: Mutex::default(), lock: Mutex::new(Some(lock)) })
     }
 }
 
@@ -103,11 +111,21 @@ impl Disk for RealDisk {
     }
 
     fn make_folder(&self, name: &str) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(self.path.join(name))
+        let path = self.path.join(name);
+        DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        let mut inner = self.inner.lock();
+        if !inner.contains(&path) {
+            inner.push(path);
+        }
+        Ok(())
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        let inner = self.inner.lock().clone();
+        for path in inner {
+            File::open(path)?.sync_all()?;
+        }
+        self.folder.sync_all()
     }
 
     fn release(&self) {

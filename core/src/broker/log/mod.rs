@@ -10,6 +10,8 @@
 mod clean;
 mod codec;
 mod disk;
+#[cfg(test)]
+mod faulty;
 mod identity;
 mod memory;
 mod open;
@@ -17,6 +19,7 @@ mod pending;
 mod read;
 pub(super) mod record;
 mod recover;
+mod repair;
 mod segment;
 mod shared;
 mod status;
@@ -26,6 +29,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -37,6 +41,8 @@ pub(super) use disk::{Disk, RealDisk};
 pub(super) use memory::MemoryDisk;
 pub(super) use pending::Appender;
 pub(super) use read::{Reading, StoredMessage};
+pub use recover::Damage;
+pub use repair::{Repaired, SegmentReport};
 pub use status::Durability;
 pub(super) use status::{LogState, LogStatus};
 pub(super) use stock::Admission;
@@ -102,6 +108,23 @@ impl Log {
             log.threads.lock().push(start(name, run)?);
         }
         Ok(Arc::new(log))
+    }
+
+    /// Reads every segment of a folder that nobody serves and says how it is. Blocks.
+    ///
+    /// # Errors
+    /// `in_use` when a broker has the folder, `storage` when it cannot be read.
+    pub(super) fn verify(folder: &Path) -> Result<Vec<SegmentReport>> {
+        repair::verify(&RealDisk::open(folder)?)
+    }
+
+    /// Replaces each damaged segment of a folder that nobody serves by its good records, and keeps the damaged
+    /// file in `quarantine`. Says what was done; nothing, where nothing is damaged. Blocks.
+    ///
+    /// # Errors
+    /// `in_use` when a broker has the folder, `storage` when it cannot be read or written.
+    pub(super) fn repair(folder: &Path) -> Result<Vec<Repaired>> {
+        repair::repair(&RealDisk::open(folder)?)
     }
 
     /// Names the one who knows what is alive; before that nothing is cleaned.
@@ -211,6 +234,13 @@ impl Log {
         self.shared.fail(Error::new(Kind::Closed, "the log is closed"));
         self.shared.disk.release();
         result
+    }
+
+    /// Takes nothing any more and lets the folder go at once, as a crash would.
+    pub(super) fn abort(&self) {
+        self.stop_threads();
+        self.shared.fail(Error::new(Kind::Closed, "the log is closed"));
+        self.shared.disk.release();
     }
 
     fn stop_threads(&self) {

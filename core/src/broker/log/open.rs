@@ -1,16 +1,16 @@
 //! The start of a log: what is there is read, its tail made sure of, and a new segment begun.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::disk::{Disk, DiskFile, is_shortage, read_full, write_full};
 use super::identity::{self, Identity};
 use super::pending::Pending;
 use super::record::{Position, Record};
 use super::recover::{self, Loaded, Sound};
-use super::segment::{HEADER, Header, SMALLEST, Segment, Segments, is_spare, number_of, spare_name};
+use super::segment::{HEADER, Header, SMALLEST, Segment, Segments, is_spare, name_of, number_of, spare_name};
 use super::shared::{Begun, Shared};
-use super::stock::{self, Filling, Stock};
+use super::stock::{self, Filling, Pace, Stock};
 use super::writer::Writer;
 use super::{LogOptions, codec};
 use crate::error::{Error, Kind, Result};
@@ -38,7 +38,11 @@ pub(super) fn open(
     let survey = recover::survey(&*disk).map_err(cannot("read"))?;
     let salt = survey.parts.iter().find_map(|part| part.header).map(|header| header.salt);
     let identity = identify(&*disk, salt).map_err(cannot("keep the keys of"))?;
-    let loaded = recover::load(&*disk, survey, visit)?;
+    let mut loaded = recover::load(&*disk, survey, visit)?;
+    // A start that nothing was written after leaves no trace: its segment is free again.
+    while let Some(last) = loaded.sound.pop_if(|last| last.records == 0) {
+        loaded.unused.push(name_of(last.header.number));
+    }
     if let Some(last) = loaded.sound.last() {
         make_sure(last).map_err(cannot("sync the end of"))?;
     }
@@ -135,11 +139,15 @@ fn begin(
     };
     let writer = Writer::new(Arc::clone(&segment), base + HEADER as u64);
     let pending = Pending::new(segment, &opened, header.number);
-    let stock = Stock { spares, stop: false };
+    let stock = Stock { spares, reserve: None, stop: false };
     let begun = Begun { segments, pending, writer, stock, next_topic: loaded.next_topic };
     let shared = Shared::new(options, disk, identity, begun);
     // On disk before anything is delivered, so that every later start sees where the last one ended.
     shared.commit_now().map_err(std::io::Error::other)?;
+    match shared.make_reserve() {
+        Err(error) if is_shortage(&error) => shared.say_short(&error),
+        result => result?,
+    }
     Ok(shared)
 }
 
@@ -152,12 +160,11 @@ fn first(
     if let Some(spare) = spare {
         return Ok((header, stock::name(disk, &spare, disk.open(&spare)?, header)?));
     }
-    let stop = AtomicBool::new(false);
     let small = Header { size: header.size.min(FIRST), ..header };
-    match stock::make(disk, small, Filling::AtOnce, &stop) {
+    match stock::make(disk, small, Filling::AtOnce, &|| Pace::Go) {
         Err(error) if is_shortage(&error) && small.size > LEAST => {
             let least = Header { size: LEAST, ..header };
-            Ok((least, stock::make(disk, least, Filling::AtOnce, &stop)?))
+            Ok((least, stock::make(disk, least, Filling::AtOnce, &|| Pace::Go)?))
         }
         result => Ok((small, result?)),
     }

@@ -19,12 +19,13 @@ const LONGEST: u64 = 2 << 30;
 
 /// Where a log is damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::broker) struct Damage {
+pub struct Damage {
     /// The segment's name in its folder.
-    pub(in crate::broker) name: String,
+    pub name: String,
     /// Byte of the file.
-    pub(in crate::broker) offset: u64,
-    pub(in crate::broker) why: &'static str,
+    pub offset: u64,
+    /// What is wrong there.
+    pub why: &'static str,
 }
 
 impl Damage {
@@ -59,11 +60,9 @@ impl Part {
     /// Reads the whole file into the buffer.
     pub(super) fn read(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
         let size = usize::try_from(self.size).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        // Grown only: what is there is overwritten, and zeroing it each time would cost.
-        if buffer.len() < size {
-            buffer.resize(size, 0);
+        if buffer.len() != size {
+            *buffer = vec![0; size];
         }
-        buffer.truncate(size);
         let read = read_full(&*self.file, buffer, 0)?;
         buffer.truncate(read);
         Ok(())
@@ -288,13 +287,15 @@ pub(super) fn load(
     }
     for sound in &loaded.sound {
         let name = segment::name_of(sound.header.number);
-        buffer.resize(sound.end, 0);
-        let read =
-            read_full(&*sound.file, &mut buffer, 0).map_err(|error| cannot_read(disk, &name, error))?;
-        buffer.truncate(read);
+        if buffer.len() < sound.end {
+            buffer = vec![0; sound.end];
+        }
+        let bytes = buffer.get_mut(..sound.end).unwrap_or_default();
+        let read = read_full(&*sound.file, bytes, 0).map_err(|error| cannot_read(disk, &name, error))?;
+        let bytes = bytes.get(..read).unwrap_or_default();
         let mut offset = HEADER + OPENED_SIZE;
         // The crcs were right a moment ago.
-        while let Some(frame) = buffer.get(offset..).and_then(codec::parse) {
+        while let Some(frame) = bytes.get(offset..).and_then(codec::parse) {
             if !frame.is_named()
                 && !frame.is_synced()
                 && let Some(record) = frame.record(&mut scratch)

@@ -17,7 +17,7 @@ pub(super) const HEADER: usize = 4096;
 /// Where the second copy of the header lies.
 const COPY: usize = HEADER / 2;
 /// The smallest segment.
-pub(super) const SMALLEST: u64 = 16 << 10;
+pub(super) const SMALLEST: u64 = 8 << 10;
 /// What a message is counted as beside its body when live bytes are summed up.
 pub(super) const MESSAGE_OVERHEAD: u64 = 48;
 

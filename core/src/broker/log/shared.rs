@@ -48,6 +48,8 @@ pub(super) struct Shared {
     pub(super) stock: Mutex<Stock>,
     /// Wakes the stock thread; goes with `stock`.
     pub(super) stock_work: Condvar,
+    /// The stock holds a reserve.
+    pub(super) has_reserve: AtomicBool,
     /// Signalled whenever a segment was prepared, or could not be.
     pub(super) stocked: Notify,
     /// Bytes of messages that were admitted and may not be appended yet.
@@ -83,6 +85,7 @@ impl Shared {
             sync_average: AtomicU32::new(0),
             stock: Mutex::new(stock),
             stock_work: Condvar::new(),
+            has_reserve: AtomicBool::new(false),
             stocked: Notify::new(),
             admitted: AtomicU64::new(0),
             demand: AtomicU64::new(0),

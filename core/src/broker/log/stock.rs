@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::disk::{Disk, DiskFile, is_shortage, write_full};
@@ -13,8 +13,9 @@ use super::segment::{Header, name_of, spare_name, usable};
 use super::shared::Shared;
 use crate::error::{Error, Kind, Result};
 
-/// Segments ready: the next one and the reserve; one more while they are used up quickly.
-const AHEAD: usize = 2;
+/// Segments ready: the next one, and more while they are used up quickly.
+const AHEAD: usize = 1;
+const AHEAD_BUSY: usize = 3;
 /// The most spare files that are kept.
 const SPARES: usize = 3;
 /// What is filled between two looks at the time.
@@ -29,6 +30,9 @@ const SLACK: u64 = 4096;
 pub(super) struct Stock {
     /// Names of files of the usual size.
     pub(super) spares: Vec<String>,
+    /// A file that only acks and what is moved get, when there is room for nothing else; open, since there may
+    /// be no handles either.
+    pub(super) reserve: Option<(String, Arc<dyn DiskFile>)>,
     pub(super) stop: bool,
 }
 
@@ -42,18 +46,28 @@ pub(super) enum Filling {
     Paced,
 }
 
+/// What to do with the rest of a file that is being filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    Go,
+    /// Somebody waits for it: an unfilled one now is better than a filled one later.
+    Enough,
+    /// The log ends.
+    Stop,
+}
+
 /// Makes a segment: a file that has room, a header on disk, and then its name.
 pub(super) fn make(
     disk: &dyn Disk,
     header: Header,
     filling: Filling,
-    stop: &AtomicBool,
+    pace: &dyn Fn() -> Pace,
 ) -> io::Result<Arc<dyn DiskFile>> {
     let spare = spare_name(header.number);
     let result = disk.create(&spare).and_then(|file| {
         file.preallocate(header.size)?;
         if filling != Filling::None {
-            fill(&*file, header.size, filling, stop)?;
+            fill(&*file, header.size, filling, pace)?;
         }
         name(disk, &spare, file, header)
     });
@@ -78,12 +92,14 @@ pub(super) fn name(
     Ok(file)
 }
 
-fn fill(file: &dyn DiskFile, size: u64, filling: Filling, stop: &AtomicBool) -> io::Result<()> {
+fn fill(file: &dyn DiskFile, size: u64, filling: Filling, pace: &dyn Fn() -> Pace) -> io::Result<()> {
     let zeros = vec![0; STEP];
     let mut offset = 0;
     while offset < size {
-        if stop.load(Ordering::Relaxed) {
-            return Err(io::ErrorKind::Interrupted.into());
+        match pace() {
+            Pace::Go => {}
+            Pace::Enough => return Ok(()),
+            Pace::Stop => return Err(io::ErrorKind::Interrupted.into()),
         }
         let start = Instant::now();
         let length = (size - offset).min(STEP as u64);
@@ -209,17 +225,68 @@ impl Shared {
         }
     }
 
+    fn pace(&self) -> Pace {
+        match (self.stopping.load(Ordering::Relaxed), self.demand.load(Ordering::Relaxed)) {
+            (true, _) => Pace::Stop,
+            (false, 0) => Pace::Go,
+            (false, _) => Pace::Enough,
+        }
+    }
+
     fn wants_more(&self) -> bool {
         let demand = self.demand.load(Ordering::Relaxed);
         let pending = self.pending.lock();
         let busy = pending.rolled.elapsed() < Duration::from_secs(2);
-        let enough = pending.ready.len() >= AHEAD + usize::from(busy);
-        let short = demand > 0 && pending.capacity() < self.admitted.load(Ordering::Relaxed) + demand;
-        !enough || short
+        let enough = pending.ready.len() >= if busy { AHEAD_BUSY } else { AHEAD };
+        let asked = self.admitted.load(Ordering::Relaxed) + demand;
+        !enough || (demand > 0 && pending.capacity() < asked) || !self.has_reserve.load(Ordering::Relaxed)
+    }
+
+    /// Makes the reserve, where there is none.
+    pub(super) fn make_reserve(&self) -> io::Result<()> {
+        if self.has_reserve.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let spare = self.stock.lock().spares.pop();
+        let reserve = match spare {
+            Some(spare) => {
+                let opened = self.disk.open(&spare);
+                let file = opened.inspect_err(|_| self.stock.lock().spares.push(spare.clone()))?;
+                (spare, file)
+            }
+            None => {
+                let name = {
+                    let mut pending = self.pending.lock();
+                    pending.last_number += 1;
+                    spare_name(pending.last_number)
+                };
+                let file = self.disk.create(&name)?;
+                let made = file.preallocate(self.options.segment_bytes).and_then(|()| self.disk.sync_names());
+                if let Err(error) = made {
+                    let _ = self.disk.remove(&name);
+                    return Err(error);
+                }
+                (name, file)
+            }
+        };
+        self.stock.lock().reserve = Some(reserve);
+        self.has_reserve.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes the segment of this header out of the reserve, if it fits.
+    pub(super) fn use_reserve(&self, header: Header) -> Option<io::Result<Arc<dyn DiskFile>>> {
+        if header.size != self.options.segment_bytes {
+            return None;
+        }
+        let (spare, file) = self.stock.lock().reserve.take()?;
+        self.has_reserve.store(false, Ordering::Relaxed);
+        Some(name(&*self.disk, &spare, file, header))
     }
 
     /// Prepares one more segment.
     fn prepare(&self) -> io::Result<()> {
+        self.make_reserve()?;
         let demand = self.demand.swap(0, Ordering::Relaxed);
         let usual = self.options.segment_bytes;
         // A message larger than a segment needs one of its own.
@@ -232,16 +299,16 @@ impl Shared {
         };
         let header = |number| Header { number, size: wanted, salt: self.identity.salt };
         let spare = if wanted == usual { self.stock.lock().spares.pop() } else { None };
-        let (disk, stop) = (&*self.disk, &self.stopping);
+        let (disk, pace) = (&*self.disk, &|| self.pace());
         let mut file = match spare {
             Some(spare) => {
                 let opened =
                     disk.open(&spare).inspect_err(|_| self.stock.lock().spares.push(spare.clone()))?;
                 name(disk, &spare, opened, header(number))?
             }
-            None if self.in_memory() || demand > 0 => make(disk, header(number), Filling::None, stop)?,
-            None if few => make(disk, header(number), Filling::AtOnce, stop)?,
-            None => make(disk, header(number), Filling::Paced, stop)?,
+            None if self.in_memory() || demand > 0 => make(disk, header(number), Filling::None, pace)?,
+            None if few => make(disk, header(number), Filling::AtOnce, pace)?,
+            None => make(disk, header(number), Filling::Paced, pace)?,
         };
         loop {
             let old = number;

@@ -12,7 +12,7 @@ use super::disk::{DiskFile, is_shortage, write_full};
 use super::pending::Chunk;
 use super::segment::{Header, Segment};
 use super::shared::Shared;
-use super::stock;
+use super::stock::{self, Filling, Pace};
 use crate::error::{Error, Kind, Result};
 
 /// How long records that nobody waits for may wait.
@@ -196,7 +196,10 @@ impl Shared {
             return Ok(Arc::clone(file));
         }
         let header = Header { number: segment.number, size: segment.size, salt: self.identity.salt };
-        let file = stock::make(&*self.disk, header, stock::Filling::None, &self.stopping)?;
+        let file = match stock::make(&*self.disk, header, Filling::None, &|| Pace::Go) {
+            Err(error) if is_shortage(&error) => self.use_reserve(header).unwrap_or(Err(error))?,
+            made => made?,
+        };
         Ok(Arc::clone(segment.file.get_or_init(|| file)))
     }
 

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::entries::{Stage, flag};
+use super::replay::GONE;
 use super::time::place_ms;
-use super::{Kind, Queue};
+use super::{Kind, Queue, Reason};
 use crate::broker::delay::Tick;
 use crate::broker::log::record::{Journal, MessageRecord, Position, Record};
 
@@ -67,10 +68,15 @@ impl Queue {
             };
             let attempts = if shared { 0 } else { entry.attempts() };
             let topic = self.topic;
-            let new = MessageRecord { topic, due_ms, attempts, moved: true, ..*record };
+            let expires_ms = match self.dying.get(&sequence) {
+                // Whatever the clock shows after a crash, it is dead, and nobody's acks are needed.
+                Some((Reason::Expired, _)) => GONE,
+                _ => record.expires_ms,
+            };
+            let new = MessageRecord { topic, due_ms, expires_ms, attempts, moved: true, ..*record };
             let position = journal.append(&Record::Message(new));
             self.moved(sequence, *old, position);
-            if shared && entry.has(flag::ACKED) {
+            if shared && entry.has(flag::ACKED) && entry.stage() == Stage::Live {
                 let number =
                     places.as_ref().and_then(|places| places.get(&sequence)).map(|&(number, _)| number);
                 self.write_acks(sequence, entry.has(flag::DUE), number, journal);
@@ -91,7 +97,7 @@ impl Queue {
             let held = subscription.consumer.and_then(|number| self.consumers.get(&number));
             let owes = owes(&subscription.line)
                 || held.is_some_and(|consumer| consumer.held.has(sequence))
-                || self.dying_shares.contains(&(sequence, number))
+                || self.dying_shares.contains_key(&(sequence, number))
                 || subscription.postponed.keys().any(|&(_, postponed)| postponed == sequence);
             if !owes {
                 self.append(journal, &mut vec![sequence], Kind::Acked(number));

@@ -19,7 +19,8 @@ pub(in crate::broker) struct KeyWindow {
 pub(super) struct Dedup {
     window: KeyWindow,
     hashers: [RandomState; 2],
-    seen: HashMap<u128, u64>,
+    /// Sequence, and until when.
+    seen: HashMap<u128, (u64, Tick)>,
     order: VecDeque<(Tick, u128)>,
 }
 
@@ -43,7 +44,7 @@ impl Dedup {
         while self.order.front().is_some_and(|&(until, _)| until <= now) {
             self.forget_oldest();
         }
-        self.seen.get(&self.hash(key)).copied()
+        self.seen.get(&self.hash(key)).map(|&(sequence, _)| sequence)
     }
 
     /// Notes a key that was not found.
@@ -56,10 +57,11 @@ impl Dedup {
             return;
         }
         let hash = self.hash(key);
-        if self.seen.insert(hash, sequence).is_some() {
-            // A replay may show it twice: it keeps the place of its first.
+        if self.seen.get(&hash).is_some_and(|&(_, later)| later >= until) {
+            // A replay may show one twice, and an older one after a newer.
             return;
         }
+        self.seen.insert(hash, (sequence, until));
         self.order.push_back((until, hash));
         while self.order.len() > self.window.keys {
             self.forget_oldest();
@@ -67,7 +69,9 @@ impl Dedup {
     }
 
     fn forget_oldest(&mut self) {
-        if let Some((_, hash)) = self.order.pop_front() {
+        if let Some((until, hash)) = self.order.pop_front()
+            && self.seen.get(&hash).is_some_and(|&(_, current)| current == until)
+        {
             self.seen.remove(&hash);
         }
     }
@@ -83,11 +87,12 @@ impl Dedup {
         for (until, _) in &mut self.order {
             *until = tick_of(*until);
         }
+        self.seen.values_mut().for_each(|(_, until)| *until = tick_of(*until));
         self.order.make_contiguous().sort_by_key(|&(until, _)| until);
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.seen.capacity() * 33 + self.order.capacity() * 32
+        self.seen.capacity() * 49 + self.order.capacity() * 32
     }
 }
 

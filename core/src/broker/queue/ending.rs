@@ -91,7 +91,7 @@ impl Queue {
         let Some(entry) = self.entries.get_mut(sequence) else { return };
         let (position, length) = (entry.position(), entry.length);
         if subscription > 0 {
-            if !self.dying_shares.insert((sequence, subscription)) {
+            if self.dying_shares.insert((sequence, subscription), attempts).is_some() {
                 return;
             }
         } else {
@@ -101,7 +101,7 @@ impl Queue {
                 Stage::Live => {}
             }
             entry.set_stage(Stage::Dying);
-            self.dying.insert(sequence, reason);
+            self.dying.insert(sequence, (reason, attempts));
         }
         self.events.dead.push(Dead { sequence, position, length, reason, attempts, subscription });
     }
@@ -116,10 +116,8 @@ impl Queue {
                 if self.dying.contains_key(&sequence) && self.drop_message(sequence, Why::Buried) {
                     done.push(sequence);
                 }
-            } else if self.dying_shares.remove(&(sequence, dead.subscription)) {
-                if self.subscriptions.contains_key(&dead.subscription) {
-                    self.append(journal, &mut vec![sequence], Kind::Acked(dead.subscription));
-                }
+            } else if self.dying_shares.remove(&(sequence, dead.subscription)).is_some() {
+                self.append(journal, &mut vec![sequence], Kind::Acked(dead.subscription));
                 let Some(entry) = self.entries.live_mut(sequence) else { continue };
                 entry.set(flag::ACKED);
                 entry.set_shares(entry.owed().saturating_sub(1), entry.parked());
@@ -133,11 +131,11 @@ impl Queue {
 
     /// The dead that are not buried, again: for an owner that could not store them.
     pub(in crate::broker) fn unburied(&self, most: usize) -> Vec<Dead> {
-        let whole = self.dying.iter().map(|(&sequence, &reason)| (sequence, reason, 0));
-        let shares = self.dying_shares.iter().map(|&(sequence, of)| (sequence, Reason::Attempts, of));
-        let dead = whole.chain(shares).filter_map(|(sequence, reason, subscription)| {
+        let whole = self.dying.iter().map(|(&sequence, &(reason, pushes))| (sequence, reason, pushes, 0));
+        let shares = self.dying_shares.iter();
+        let shares = shares.map(|(&(sequence, of), &pushes)| (sequence, Reason::Attempts, pushes, of));
+        let dead = whole.chain(shares).filter_map(|(sequence, reason, attempts, subscription)| {
             let entry = self.entries.get(sequence)?;
-            let attempts = if self.is_shared() { 0 } else { entry.attempts() };
             let (position, length) = (entry.position(), entry.length);
             Some(Dead { sequence, position, length, reason, attempts, subscription })
         });

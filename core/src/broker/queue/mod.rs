@@ -17,6 +17,7 @@
 //! another one is awake to take it; acks count only from whom the message was last pushed to; each list is
 //! bounded by the messages there are.
 
+mod chunk;
 mod cleaning;
 mod dedup;
 mod delays;
@@ -37,7 +38,7 @@ mod subscriptions;
 mod tests;
 mod time;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -188,9 +189,9 @@ pub(in crate::broker) struct Queue {
     /// Deliveries that wait for an ack, of all consumers.
     holding: usize,
     /// Messages on their way to the dead letters.
-    dying: BTreeMap<u64, Reason>,
-    /// The same for one subscription each.
-    dying_shares: BTreeSet<(u64, u32)>,
+    dying: BTreeMap<u64, (Reason, u32)>,
+    /// The same for one subscription each, with its pushes.
+    dying_shares: BTreeMap<(u64, u32), u32>,
     /// The line of a work queue; in publish-subscribe what is held for the first that comes.
     line: Line,
     meter: Meter,
@@ -227,7 +228,7 @@ impl Queue {
             delayed: 0,
             holding: 0,
             dying: BTreeMap::new(),
-            dying_shares: BTreeSet::new(),
+            dying_shares: BTreeMap::new(),
             line: Line::default(),
             meter: Meter::default(),
             due: DueList::default(),
@@ -281,19 +282,19 @@ impl Queue {
 
     /// Wakes consumers for this many new messages.
     fn wake_waiting(&mut self, messages: usize) {
-        let mut count = if messages == 0 || self.is_shared() { self.waiting.len() } else { messages };
-        if messages == 0 {
-            count = 0;
-        } else if let Some(rate) = self.terms.rate.filter(|_| !self.is_shared()) {
+        let mut count = match messages {
+            0 => 0,
+            _ if self.is_shared() => self.waiting.len(),
+            _ => messages.min(self.waiting.len()),
+        };
+        if let Some(rate) = self.terms.rate.filter(|_| !self.is_shared()) {
             // Whoever wakes may take one: the others are woken when there is one for them.
             let allowed = self.meter.allowed(rate, self.now);
-            if allowed < count && !self.waiting.is_empty() {
-                let next = self.meter.next(rate, self.now);
-                self.alarm_by(next.max(self.now + 1));
+            if allowed < count {
+                self.alarm_by(self.now.saturating_add(rate.interval.max(1)));
             }
             count = count.min(allowed);
         }
-        let count = count.min(self.waiting.len());
         for number in self.waiting.drain(..count) {
             if let Some(consumer) = self.consumers.get_mut(&number) {
                 consumer.waiting = false;

@@ -18,13 +18,15 @@ use crate::broker::log::record::{Journal, MessageRecord, Position, Range, Record
 /// Sequences left out at each start: what was delivered before a crash but never reached the disk had some.
 const GAP: u64 = 65_536;
 
+/// When a message expired that did already: before any clock.
+pub(super) const GONE: i64 = 1;
+
 /// A subscription of the records.
 #[derive(Debug)]
 struct Told {
     id: Arc<str>,
     durable: bool,
     from: u64,
-    acked: RangeSet,
 }
 
 /// What a replay gathers beside the entries.
@@ -37,6 +39,8 @@ pub(super) struct Gathered {
     /// Places in line of messages that fell due, in publish-subscribe.
     places: HashMap<u64, u64>,
     told: BTreeMap<u32, Told>,
+    /// What each subscription acknowledged: cleaning may have put the acks before the subscription.
+    acked: HashMap<u32, RangeSet>,
 }
 
 impl Queue {
@@ -61,23 +65,19 @@ impl Queue {
             Record::Subscribed { subscription, durable, from, id, .. } => {
                 self.next_sequence = self.next_sequence.max(*from);
                 self.last_subscription = self.last_subscription.max(*subscription);
-                let new = || Told {
-                    id: Arc::from(*id),
-                    durable: *durable,
-                    from: *from,
-                    acked: RangeSet::default(),
-                };
+                let new = || Told { id: Arc::from(*id), durable: *durable, from: *from };
                 self.gathered().told.entry(*subscription).or_insert_with(new).durable = *durable;
             }
             Record::Unsubscribed { subscription, .. } => {
                 self.last_subscription = self.last_subscription.max(*subscription);
-                self.gathered().told.remove(subscription);
+                let gathered = self.gathered();
+                gathered.told.remove(subscription);
+                gathered.acked.remove(subscription);
             }
             Record::Acked { subscription, ranges, .. } => {
-                if let Some(told) = self.gathered().told.get_mut(subscription) {
-                    for range in *ranges {
-                        told.acked.add(range.first, range.first.saturating_add(u64::from(range.count)));
-                    }
+                let acked = self.gathered().acked.entry(*subscription).or_default();
+                for range in *ranges {
+                    acked.add(range.first, range.first.saturating_add(u64::from(range.count)));
                 }
                 self.replay_each(ranges, |queue, sequence| {
                     if let Some(entry) = queue.entries.get_mut(sequence) {
@@ -146,7 +146,7 @@ impl Queue {
         if is_delayed && message.attempts > 0 {
             entry.set(flag::POSTPONED);
         }
-        if before.is_some_and(|before| before.has(flag::NOTED)) {
+        if message.expires_ms != GONE && before.is_some_and(|before| before.has(flag::NOTED)) {
             entry.set(flag::NOTED);
         } else if message.expires_ms > 0 {
             let until = message.expires_ms.unsigned_abs();
@@ -236,8 +236,11 @@ impl Queue {
                 self.die(sequence, Reason::Attempts, attempts, 0);
             }
         }
+        // What expired meanwhile is given to nobody.
+        while self.expiries.next() <= now {
+            self.expire_due(now);
+        }
         self.describe(journal);
-        // At once: what is past its time already.
         self.alarm = now;
     }
 
@@ -249,7 +252,17 @@ impl Queue {
         journal: &mut dyn Journal,
     ) {
         let mut due = std::mem::take(&mut gathered.due);
+        let expiry = self.terms.expiry_ms;
         if !gathered.changed.is_empty() {
+            for pair in due.iter().filter(|pair| expiry > 0 && gathered.changed.contains_key(&pair.second()))
+            {
+                // It was due before it was refused: its time runs since.
+                let there = self.entries.get_mut(pair.second());
+                if let Some(entry) = there.filter(|entry| !entry.has(flag::NOTED)) {
+                    entry.set(flag::NOTED);
+                    self.expiries.add_single(tick_of(pair.first().saturating_add(expiry)), pair.second());
+                }
+            }
             due.retain(|pair| !gathered.changed.contains_key(&pair.second()));
             let changed = gathered.changed.iter();
             due.extend(
@@ -266,7 +279,7 @@ impl Queue {
             due.into_iter().map(|pair| (tick_of(pair.first()), pair.second())),
         );
         passed.sort_unstable();
-        let (shared, after, expiry) = (self.is_shared(), self.next_sequence, self.terms.expiry_ms);
+        let (shared, after) = (self.is_shared(), self.next_sequence);
         for pair in passed {
             let sequence = pair.second();
             let Some(entry) = self.entries.get_mut(sequence) else { continue };
@@ -288,7 +301,7 @@ impl Queue {
     }
 
     /// Who owes what: every subscription is away, the durable ones for as long as it takes.
-    fn restore_subscriptions(&mut self, gathered: Gathered, now: Tick, journal: &mut dyn Journal) {
+    fn restore_subscriptions(&mut self, mut gathered: Gathered, now: Tick, journal: &mut dyn Journal) {
         let mut places: Vec<(u64, u64)> =
             gathered.places.into_iter().map(|(sequence, after)| (after, sequence)).collect();
         places.retain(|&(_, sequence)| self.entries.live(sequence).is_some_and(|entry| entry.has(flag::DUE)));
@@ -296,7 +309,7 @@ impl Queue {
         places.iter().for_each(|&(after, sequence)| self.due.push(after, sequence));
         let until = now.saturating_add(self.terms.redeliver_after);
         for (number, told) in gathered.told {
-            let (acked, from) = (told.acked, told.from);
+            let (acked, from) = (gathered.acked.remove(&number).unwrap_or_default(), told.from);
             let mut line = Line::default();
             line.clear(from.max(acked.end()), 0);
             let last_acked = places.iter().rposition(|&(_, sequence)| acked.has(sequence));

@@ -110,7 +110,7 @@ impl Queue {
         self.wake_waiting(count);
     }
 
-    fn expire_due(&mut self, now: Tick) {
+    pub(super) fn expire_due(&mut self, now: Tick) {
         let mut count = 0;
         while count < BATCH {
             let Some((first, run)) = self.expiries.pop(now) else { break };

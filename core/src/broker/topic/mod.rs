@@ -222,14 +222,16 @@ impl Topic {
         waited || self.shared.history.remove(self.number, sequence)
     }
 
-    /// Writes a message anew that is alive at this position: the log gives the position up.
-    pub(super) fn renew(&self, position: Position, record: &MessageRecord<'_>) {
+    /// Drops all messages; says how many.
+    pub(super) fn purge(&self) -> usize {
+        let now = self.shared.clock.now();
+        self.with(|queue, journal| queue.purge(now, journal))
+    }
+
+    /// Writes those messages anew that are alive at these positions: the log gives the positions up.
+    pub(super) fn renew(&self, records: &[(Position, MessageRecord<'_>)]) {
         let (now, wall) = (self.shared.clock.now(), wall_ms());
-        let renewed = self.with(|queue, journal| queue.rewrite(&[(position, *record)], now, wall, journal));
-        if renewed > 0 {
-            let length = u32::try_from(record.body.len()).unwrap_or(u32::MAX);
-            self.shared.log.free([(position, length)].into_iter());
-        }
+        self.with(|queue, journal| queue.rewrite(records, now, wall, journal));
     }
 
     /// Writes anew that the topic and its subscriptions exist.

@@ -19,11 +19,10 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Setup;
-use super::socket::{Dialer, Server};
+use super::socket::{Dialer, LogIn, Server};
 use crate::client::{Consumer, Producer};
 use crate::config::Role;
 use crate::error::Result;
-use crate::tls;
 use section::Settings;
 
 pub use section::{NodeProtocol, Section, Spread};
@@ -70,16 +69,10 @@ pub async fn open_consumer(setup: &Setup, section: Map<String, Value>) -> Result
 }
 
 async fn dialer(setup: &Setup, settings: &Settings, largest_frame: usize) -> Result<Arc<Dialer>> {
-    let tls =
-        if settings.uses_tls() { Some(tls::load_client_config(settings.ca_file()).await?) } else { None };
     let secret = settings.secret.clone();
-    Ok(Arc::new(Dialer {
-        log_in: Some(Box::new(move |wire, target| {
-            let secret = secret.clone();
-            Box::pin(async move { login::log_in(wire, target, &secret).await })
-        })),
-        tls,
-        timeout: setup.connect_timeout,
-        largest_frame,
-    }))
+    let log_in: LogIn = Box::new(move |wire, target| {
+        let secret = secret.clone();
+        Box::pin(async move { login::log_in(wire, target, &secret).await })
+    });
+    Dialer::new(setup, settings.uses_tls(), settings.ca_file(), largest_frame, Some(log_in)).await
 }

@@ -1,5 +1,6 @@
 //! Making a connection: TCP, TLS, and where it is a WebSocket the handshake and the login.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,6 +22,8 @@ use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use super::target::{Offer, Target};
 use crate::client::BoxFuture;
 use crate::error::{Error, Kind, Result};
+use crate::provider::Setup;
+use crate::tls::load_client_config;
 
 /// A WebSocket that is logged in.
 pub(in crate::provider) type Wire = WebSocketStream<Stream>;
@@ -71,6 +74,18 @@ pub(in crate::provider) struct Dialer {
 }
 
 impl Dialer {
+    /// One for the connections of a client; `tls` where any is encrypted.
+    pub(in crate::provider) async fn new(
+        setup: &Setup,
+        tls: bool,
+        ca_file: Option<&Path>,
+        largest_frame: usize,
+        log_in: Option<LogIn>,
+    ) -> Result<Arc<Dialer>> {
+        let tls = if tls { Some(load_client_config(ca_file).await?) } else { None };
+        Ok(Arc::new(Dialer { log_in, tls, timeout: setup.connect_timeout, largest_frame }))
+    }
+
     /// Connects and logs in, within the dialer's timeout.
     pub(in crate::provider) async fn dial(self: Arc<Dialer>, target: Arc<Target>) -> Result<Wire> {
         match tokio::time::timeout(self.timeout, self.connect(&target)).await {

@@ -25,7 +25,7 @@ pub(in crate::provider) use backoff::Backoff;
 pub(in crate::provider) use board::{Board, LaneState, Phase, RegistryState, opened};
 pub(in crate::provider) use connection::{Change, Connection};
 pub(in crate::provider) use consumer::open;
-pub(in crate::provider) use dial::{Dialer, Wire};
+pub(in crate::provider) use dial::{Dialer, LogIn, Wire};
 pub(in crate::provider) use keys::{Pace, Prefetch, default_client_id, refuse_foreign};
 pub(in crate::provider) use link::Link;
 pub(in crate::provider) use target::{Offer, Target, bracketed, plain_url};

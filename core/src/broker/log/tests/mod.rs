@@ -1,6 +1,11 @@
 //! The log as its callers see it. What disks do to it is in `damage` and `faults`.
 
+mod cleaning;
+mod damage;
+mod faults;
 mod frames;
+mod model;
+mod power;
 mod serving;
 
 use std::collections::BTreeMap;
@@ -16,13 +21,19 @@ use crate::broker::config::DeliveryMode;
 use crate::error::Result;
 
 /// A record that owns what it holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Owned {
     /// The record with empty texts, bytes and ranges.
     shape: String,
     text: String,
     body: Vec<u8>,
     ranges: Vec<Range>,
+}
+
+impl std::fmt::Debug for Owned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?} {} bytes {} ranges", self.shape, self.text, self.body.len(), self.ranges.len())
+    }
 }
 
 impl Owned {

@@ -1,5 +1,6 @@
 //! The queue alone: single rules first, then random lives against a simple model.
 
+mod compare;
 mod durable;
 mod journal;
 mod limits;
@@ -159,6 +160,7 @@ impl Bench {
     /// A crash after the first `kept` records, and a start after a while.
     fn crash(&mut self, kept: usize, pause: Tick) {
         self.journal.records.truncate(kept);
+        self.dead.clear();
         let terms = self.queue.terms.clone();
         self.queue = Queue::new(7, Arc::from("t"), terms);
         self.journal.replay(&mut self.queue);
