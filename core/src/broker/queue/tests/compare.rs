@@ -241,7 +241,7 @@ impl Life {
     }
 
     /// When a message is due as the journal has it.
-    fn due_by_records(&self, wanted: u64) -> i64 {
+    pub(super) fn due_by_records(&self, wanted: u64) -> i64 {
         let due = |saved: &Saved| match saved {
             Saved::Message(message) if message.record.sequence == wanted => Some(message.record.due_ms),
             Saved::Postponed { sequence, due_ms } if *sequence == wanted => Some(*due_ms),

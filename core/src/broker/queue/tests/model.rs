@@ -311,7 +311,7 @@ impl Model {
                 self.falls_due(sequence);
             }
         }
-        let redeliver_after = self.terms.redeliver_after;
+        let (redeliver_after, shared) = (self.terms.redeliver_after, self.shared);
         let ids = self.consumers.clone();
         for message in self.messages.values_mut().filter(|message| !message.dying) {
             for claim in message.claims.values_mut() {
@@ -338,7 +338,7 @@ impl Model {
         }
         for message in self.messages.values_mut().filter(|message| !message.dying) {
             for (&id, claim) in &mut message.claims {
-                if matches!(claim.place, Place::Later(due) if due <= now) {
+                if shared && matches!(claim.place, Place::Later(due) if due <= now) {
                     claim.place = Place::Line(Some(id));
                 }
             }

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::super::{KeyWindow, Rate, Reason};
-use super::model::{Claim, Claimant, Message, Model, Place};
+use super::model::{Claim, Claimant, Message, Model, Place, reached};
 use super::*;
 
 const IDS: u8 = 5;
@@ -266,6 +266,8 @@ impl Life {
         for dead in std::mem::take(&mut self.bench.dead) {
             if dead.reason == Reason::Expired && !held(&self.model, &dead) {
                 self.model.dies(&dead, None);
+                let message = self.model.messages.get_mut(&dead.sequence).unwrap();
+                message.is_due |= reached(message.due, self.bench.now);
                 self.dead.push(dead);
             } else {
                 self.bench.dead.push(dead);
@@ -311,6 +313,19 @@ impl Life {
         if committed > self.cleaned {
             self.cleaned += 1 + self.below((committed - self.cleaned) as u64) as usize;
             super::durable::clean(&mut self.bench, self.cleaned);
+            // What was written anew says when it is due by the clock as it is now.
+            let is_later = |message: &Message| {
+                !message.dying && message.claims.values().any(|claim| matches!(claim.place, Place::Later(_)))
+            };
+            let mut later: Vec<u64> = Vec::new();
+            if !self.model.shared {
+                let all = self.model.messages.iter();
+                later.extend(all.filter(|(_, message)| is_later(message)).map(|(&sequence, _)| sequence));
+            }
+            for sequence in later {
+                let due = self.due_by_records(sequence);
+                self.model.messages.get_mut(&sequence).unwrap().later_wall = due;
+            }
             // The old records go only when the new ones are safe.
             self.commit();
         }
