@@ -161,10 +161,10 @@ fn first(
         return Ok((header, stock::name(disk, &spare, disk.open(&spare)?, header)?));
     }
     let small = Header { size: header.size.min(FIRST), ..header };
-    match stock::make(disk, small, Filling::AtOnce, &|| Pace::Go) {
+    match stock::make(disk, small, Filling::Zeros, &|| Pace::Fast) {
         Err(error) if is_shortage(&error) && small.size > LEAST => {
             let least = Header { size: LEAST, ..header };
-            Ok((least, stock::make(disk, least, Filling::AtOnce, &|| Pace::Go)?))
+            Ok((least, stock::make(disk, least, Filling::Zeros, &|| Pace::Fast)?))
         }
         result => Ok((small, result?)),
     }

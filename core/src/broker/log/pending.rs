@@ -57,14 +57,13 @@ pub(super) struct Pending {
     /// Prepared files that turned out not to fit.
     pub(super) returned: Vec<Ready>,
     pub(super) last_number: u64,
-    /// When the last segment was begun.
-    pub(super) rolled: Instant,
+    /// When a segment was begun because the one before was full.
+    pub(super) rolled: Option<Instant>,
 }
 
 impl Pending {
     /// Begins in a new segment.
     pub(super) fn new(segment: Arc<Segment>, opened: &Opened, last_number: u64) -> Pending {
-        let now = Instant::now();
         let mut pending = Pending {
             closed: Vec::new(),
             buffer: BytesMut::new(),
@@ -72,7 +71,7 @@ impl Pending {
             segment,
             marked: false,
             records: 1,
-            since: now,
+            since: Instant::now(),
             urgent: false,
             armed: false,
             failed: false,
@@ -80,7 +79,7 @@ impl Pending {
             ready: VecDeque::new(),
             returned: Vec::new(),
             last_number,
-            rolled: now,
+            rolled: None,
         };
         pending.put_opened(opened);
         pending
@@ -164,7 +163,7 @@ impl Pending {
         }
         self.start = end + HEADER as u64;
         self.put_opened(&opened);
-        self.rolled = Instant::now();
+        self.rolled = Some(Instant::now());
         shared.stock_work.notify_one();
     }
 

@@ -41,15 +41,16 @@ pub(super) struct Stock {
 pub(super) enum Filling {
     /// Room is taken, the bytes are left to the writer.
     None,
-    AtOnce,
-    /// A quarter of the time.
-    Paced,
+    Zeros,
 }
 
 /// What to do with the rest of a file that is being filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
-    Go,
+    /// It is written in a quarter of the time.
+    Slow,
+    /// It is soon needed.
+    Fast,
     /// Somebody waits for it: an unfilled one now is better than a filled one later.
     Enough,
     /// The log ends.
@@ -67,7 +68,7 @@ pub(super) fn make(
     let result = disk.create(&spare).and_then(|file| {
         file.preallocate(header.size)?;
         if filling != Filling::None {
-            fill(&*file, header.size, filling, pace)?;
+            fill(&*file, header.size, pace)?;
         }
         name(disk, &spare, file, header)
     });
@@ -92,23 +93,24 @@ pub(super) fn name(
     Ok(file)
 }
 
-fn fill(file: &dyn DiskFile, size: u64, filling: Filling, pace: &dyn Fn() -> Pace) -> io::Result<()> {
+fn fill(file: &dyn DiskFile, size: u64, pace: &dyn Fn() -> Pace) -> io::Result<()> {
     let zeros = vec![0; STEP];
     let mut offset = 0;
     while offset < size {
-        match pace() {
-            Pace::Go => {}
+        let slow = match pace() {
+            Pace::Slow => true,
+            Pace::Fast => false,
             Pace::Enough => return Ok(()),
             Pace::Stop => return Err(io::ErrorKind::Interrupted.into()),
-        }
+        };
         let start = Instant::now();
         let length = (size - offset).min(STEP as u64);
         write_full(file, zeros.get(..usize::try_from(length).unwrap_or(STEP)).unwrap_or(&zeros), offset)?;
         offset += length;
-        if filling == Filling::Paced || offset.is_multiple_of(4 * STEP as u64) {
+        if slow || offset.is_multiple_of(4 * STEP as u64) {
             file.sync()?;
         }
-        if filling == Filling::Paced {
+        if slow {
             std::thread::sleep((start.elapsed() * 3).min(LOOK));
         }
     }
@@ -226,17 +228,22 @@ impl Shared {
     }
 
     fn pace(&self) -> Pace {
-        match (self.stopping.load(Ordering::Relaxed), self.demand.load(Ordering::Relaxed)) {
-            (true, _) => Pace::Stop,
-            (false, 0) => Pace::Go,
-            (false, _) => Pace::Enough,
+        if self.stopping.load(Ordering::Relaxed) {
+            return Pace::Stop;
         }
+        if self.demand.load(Ordering::Relaxed) > 0 {
+            return Pace::Enough;
+        }
+        let pending = self.pending.lock();
+        let used = pending.end().saturating_sub(pending.segment.base);
+        let soon = pending.ready.is_empty() && used > pending.segment.size / 4;
+        if soon { Pace::Fast } else { Pace::Slow }
     }
 
     fn wants_more(&self) -> bool {
         let demand = self.demand.load(Ordering::Relaxed);
         let pending = self.pending.lock();
-        let busy = pending.rolled.elapsed() < Duration::from_secs(2);
+        let busy = pending.rolled.is_some_and(|rolled| rolled.elapsed() < Duration::from_secs(2));
         let enough = pending.ready.len() >= if busy { AHEAD_BUSY } else { AHEAD };
         let asked = self.admitted.load(Ordering::Relaxed) + demand;
         !enough || (demand > 0 && pending.capacity() < asked) || !self.has_reserve.load(Ordering::Relaxed)
@@ -292,10 +299,10 @@ impl Shared {
         // A message larger than a segment needs one of its own.
         let wanted =
             if demand > usable(usual) { (demand + 2 * SLACK).next_multiple_of(SLACK) } else { usual };
-        let (mut number, few) = {
+        let mut number = {
             let mut pending = self.pending.lock();
             pending.last_number += 1;
-            (pending.last_number, pending.ready.is_empty())
+            pending.last_number
         };
         let header = |number| Header { number, size: wanted, salt: self.identity.salt };
         let spare = if wanted == usual { self.stock.lock().spares.pop() } else { None };
@@ -307,8 +314,7 @@ impl Shared {
                 name(disk, &spare, opened, header(number))?
             }
             None if self.in_memory() || demand > 0 => make(disk, header(number), Filling::None, pace)?,
-            None if few => make(disk, header(number), Filling::AtOnce, pace)?,
-            None => make(disk, header(number), Filling::Paced, pace)?,
+            None => make(disk, header(number), Filling::Zeros, pace)?,
         };
         loop {
             let old = number;

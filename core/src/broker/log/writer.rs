@@ -196,7 +196,7 @@ impl Shared {
             return Ok(Arc::clone(file));
         }
         let header = Header { number: segment.number, size: segment.size, salt: self.identity.salt };
-        let file = match stock::make(&*self.disk, header, Filling::None, &|| Pace::Go) {
+        let file = match stock::make(&*self.disk, header, Filling::None, &|| Pace::Fast) {
             Err(error) if is_shortage(&error) => self.use_reserve(header).unwrap_or(Err(error))?,
             made => made?,
         };

@@ -44,7 +44,9 @@ impl Dedup {
         while self.order.front().is_some_and(|&(until, _)| until <= now) {
             self.forget_oldest();
         }
-        self.seen.get(&self.hash(key)).map(|&(sequence, _)| sequence)
+        // The order is not that of time after a restart with a clock that was set back.
+        let seen = self.seen.get(&self.hash(key)).filter(|&&(_, until)| until > now);
+        seen.map(|&(sequence, _)| sequence)
     }
 
     /// Notes a key that was not found.

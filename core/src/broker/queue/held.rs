@@ -39,6 +39,11 @@ impl Held {
         self.held.contains_key(&sequence)
     }
 
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = u64> {
+        self.held.keys().copied()
+    }
+
     /// Whether a body of this length may be pushed too. One always may.
     pub(super) fn has_room(&self, length: u32, terms: &Terms) -> bool {
         self.held.is_empty()

@@ -217,7 +217,8 @@ impl Queue {
             let left = i64::try_from(ms).unwrap_or(i64::MAX).saturating_sub(wall);
             now.saturating_add(ticks_of(u64::try_from(left).unwrap_or(0)))
         };
-        self.expiries.convert(tick_of);
+        // Past is past, without the rounding up of a time that is now.
+        self.expiries.convert(|ms| if tick_of(ms) <= now { 0 } else { tick_of(ms) });
         if let Some(dedup) = &mut self.dedup {
             dedup.restored(tick_of);
         }
@@ -275,6 +276,15 @@ impl Queue {
         let is_due = |pair: &Pair| i64::try_from(pair.first()).unwrap_or(i64::MAX) <= wall;
         let mut passed: Vec<Pair> = due.iter().copied().filter(is_due).collect();
         due.retain(|pair| !is_due(pair));
+        if !self.is_shared() {
+            for pair in &due {
+                // It fell due before, by a clock that was set back since: it comes before what never did.
+                let pushed = self.entries.get_mut(pair.second()).filter(|entry| entry.attempts() > 0);
+                if let Some(entry) = pushed {
+                    entry.set(flag::POSTPONED);
+                }
+            }
+        }
         self.delays = super::delays::Delays::from_pairs(
             due.into_iter().map(|pair| (tick_of(pair.first()), pair.second())),
         );

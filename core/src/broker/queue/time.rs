@@ -88,7 +88,10 @@ impl Queue {
             entry.set(flag::NOTED);
             if entry.has(flag::POSTPONED) {
                 entry.clear(flag::POSTPONED);
-                back.push((sequence, 0));
+                // After a restart the line may not have come to its sequence yet.
+                if entry.has(flag::DUE) || sequence < self.line.cursor {
+                    back.push((sequence, 0));
+                }
             } else if shared && owed == 0 {
                 entry.set_shares(1, 0);
                 back.push((sequence, 0));

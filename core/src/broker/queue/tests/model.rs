@@ -42,13 +42,15 @@ pub(super) struct Message {
     pub(super) parked: BTreeMap<Claimant, u32>,
     pub(super) acked: bool,
     pub(super) acked_by: BTreeSet<Claimant>,
+    /// Nobody was there for it, or all were lost: who has it got it by chance.
+    pub(super) adopted: bool,
     /// What the wall clock shows when a refusal is over.
     pub(super) later_wall: i64,
     pub(super) dying: bool,
 }
 
 impl Message {
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         self.claims.values().any(|claim| matches!(claim.place, Place::With(..)))
     }
 
@@ -112,6 +114,7 @@ impl Model {
         if !self.shared {
             message.claims.entry(ALL).or_insert(line).place = Place::Line(None);
         } else if self.subs.is_empty() {
+            message.adopted = true;
             message.claims.insert(HELD, line);
         } else {
             message.claims.extend(self.subs.keys().map(|&id| (id, line)));
@@ -176,6 +179,7 @@ impl Model {
         for (sequence, mut claim) in orphans {
             let message = self.messages.get_mut(&sequence).unwrap();
             message.parked.clear();
+            message.adopted = true;
             claim.place = Place::Line(heir.filter(|_| claim.pushes > 0));
             message.claims.insert(heir.unwrap_or(HELD), claim);
         }
@@ -307,7 +311,7 @@ impl Model {
                 self.falls_due(sequence);
             }
         }
-        let redeliver_after = self.terms.redeliver_after;
+        let (redeliver_after, shared) = (self.terms.redeliver_after, self.shared);
         let ids = self.consumers.clone();
         for message in self.messages.values_mut().filter(|message| !message.dying) {
             for claim in message.claims.values_mut() {
@@ -334,7 +338,7 @@ impl Model {
         }
         for message in self.messages.values_mut().filter(|message| !message.dying) {
             for (&id, claim) in &mut message.claims {
-                if matches!(claim.place, Place::Later(due) if due <= now) {
+                if shared && matches!(claim.place, Place::Later(due) if due <= now) {
                     claim.place = Place::Line(Some(id));
                 }
             }
@@ -344,6 +348,10 @@ impl Model {
     /// The queue says that a message is dead: is it?
     pub(super) fn dies(&mut self, dead: &Dead, id: Option<Claimant>) {
         let message = self.messages.get_mut(&dead.sequence).expect("a dead message was there");
+        if message.dying && dead.reason == Reason::Expired {
+            // A crash before its burial shows it again.
+            return;
+        }
         match dead.reason {
             Reason::Expired => {
                 assert!(message.expires.is_some_and(|at| at <= self.now), "expired early: {message:?}");

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::super::{KeyWindow, Rate};
-use super::model::{Claim, Claimant, Message, Model, Place};
+use super::super::{KeyWindow, Rate, Reason};
+use super::model::{Claim, Claimant, Message, Model, Place, reached};
 use super::*;
 
 const IDS: u8 = 5;
@@ -87,11 +87,11 @@ impl Life {
         let terms = self.model.terms.clone();
         let (now, wall) = (self.bench.now, self.bench.wall());
         let mut drafts = Vec::new();
-        for _ in 0..self.random.random_range(1..12) {
+        for _ in 0..self.random.random_range(1..10) {
             let delay_ms = if self.below(3) == 0 { self.random.random_range(-1000..15_000) } else { 0 };
             let own = if self.below(12) == 0 { 1 + self.below(20_000) } else { 0 };
             let key = if self.below(3) == 0 { format!("k{}", self.below(8)) } else { String::new() };
-            let length = self.below(300) as usize;
+            let length = self.below(200) as usize;
             let body = format!("{}{}", self.next_number, "b".repeat(length));
             drafts.push((body, delay_ms, own, key));
         }
@@ -143,6 +143,7 @@ impl Life {
                 parked: BTreeMap::new(),
                 acked: false,
                 acked_by: Default::default(),
+                adopted: false,
                 later_wall: 0,
                 dying: false,
             };
@@ -255,9 +256,23 @@ impl Life {
         assert_eq!(self.bench.queue.nack(number, refusals, now, wall, journal), sequences.len());
     }
 
-    fn pass(&mut self, ticks: Tick) {
+    pub(super) fn pass(&mut self, ticks: Tick) {
         self.bench.now += ticks;
         self.bench.queue.advance(self.bench.now, &mut self.bench.journal);
+        self.bench.settle();
+        self.model.now = self.bench.now;
+        // What expires does so before anything comes back.
+        let held = |model: &Model, dead: &Dead| model.messages[&dead.sequence].is_held();
+        for dead in std::mem::take(&mut self.bench.dead) {
+            if dead.reason == Reason::Expired && !held(&self.model, &dead) {
+                self.model.dies(&dead, None);
+                let message = self.model.messages.get_mut(&dead.sequence).unwrap();
+                message.is_due |= reached(message.due, self.bench.now);
+                self.dead.push(dead);
+            } else {
+                self.bench.dead.push(dead);
+            }
+        }
         self.model.advance(self.bench.now);
         assert!(self.bench.queue.alarm() > self.bench.now, "an alarm in the past");
     }
@@ -298,6 +313,19 @@ impl Life {
         if committed > self.cleaned {
             self.cleaned += 1 + self.below((committed - self.cleaned) as u64) as usize;
             super::durable::clean(&mut self.bench, self.cleaned);
+            // What was written anew says when it is due by the clock as it is now.
+            let is_later = |message: &Message| {
+                !message.dying && message.claims.values().any(|claim| matches!(claim.place, Place::Later(_)))
+            };
+            let mut later: Vec<u64> = Vec::new();
+            if !self.model.shared {
+                let all = self.model.messages.iter();
+                later.extend(all.filter(|(_, message)| is_later(message)).map(|(&sequence, _)| sequence));
+            }
+            for sequence in later {
+                let due = self.due_by_records(sequence);
+                self.model.messages.get_mut(&sequence).unwrap().later_wall = due;
+            }
             // The old records go only when the new ones are safe.
             self.commit();
         }
@@ -382,7 +410,7 @@ impl Life {
 /// Lives through one seed.
 pub(super) fn live(seed: u64) {
     let mut life = Life::new(seed);
-    for _ in 0..life.random.random_range(20..250) {
+    for _ in 0..life.random.random_range(10..120) {
         life.step();
     }
     life.end();
@@ -392,11 +420,21 @@ pub(super) fn live(seed: u64) {
 fn random_lives_follow_the_model() {
     // More of them are asked for by the environment.
     let asked = std::env::var("CEIBA_SIMULATION_SEEDS").ok().and_then(|count| count.parse().ok());
-    for seed in 0..asked.unwrap_or(1000) {
+    let seeds = asked.unwrap_or(1000);
+    let next = std::sync::atomic::AtomicU64::new(0);
+    let some = || loop {
+        let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if seed >= seeds {
+            return;
+        }
         // The seed is said where it fails.
         if let Err(panic) = std::panic::catch_unwind(|| live(seed)) {
             eprintln!("the life of seed {seed} failed");
             std::panic::resume_unwind(panic);
         }
-    }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(some);
+        some();
+    });
 }
