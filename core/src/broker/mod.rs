@@ -83,6 +83,8 @@ pub struct BrokerStatus {
     pub durability: Durability,
     /// Whether the log can be relied on.
     pub log: LogHealth,
+    /// How long a sync of the disk took lately.
+    pub sync: Duration,
     /// Bytes of memory that the messages which wait take, without their bodies.
     pub queue_bytes: usize,
     /// Files of the log in use.
@@ -191,9 +193,11 @@ impl Broker {
         closed
     }
 
-    /// Stops at once, as a crash would: connections drop without a close frame and messages are lost.
+    /// Stops at once, as a crash would: connections drop without a close frame, and messages in memory are
+    /// lost. May wait for a sync of the disk that is under way.
     pub fn abort(&self) {
         self.end();
+        self.hub.shared.log.abort();
     }
 
     fn end(&self) {
@@ -216,6 +220,20 @@ impl Broker {
         Ok(count)
     }
 
+    /// The durable subscriptions of a topic by id, and whether their consumers are connected.
+    pub fn subscriptions(&self, topic: &str) -> Vec<(String, bool)> {
+        let found = self.hub.all_topics().into_iter().find(|there| *there.name == *topic);
+        let list = |queue: &Queue| queue.durable().map(|(id, there)| (id.to_owned(), there)).collect();
+        found.map(|topic| topic.read(list)).unwrap_or_default()
+    }
+
+    /// Ends a durable subscription whose consumer is not connected: what it did not get is kept for it no more.
+    /// Says whether there was one.
+    pub fn unsubscribe(&self, topic: &str, id: &str) -> bool {
+        let found = self.hub.all_topics().into_iter().find(|there| *there.name == *topic);
+        found.is_some_and(|topic| topic.unsubscribe(id))
+    }
+
     /// What the broker did and holds now.
     pub fn status(&self) -> BrokerStatus {
         let counters = &self.hub.counters;
@@ -233,7 +251,7 @@ impl Broker {
             ..BrokerStatus::default()
         };
         let log = self.hub.log().status();
-        status.durability = log.durability;
+        (status.durability, status.sync) = (log.durability, log.sync);
         (status.segments, status.log_bytes, status.live_bytes) = (log.segments, log.bytes, log.live_bytes);
         status.log = match log.state {
             LogState::Serving => LogHealth::Serving,
@@ -254,6 +272,6 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        self.end();
+        self.abort();
     }
 }

@@ -63,7 +63,8 @@ pub(super) fn open(config: &BrokerConfig) -> Result<Stored> {
     let clock = Clock::new();
     let mut restored = Vec::with_capacity(queues.len());
     for (number, (name, mut queue)) in queues {
-        log.append(|journal| queue.restored(clock.now(), wall_ms(), journal)).0;
+        // Safe with the commit that the start waits for.
+        let ((), _ticket) = log.append(|journal| queue.restored(clock.now(), wall_ms(), journal));
         log.keep(queue.all().map(|message| (message.position, message.length)));
         restored.push((number, name, queue));
     }

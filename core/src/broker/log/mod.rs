@@ -192,6 +192,7 @@ impl Log {
         Reading::new(&self.shared)
     }
 
+    #[cfg(test)]
     /// One message; see [`Reading::message`].
     ///
     /// # Errors

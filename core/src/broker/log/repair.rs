@@ -24,12 +24,14 @@ pub struct SegmentReport {
     pub bytes: u64,
     /// Good records before the first damage.
     pub records: u64,
+    /// Where it is damaged first, if it is.
     pub damage: Option<Damage>,
 }
 
 /// What was done to one segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repaired {
+    /// Where it was damaged first.
     pub damage: Damage,
     /// Where the damaged file is now.
     pub quarantined: String,

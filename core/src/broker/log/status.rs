@@ -39,17 +39,6 @@ pub(in crate::broker) enum LogState {
     Failed(Error),
 }
 
-impl LogState {
-    /// The name in snake case.
-    pub(in crate::broker) const fn name(&self) -> &'static str {
-        match self {
-            LogState::Serving => "serving",
-            LogState::Short(_) => "short",
-            LogState::Failed(_) => "failed",
-        }
-    }
-}
-
 /// What a log holds.
 #[derive(Debug, Clone)]
 pub(in crate::broker) struct LogStatus {

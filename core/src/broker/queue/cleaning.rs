@@ -11,6 +11,7 @@ use crate::broker::delay::Tick;
 use crate::broker::log::record::{Journal, MessageRecord, Position, Record};
 
 impl Queue {
+    #[cfg(test)]
     /// Whether the record at this position is that of a message which is here.
     pub(in crate::broker) fn is_live(&self, sequence: u64, position: Position) -> bool {
         self.entries.get(sequence).is_some_and(|entry| entry.position() == position)

@@ -31,6 +31,7 @@ struct Pushed {
 }
 
 impl Held {
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.held.len()
     }

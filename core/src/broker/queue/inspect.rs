@@ -32,17 +32,6 @@ impl Queue {
         self.entries.iter().map(|(sequence, entry)| self.show(sequence, entry))
     }
 
-    /// The first of them from a sequence on: to list many without holding a lock for all.
-    pub(in crate::broker) fn page(&self, from: u64, most: usize) -> Vec<Shown> {
-        let mut page = Vec::new();
-        let mut next = self.entries.next(from);
-        while let Some((sequence, entry)) = next.filter(|_| page.len() < most) {
-            page.push(self.show(sequence, entry));
-            next = self.entries.next(sequence + 1);
-        }
-        page
-    }
-
     /// One message that is not acknowledged.
     pub(in crate::broker) fn find(&self, sequence: u64) -> Option<Shown> {
         self.entries.get(sequence).map(|entry| self.show(sequence, entry))
@@ -78,6 +67,7 @@ impl Queue {
         self.bytes
     }
 
+    #[cfg(test)]
     /// The sequence that the next message gets.
     pub(in crate::broker) fn next_sequence(&self) -> u64 {
         self.next_sequence

@@ -92,13 +92,10 @@ impl Backs {
         there.map(|pair| (pair.first(), pair.second())).collect()
     }
 
+    #[cfg(test)]
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> {
         let there = self.0.iter().filter(|pair| pair.second() != VOID);
         there.map(|pair| (pair.first(), pair.second()))
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -206,8 +203,7 @@ impl Line {
             }
             self.cursor += 1;
         };
-        loop {
-            let Some((after, sequence)) = due.get(self.due) else { break };
+        while let Some((after, sequence)) = due.get(self.due) {
             if entries.live(sequence).is_none() {
                 self.due += 1;
                 continue;

@@ -98,11 +98,6 @@ impl Heap {
         self.0 = BinaryHeap::new();
     }
 
-    /// Takes all out, in no order.
-    pub(super) fn into_pairs(self) -> Vec<Pair> {
-        self.0.into_iter().map(|Reverse(pair)| pair).collect()
-    }
-
     /// In one pass.
     pub(super) fn from_pairs(pairs: Vec<Pair>) -> Heap {
         Heap(pairs.into_iter().map(Reverse).collect::<Vec<_>>().into())

@@ -160,10 +160,8 @@ impl Queue {
             else {
                 continue;
             };
-            if shared && last != Some(subscription) {
-                if let Some(last) = last {
-                    self.put_back(std::mem::take(&mut back), last);
-                }
+            if let Some(last) = last.filter(|last| shared && *last != subscription) {
+                self.put_back(std::mem::take(&mut back), last);
             }
             last = Some(subscription);
             if self.may_return(sequence, pushes, subscription) {

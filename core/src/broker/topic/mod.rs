@@ -222,6 +222,12 @@ impl Topic {
         waited || self.shared.history.remove(self.number, sequence)
     }
 
+    /// Ends a durable subscription whose consumer is away; says whether there was one.
+    pub(super) fn unsubscribe(&self, id: &str) -> bool {
+        let now = self.shared.clock.now();
+        self.with(|queue, journal| queue.unsubscribe(id, now, journal))
+    }
+
     /// Drops all messages; says how many.
     pub(super) fn purge(&self) -> usize {
         let now = self.shared.clock.now();

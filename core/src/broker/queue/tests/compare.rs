@@ -277,8 +277,12 @@ impl Life {
             for id in ids {
                 if owes(message, id) && owes(later, id) && before.is_told(*id) && after.is_told(*id) {
                     // Chance is not written down: then it is the next one's.
-                    let by_chance = (message.adopted || later.adopted) && (!now.is_due || !now.claims.is_empty());
-                    assert!(now.dying || owes(now, id) || by_chance, "{sequence} was owed to {id}: {message:?} {now:?}");
+                    let by_chance =
+                        (message.adopted || later.adopted) && (!now.is_due || !now.claims.is_empty());
+                    assert!(
+                        now.dying || owes(now, id) || by_chance,
+                        "{sequence} was owed to {id}: {message:?} {now:?}"
+                    );
                 }
             }
             assert!(now.dying || !now.is_due || !now.claims.is_empty(), "{sequence} is nobody's: {now:?}");
