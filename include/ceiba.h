@@ -979,7 +979,7 @@ int32_t ceiba_consumer_receive(const char *id,
 /**
  * Acknowledges a delivery by its code. It succeeds when the ack is on its way.
  *
- * Any thread; may block for a moment. Errors: CEIBA_ERR_NOT_FOUND (no such delivery waits for an ack),
+ * Any thread; may block for a moment. Errors: CEIBA_ERR_NOT_FOUND (no such delivery waits for an ack; only a provider that can tell says so: KapokMQ cannot),
  * CEIBA_ERR_UNKNOWN_ID, CEIBA_ERR_CLOSED, CEIBA_ERR_UNSUPPORTED, CEIBA_ERR_UNAVAILABLE, CEIBA_ERR_FORKED,
  * CEIBA_ERR_WOULD_DEADLOCK.
  */
@@ -1164,7 +1164,8 @@ int32_t ceiba_open_file(const char *path,
  * Starts a broker in this process, which speaks the KapokMQ protocol on loopback or wherever it is told to
  * listen. `config` is a JSON object with `secret_key`, and where wanted `listen` ("127.0.0.1:0" takes a free
  * port, and is the default), `delivery` ("work_queue" or "publish_subscribe"), `data` (a folder),
- * `redeliver_after` ("300s") and `nodes` (other brokers that the registry names: a list of "HOST:PORT").
+ * `redeliver_after` ("300s"), `nodes` (other brokers that the registry names: a list of "HOST:PORT") and
+ * `advertise` (the host that the registry names for this one).
  * `broker` gets the broker; the caller frees it.
  *
  * Any thread; blocks until it listens. Errors: CEIBA_ERR_INVALID_CONFIG, CEIBA_ERR_UNAVAILABLE (the address

@@ -110,7 +110,7 @@ pub(crate) enum Delivery {
 
 #[derive(Debug, Args)]
 pub(crate) struct ClientArgs {
-    /// A URL such as kapokmq://127.0.0.1:8011/TOPIC, or a JSON config of a client
+    /// A URL such as kapokmq://127.0.0.1:8011/TOPIC, or a JSON config of a client: its text, not a file
     #[arg(value_name = "CONFIG")]
     pub(crate) config: String,
 
