@@ -190,7 +190,7 @@ async fn pass(
             mode = changed(&mut mode) => {
                 return if mode == Mode::Silent { Stopped::Silent } else { Stopped::Ended };
             }
-            read = from.read(&mut buffer) => read,
+            read = from.read(piece(&mut buffer, shared.rate.load(Ordering::Acquire))) => read,
         };
         let Ok(count @ 1..) = read else { break };
         if let Some(tap) = &shared.tap {
@@ -208,6 +208,16 @@ async fn pass(
     }
     let _ = to.shutdown().await;
     Stopped::Ended
+}
+
+// What is read at once: on a slow line a fiftieth of a second, so that it trickles and does not come in gusts.
+fn piece(buffer: &mut [u8], rate: u64) -> &mut [u8] {
+    let most = match usize::try_from(rate / 50) {
+        _ if rate == 0 => buffer.len(),
+        Ok(most) => most.clamp(1, buffer.len()),
+        Err(_) => buffer.len(),
+    };
+    &mut buffer[..most]
 }
 
 async fn changed(mode: &mut watch::Receiver<Mode>) -> Mode {

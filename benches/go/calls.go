@@ -29,8 +29,8 @@ const (
 	senders = 100
 )
 
-// submit measures what a submit costs its caller while the library's thread is busy on another core.
-// Waiting for the completions is not timed.
+// submit measures what a submit costs its caller while all that drains is busy on another core: the
+// library's thread, and the goroutines that take the completions. Waiting for the completions is not timed.
 func submit(s settings) (line, error) {
 	cores, err := allowedCores()
 	if err != nil {
@@ -64,6 +64,12 @@ func submit(s settings) (line, error) {
 			}
 		}
 		took := time.Since(start)
+		if count == warmUp/2 {
+			// The runtime has started its threads by now.
+			if err := pinOthers(cores[1]); err != nil {
+				return line{}, err
+			}
+		}
 		if count >= warmUp {
 			samples = append(samples, float64(took.Nanoseconds())/callBurst)
 		}
@@ -159,28 +165,44 @@ func pin(thread, core int) error {
 // was just started has not yet.
 func pinLibrary(core int) error {
 	for until := time.Now().Add(5 * time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) {
-		names, err := filepath.Glob("/proc/self/task/*/comm")
-		if err != nil {
+		found, err := pinThreads(core, func(_ int, name []byte) bool { return bytes.HasPrefix(name, []byte("ceiba")) })
+		if found || err != nil {
 			return err
-		}
-		found := false
-		for _, name := range names {
-			comm, err := os.ReadFile(name)
-			if err != nil || !bytes.HasPrefix(comm, []byte("ceiba")) {
-				continue
-			}
-			thread, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-			if err != nil {
-				return err
-			}
-			if err := pin(thread, core); err != nil {
-				return err
-			}
-			found = true
-		}
-		if found {
-			return nil
 		}
 	}
 	return errors.New("the library's thread was not found")
+}
+
+// pinOthers binds every thread but the caller's to a core.
+func pinOthers(core int) error {
+	own := syscall.Gettid()
+	_, err := pinThreads(core, func(thread int, _ []byte) bool { return thread != own })
+	return err
+}
+
+// pinThreads binds those threads to a core that are wanted. Says whether there were any.
+func pinThreads(core int, wanted func(thread int, name []byte) bool) (bool, error) {
+	names, err := filepath.Glob("/proc/self/task/*/comm")
+	if err != nil {
+		return false, err
+	}
+	found := false
+	for _, path := range names {
+		name, err := os.ReadFile(path)
+		if err != nil {
+			continue // It has ended.
+		}
+		thread, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err != nil {
+			return false, err
+		}
+		if !wanted(thread, name) {
+			continue
+		}
+		if err := pin(thread, core); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return false, err
+		}
+		found = true
+	}
+	return found, nil
 }

@@ -139,7 +139,7 @@ pub(crate) enum Safe {
 
 #[derive(Debug, Args)]
 pub(crate) struct ClientArgs {
-    /// A URL such as kapokmq://127.0.0.1:8011/TOPIC, or a JSON config of a client
+    /// A URL such as kapokmq://127.0.0.1:8011/TOPIC, or a JSON config of a client: its text, not a file
     #[arg(value_name = "CONFIG")]
     pub(crate) config: String,
 

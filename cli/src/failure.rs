@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use ceiba_core::error::{Error, Kind};
+use ceiba_core::log_line::printable;
 use serde_json::json;
 
 /// The exit codes, as `--help` lists them.
@@ -98,7 +99,8 @@ impl Failure {
 }
 
 fn one_line(text: &str) -> String {
-    text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+    let parts: Vec<&str> = text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect();
+    printable(&parts.join("; ")).into_owned()
 }
 
 /// The one line of a usage error: clap's first paragraph and its tips, without the usage text.
@@ -125,6 +127,7 @@ mod tests {
     fn a_failure_is_one_line() {
         let failure = Failure::usage("first\n  second\r\n\nthird");
         assert_eq!(failure.line(false), "error: usage: first; second; third");
+        assert_eq!(Failure::usage("a\u{1b}[2J\u{2028}b").line(false), r"error: usage: a\x1b[2J\u2028b");
         assert!(!failure.line(true).contains('\n'));
     }
 

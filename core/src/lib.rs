@@ -7,6 +7,7 @@ pub mod completion;
 pub mod config;
 pub mod error;
 pub mod intake;
+pub mod log_line;
 pub mod message;
 pub mod open;
 pub mod provider;

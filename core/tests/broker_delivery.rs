@@ -37,15 +37,17 @@ async fn a_work_queue_gives_each_message_to_one_and_shares_fairly() {
         producer.produce(&number.to_string(), 0).await;
     }
     until("all are pushed", || broker.status().pushed == 100).await;
-    let mut all = BTreeSet::new();
-    let mut counts = [0, 0];
-    for (socket, count) in [&mut one, &mut two].into_iter().zip(&mut counts) {
-        while let Ok(body) = tokio::time::timeout(Duration::from_millis(200), socket.consume()).await {
-            assert!(all.insert(body));
-            *count += 1;
+    let drain = async |socket: &mut Socket| {
+        let mut bodies = Vec::new();
+        while let Ok(body) = tokio::time::timeout(Duration::from_secs(1), socket.consume()).await {
+            bodies.push(body);
         }
-    }
-    assert_eq!(all.len(), 100);
+        bodies
+    };
+    let (ones, twos) = tokio::join!(drain(&mut one), drain(&mut two));
+    let counts = [ones.len(), twos.len()];
+    assert_eq!(counts[0] + counts[1], 100);
+    assert_eq!(BTreeSet::from_iter(ones.into_iter().chain(twos)).len(), 100);
     assert!(counts.iter().all(|&count| count >= 30), "{counts:?}");
 }
 
@@ -68,7 +70,7 @@ async fn publish_subscribe_gives_each_message_to_all_who_are_there() {
 
 #[tokio::test]
 async fn an_ack_counts_only_from_a_consumer_it_was_pushed_to() {
-    let broker = start(|config| config.redeliver_after = Duration::from_millis(300)).await;
+    let broker = start(|config| config.redeliver_after = Duration::from_secs(5)).await;
     let mut producer = Socket::producer(broker.address(), "t").await;
     let mut holder = Socket::consumer(broker.address(), "t", "c1").await;
     producer.produce("a", 0).await;
@@ -79,12 +81,14 @@ async fn an_ack_counts_only_from_a_consumer_it_was_pushed_to() {
         socket.send(&code).await;
         socket.send("no code").await;
         socket.send("").await;
+        socket.handled().await;
     }
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(broker.status().acknowledged, 0);
+    assert_eq!((broker.status().acknowledged, broker.status().unacked), (0, 1));
     holder.send(&code).await;
     holder.send(&code).await;
     until("the ack", || broker.status().acknowledged == 1).await;
+    // Nothing is left that could come again.
+    assert_eq!((broker.status().waiting, broker.status().unacked), (0, 0));
     other.quiet(Duration::from_millis(500)).await;
     assert_eq!(broker.status().redelivered, 0);
 }
@@ -127,7 +131,7 @@ async fn an_unacknowledged_message_comes_again_with_its_age() {
     let again = consumer.push().await;
     assert!(sent.elapsed() >= Duration::from_millis(1200));
     assert_eq!((&again["MessageCode"], &again["Status"]), (&first["MessageCode"], &first["Status"]));
-    assert!((1..=3).contains(&again["DelayTime"].as_i64().unwrap()), "{again}");
+    assert!((1..=10).contains(&again["DelayTime"].as_i64().unwrap()), "{again}");
     consumer.send(again["MessageCode"].as_str().unwrap()).await;
     consumer.quiet(Duration::from_millis(1500)).await;
 }
@@ -137,26 +141,24 @@ async fn delays_are_never_early() {
     let broker = start(|_| {}).await;
     let mut consumer = Socket::consumer(broker.address(), "t", "c").await;
     let mut producer = Socket::producer(broker.address(), "t").await;
-    let start = Instant::now();
     let mut sent = Vec::new();
     for number in 0..20 {
         sent.push(Instant::now());
-        producer.produce(&number.to_string(), 1 + number % 2).await;
+        producer.produce(&number.to_string(), 3 + number % 2).await;
     }
     producer.produce("now", 0).await;
     producer.produce("past", -3).await;
     assert_eq!(consumer.consume().await, "now");
     assert_eq!(consumer.push().await["DelayTime"], -3);
-    assert!(start.elapsed() < Duration::from_secs(1));
     for _ in 0..20 {
         let push = consumer.push().await;
         let number: usize = push["MessageData"].as_str().unwrap().parse().unwrap();
         let delay = push["DelayTime"].as_u64().unwrap();
-        assert_eq!(delay, 1 + number as u64 % 2);
+        assert_eq!(delay, 3 + number as u64 % 2);
         let waited = sent[number].elapsed();
         assert!(waited >= Duration::from_secs(delay), "{number} came after {waited:?}");
         // How late is a matter of the machine; this is only a bound against waiting for some other event.
-        assert!(waited < Duration::from_millis(delay * 1000 + 700), "{number} came after {waited:?}");
+        assert!(waited < Duration::from_secs(delay + 5), "{number} came after {waited:?}");
     }
 }
 

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 fn section(registry: &Registry, more: Value) -> Value {
-    let mut section = json!({"registry": registry.url, "topic": "t1", "secret_key": KEY, "check_time": "100ms",
+    let mut section = json!({"registry": registry.url, "topic": "t1", "secret_key": KEY, "check_time": "300ms",
                              "reconnect_base": "10ms", "reconnect_max": "50ms"});
     for (key, value) in object(more) {
         section[key] = value;
@@ -282,7 +282,7 @@ async fn a_lazy_open_waits_for_the_registry_within_the_deadline() {
     let more = json!({"registry": format!("http://{dead}")});
     let registry = Registry::start(&[]).await;
     let producer = producer(&lazy("p"), section(&registry, more)).await.unwrap();
-    let ctx = Context::within(Duration::from_millis(100));
+    let ctx = Context::within(Duration::from_secs(2));
     let error = producer.send(&ctx, Arc::new(Message::new("x"))).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (Kind::Timeout, Outcome::NotSent));
     assert!(error.text().contains("registry"), "{}", error.text());

@@ -46,7 +46,8 @@ async fn a_key_refused_at_a_reconnect_is_not_tried_again_at_once() {
     assert_eq!(producer.status()["state"], "disconnected");
     let ctx = Context::within(Duration::from_millis(50));
     let error = producer.send(&ctx, Arc::new(Message::new("x"))).await.unwrap_err();
-    assert_eq!((error.kind(), error.outcome()), (Kind::Timeout, Outcome::NotSent));
+    assert_eq!((error.kind(), error.outcome()), (Kind::Authentication, Outcome::NotSent));
+    assert!(!error.retryable());
     assert!(error.text().contains("refused the key"), "{}", error.text());
 }
 

@@ -156,8 +156,7 @@ async fn deadlines_without_a_connection() {
     let section = json!({"url": format!("ws://{}", dead_port().await), "topic": "t", "secret_key": KEY});
     let producer = producer(&lazy("p"), section).await.unwrap();
     let started = Instant::now();
-    let (short, long) =
-        (Context::within(Duration::from_millis(150)), Context::within(Duration::from_millis(400)));
+    let (short, long) = (Context::within(Duration::from_secs(1)), Context::within(Duration::from_secs(3)));
     // The later deadline is pushed first: the earlier one ends first all the same.
     let message = Arc::new(Message::new("x"));
     let later = producer.send(&long, message.clone());
@@ -174,7 +173,7 @@ async fn deadlines_without_a_connection() {
     for error in [later, earlier] {
         assert_eq!((error.kind(), error.outcome(), error.attempts()), (Kind::Timeout, Outcome::NotSent, 0));
     }
-    assert!(earlier_took >= Duration::from_millis(150) && later_took >= Duration::from_millis(400));
+    assert!(earlier_took >= Duration::from_secs(1) && later_took >= Duration::from_secs(3));
     assert!(earlier_took < later_took);
 }
 
@@ -182,7 +181,7 @@ async fn deadlines_without_a_connection() {
 async fn a_deadline_after_the_write_is_unknown_and_the_late_ack_is_not_mistaken() {
     let peer = Peer::start().await;
     let (producer, mut session) = peer.producer(&setup("p"), json!({})).await;
-    let ctx = Context::within(Duration::from_millis(100));
+    let ctx = Context::within(Duration::from_secs(2));
     let (sent, bodies) =
         tokio::join!(producer.send(&ctx, Arc::new(Message::new("first"))), session.bodies(1));
     assert_eq!(bodies, ["first"]);

@@ -10,12 +10,12 @@ import (
 )
 
 // BrokerConfig is how an embedded broker runs. A zero field is left out, and the library's default
-// applies. It prints without its secret.
+// applies. It prints, and marshals, without its secret.
 type BrokerConfig struct {
 	// Listen is the address; "127.0.0.1:0", the default, takes a free port.
 	Listen string
 	// SecretKey that clients must know; a random one by default.
-	SecretKey string
+	SecretKey Secret
 	// Delivery is "work_queue" (default) or "publish_subscribe".
 	Delivery string
 	// DPMQ makes it speak the DPMQ protocol too, which has no login: whoever reaches the address can send
@@ -25,6 +25,8 @@ type BrokerConfig struct {
 	Data string
 	// RedeliverAfter is how long a consumer may take to acknowledge.
 	RedeliverAfter time.Duration
+	// Advertise is the host that its registry names for it; by default the one it listens on.
+	Advertise string
 	// Nodes are other brokers that its registry names, each "HOST:PORT".
 	Nodes []string
 }
@@ -44,8 +46,12 @@ func StartBroker(config BrokerConfig) (*Broker, error) {
 	if err := checkLibrary(); err != nil {
 		return nil, err
 	}
-	if config.SecretKey == "" {
-		config.SecretKey = rand.Text()
+	if config.SecretKey == (Secret{}) {
+		config.SecretKey = SecretText(rand.Text())
+	}
+	secret, err := config.SecretKey.read()
+	if err != nil {
+		return nil, err
 	}
 	text, failure := json.Marshal(struct {
 		Listen         string   `json:"listen,omitempty"`
@@ -54,13 +60,14 @@ func StartBroker(config BrokerConfig) (*Broker, error) {
 		DPMQ           bool     `json:"dpmq,omitempty"`
 		Data           string   `json:"data,omitempty"`
 		RedeliverAfter string   `json:"redeliver_after,omitempty"`
+		Advertise      string   `json:"advertise,omitempty"`
 		Nodes          []string `json:"nodes,omitempty"`
-	}{config.Listen, config.SecretKey, config.Delivery, config.DPMQ, config.Data, span(config.RedeliverAfter), config.Nodes})
+	}{config.Listen, secret, config.Delivery, config.DPMQ, config.Data, span(config.RedeliverAfter), config.Advertise, config.Nodes})
 	if failure != nil {
 		return nil, errorf(ErrInvalidConfig, "the broker's configuration cannot be written as JSON")
 	}
-	b := &Broker{secret: SecretText(config.SecretKey)}
-	err, _ := opening.run(context.Background(), func() (err *Error) {
+	b := &Broker{secret: SecretText(secret)}
+	err, _ = opening.run(context.Background(), func() (err *Error) {
 		b.broker, b.address, err = cBrokerStart(string(text))
 		return err
 	}, nothingLate)

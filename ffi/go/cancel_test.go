@@ -61,7 +61,7 @@ func TestCancellingASendEndsItAsCancelled(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || e.Outcome != NotSent {
 		t.Error(e)
 	}
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("it took %v", took)
 	}
 }
@@ -76,7 +76,7 @@ func TestADeadlineOfTheContextEndsASend(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || e.Outcome != NotSent || !e.Retryable {
 			t.Error(e)
 		}
-		if took := time.Since(start); took < 20*time.Millisecond || took > 2*time.Second {
+		if took := time.Since(start); took < 20*time.Millisecond || took > 5*time.Second {
 			t.Errorf("it took %v", took)
 		}
 	}
@@ -155,7 +155,7 @@ func TestAnAbandonedWaiterIsFreedByThePoller(t *testing.T) {
 
 func TestClosingIsNotHeldUpByItsContext(t *testing.T) {
 	watchLeaks(t)
-	p := stuck(t, Config{Deadline: 400 * time.Millisecond})
+	p := stuck(t, Config{Deadline: 6 * time.Second})
 	result := make(chan error, 1)
 	if err := p.Submit([]byte("x"), func(_ Receipt, err error) { result <- err }); err != nil {
 		t.Fatal(err)
@@ -164,7 +164,7 @@ func TestClosingIsNotHeldUpByItsContext(t *testing.T) {
 	time.AfterFunc(20*time.Millisecond, cancel)
 	start := time.Now()
 	err := p.Close(ctx)
-	if wantKind(t, err, ErrCancelled); !errors.Is(err, context.Canceled) || time.Since(start) > 300*time.Millisecond {
+	if wantKind(t, err, ErrCancelled); !errors.Is(err, context.Canceled) || time.Since(start) > 4*time.Second {
 		t.Error(time.Since(start), err)
 	}
 	// It goes on behind.

@@ -4,13 +4,15 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
 )
 
 // Config is the configuration of one client. The Open functions also take the same as a JSON text, as a
-// URL ("kapokmq://:SECRET@HOST:PORT/TOPIC?id=orders"), or as any value that marshals to that JSON.
+// URL ("kapokmq://:SECRET@HOST:PORT/TOPIC?id=orders"), or as any value that marshals to that JSON: they see
+// the secrets in it, which encoding/json shows as stars.
 // A zero field is left out, and the library's default applies.
 type Config struct {
 	// ID is the id that the client is known by; [WithID] overrides it.
@@ -33,9 +35,11 @@ type Config struct {
 	MaxPendingBytes int64
 }
 
-// MarshalJSON writes the library's form.
-func (c Config) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
+// MarshalJSON writes the library's form, with stars for the secrets.
+func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(c.fields()) }
+
+func (c Config) fields() any {
+	return struct {
 		ID               string `json:"id,omitempty"`
 		Provider         any    `json:"provider"`
 		Strategies       []any  `json:"strategies,omitempty"`
@@ -48,7 +52,7 @@ func (c Config) MarshalJSON() ([]byte, error) {
 	}{
 		c.ID, c.Provider, c.Strategies, span(c.Deadline), choice(c.Lazy, "lazy"), span(c.ConnectTimeout),
 		choice(c.FailWhenDisconnected, "fail"), c.MaxPending, c.MaxPendingBytes,
-	})
+	}
 }
 
 // KapokMQ is the provider section of a KapokMQ broker or cluster. A zero field is left out.
@@ -83,9 +87,11 @@ type KapokMQ struct {
 	PrefetchBytes int64
 }
 
-// MarshalJSON writes the library's form.
-func (k KapokMQ) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
+// MarshalJSON writes the library's form, with stars for the secret.
+func (k KapokMQ) MarshalJSON() ([]byte, error) { return json.Marshal(k.fields()) }
+
+func (k KapokMQ) fields() any {
+	return struct {
 		Type          string `json:"type"`
 		URL           string `json:"url,omitempty"`
 		Registry      string `json:"registry,omitempty"`
@@ -105,7 +111,7 @@ func (k KapokMQ) MarshalJSON() ([]byte, error) {
 	}{
 		"kapokmq", k.URL, k.Registry, k.Topic, k.SecretKey, k.ClientID, span(k.CheckTime), k.Window,
 		k.ResendUnacked, k.Spread, k.NodeProtocol, span(k.ReconnectBase), span(k.ReconnectMax), k.CAFile, k.Prefetch, k.PrefetchBytes,
-	})
+	}
 }
 
 // Memory is the provider section of a topic inside the process.
@@ -159,12 +165,19 @@ func configText(config any) (text, id string, err *Error) {
 	case json.RawMessage:
 		text = string(config)
 	default:
-		written, failure := json.Marshal(config)
+		var written []byte
+		whole, failure := revealed(reflect.ValueOf(config), 0)
+		if failure == nil {
+			written, failure = json.Marshal(whole)
+		}
 		if failure != nil {
 			// An encoder's text can quote the value, which may hold a secret: only its type is told.
 			var unsupported *json.UnsupportedTypeError
 			if errors.As(failure, &unsupported) {
 				return "", "", errorf(ErrInvalidConfig, "a %T cannot be written as JSON: it holds a %s", config, unsupported.Type)
+			}
+			if errors.Is(failure, errDeep) || errors.Is(failure, errHidden) {
+				return "", "", errorf(ErrInvalidConfig, "a %T cannot be written as JSON: %v", config, failure)
 			}
 			return "", "", errorf(ErrInvalidConfig, "a %T cannot be written as JSON", config)
 		}

@@ -4,7 +4,7 @@
 // [Receipt], or in an [*Error] that says whether the message was not sent or whether that is unknown.
 //
 //	p, err := ceiba.OpenProducer(ctx, ceiba.Config{ID: "orders", Provider: ceiba.KapokMQ{
-//		URL: "ws://127.0.0.1:8011", Topic: "orders", SecretKey: ceiba.SecretEnv("KAPOKMQ_SECRET")}})
+//		URL: "ws://127.0.0.1:8011", Topic: "orders", SecretKey: ceiba.SecretEnv("CEIBA_SECRET")}})
 //	receipt, err := p.Send(ctx, []byte("hello"), ceiba.WithDelay(5*time.Second))
 //	receipt, err = ceiba.ProducerSend("orders", []byte("hello"), 5)
 //

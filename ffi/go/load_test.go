@@ -61,11 +61,11 @@ func TestTenThousandWaitingGoroutinesNeedFewThreads(t *testing.T) {
 		defer c.mu.Unlock()
 		return p.engine.queue.length() == goroutines && len(c.line) == goroutines
 	})
-	// Go's own few (more when a busy machine interrupts its calls of C), the library's workers, the one of the
-	// consumer.
+	// Go's own (many when a busy machine interrupts its calls of C), the library's workers, the one of the
+	// consumer: far from one for each that waits.
 	threads := procStatus(t, "Threads")
 	t.Logf("%d threads, %d goroutines", threads, runtime.NumGoroutine())
-	if bound := 20 + 2*runtime.NumCPU(); threads > bound {
+	if bound := 200; threads > bound {
 		t.Errorf("%d threads for %d waiting goroutines: more than %d", threads, 2*goroutines, bound)
 	}
 	cancel()

@@ -34,7 +34,7 @@ func (r *recorder) count() int {
 // noise has the library log: a broker starts, a client logs in with a wrong key, and all ends.
 func noise(t *testing.T, secret string) {
 	t.Helper()
-	b := startBroker(t, BrokerConfig{SecretKey: secret})
+	b := startBroker(t, BrokerConfig{SecretKey: SecretText(secret)})
 	p, err := OpenProducer(background, b.URL(unique("topic")), WithID(unique("p")))
 	if err != nil {
 		t.Fatal(err)

@@ -232,7 +232,7 @@ func TestSendBatchGivesAResultForEach(t *testing.T) {
 
 func TestAFullWindowHoldsSendsBackAndRefusesSubmits(t *testing.T) {
 	watchLeaks(t)
-	p := stuck(t, Config{MaxPending: 1, Deadline: 300 * time.Millisecond})
+	p := stuck(t, Config{MaxPending: 1, Deadline: 5 * time.Second})
 	ended := make(chan error, 1)
 	if err := p.Submit([]byte("a"), func(_ Receipt, err error) { ended <- err }); err != nil {
 		t.Fatal(err)

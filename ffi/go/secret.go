@@ -4,14 +4,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 )
 
 // stars stand for a secret wherever it would be printed.
 const stars = "***"
 
-// Secret is a secret of a configuration, given as a text or as the place to read it from. It does not
-// print.
+// Secret is a secret of a configuration, given as a text or as the place to read it from. It prints, and
+// marshals, as stars.
 type Secret struct {
 	// Behind a pointer: where fmt may call no methods, as in an unexported field, it prints an address.
 	text      *string
@@ -39,48 +40,41 @@ func (Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, stars) }
 // LogValue hides the secret.
 func (Secret) LogValue() slog.Value { return slog.StringValue(stars) }
 
-// MarshalJSON writes the library's form, with the secret: it is meant for a configuration alone.
-func (s Secret) MarshalJSON() ([]byte, error) {
+// MarshalJSON hides the secret: only what the Open functions give to the library holds it.
+func (Secret) MarshalJSON() ([]byte, error) { return json.Marshal(stars) }
+
+// plain is the library's form, with the secret.
+func (s Secret) plain() any {
 	switch {
 	case s.env != "":
-		return json.Marshal(map[string]string{"env": s.env})
+		return map[string]string{"env": s.env}
 	case s.file != "":
-		return json.Marshal(map[string]string{"file": s.file})
+		return map[string]string{"file": s.file}
 	case s.text != nil:
-		return json.Marshal(*s.text)
+		return *s.text
 	}
-	return json.Marshal("")
+	return ""
 }
 
-// LogValue hides what its JSON would show.
-func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%+v", c)) }
-
-// LogValue hides what its JSON would show.
-func (k KapokMQ) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%+v", k)) }
-
-// plainBrokerConfig prints and marshals as a struct does.
-type plainBrokerConfig BrokerConfig
-
-// Format prints it without the secret, whatever the verb.
-func (c BrokerConfig) Format(f fmt.State, verb rune) {
-	c.SecretKey = stars
-	text := fmt.Sprintf(fmt.FormatString(f, verb), plainBrokerConfig(c))
-	fmt.Fprint(f, strings.Replace(text, "plainBrokerConfig", "BrokerConfig", 1))
-}
-
-// String is the configuration without the secret.
-func (c BrokerConfig) String() string { return fmt.Sprintf("%+v", c) }
-
-// GoString is the configuration without the secret.
-func (c BrokerConfig) GoString() string { return fmt.Sprintf("%#v", c) }
-
-// LogValue is the configuration without the secret.
-func (c BrokerConfig) LogValue() slog.Value { return slog.StringValue(c.String()) }
-
-// MarshalJSON leaves the secret out: a broker of what is read back makes one of its own.
-func (c BrokerConfig) MarshalJSON() ([]byte, error) {
-	c.SecretKey = ""
-	return json.Marshal(plainBrokerConfig(c))
+// read gets the secret from its place.
+func (s Secret) read() (string, *Error) {
+	switch {
+	case s.env != "":
+		text, set := os.LookupEnv(s.env)
+		if !set {
+			return "", errorf(ErrInvalidConfig, "the environment variable `%s` is not set", s.env)
+		}
+		return text, nil
+	case s.file != "":
+		text, err := os.ReadFile(s.file)
+		if err != nil {
+			return "", errorf(ErrInvalidConfig, "the secret file cannot be read: %v", err)
+		}
+		return strings.TrimRight(string(text), "\r\n"), nil
+	case s.text != nil:
+		return *s.text, nil
+	}
+	return "", nil
 }
 
 // Format prints the address alone, whatever the verb.

@@ -27,7 +27,7 @@ func watchLeaks(t *testing.T) {
 	t.Helper()
 	before, _ := goroutines()
 	t.Cleanup(func() {
-		end := time.Now().Add(3 * time.Second)
+		end := time.Now().Add(15 * time.Second)
 		for after, stacks := goroutines(); after > before; after, stacks = goroutines() {
 			if time.Now().After(end) {
 				t.Fatalf("%d goroutines before, %d after:\n%s", before, after, stacks)

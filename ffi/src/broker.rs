@@ -107,8 +107,9 @@ opaque! {
 /// Starts a broker in this process, which speaks the KapokMQ protocol on loopback or wherever it is told to
 /// listen. `config` is a JSON object with `secret_key`, and where wanted `listen` ("127.0.0.1:0" takes a free
 /// port, and is the default), `delivery` ("work_queue" or "publish_subscribe"), `data` (a folder),
-/// `redeliver_after` ("300s"), `nodes` (other brokers that the registry names: a list of "HOST:PORT") and `dpmq`
-/// (true: the DPMQ protocol too, which has no login). `broker` gets the broker; the caller frees it.
+/// `redeliver_after` ("300s"), `nodes` (other brokers that the registry names: a list of "HOST:PORT"),
+/// `advertise` (the host that the registry names for this one) and `dpmq` (true: the DPMQ protocol too, which
+/// has no login). `broker` gets the broker; the caller frees it.
 ///
 /// Any thread; blocks until it listens. Errors: CEIBA_ERR_INVALID_CONFIG, CEIBA_ERR_UNAVAILABLE (the address
 /// cannot be listened on), CEIBA_ERR_IN_USE and CEIBA_ERR_STORAGE (the folder), CEIBA_ERR_WOULD_DEADLOCK.

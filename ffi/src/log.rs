@@ -2,14 +2,13 @@
 
 use std::collections::VecDeque;
 use std::ffi::c_void;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
 use arc_swap::ArcSwapOption;
 use ceiba_core::error::{Error, Kind, Result};
+use ceiba_core::log_line::LogLine;
 use parking_lot::Mutex;
-use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
@@ -37,8 +36,6 @@ pub type ceiba_log_fn =
 
 /// Records that may wait for the host's function; later ones are dropped and counted.
 const WAITING: usize = 4096;
-/// Longest message, in bytes; the rest is cut off.
-const LONGEST: usize = 8192;
 
 struct LogRecord {
     level: i32,
@@ -213,11 +210,12 @@ impl Subscriber for Records {
     fn event(&self, event: &Event<'_>) {
         let sink = SINK.load();
         let Some(sink) = sink.as_ref().filter(|sink| sink.registration.is_own()) else { return };
-        let mut line = Line::default();
-        event.record(&mut line);
         let metadata = event.metadata();
-        let record =
-            LogRecord { level: number(metadata.level()), target: metadata.target(), message: line.finish() };
+        let record = LogRecord {
+            level: number(metadata.level()),
+            target: metadata.target(),
+            message: LogLine::of(event).cut(),
+        };
         {
             let mut waiting = sink.waiting.lock();
             if waiting.records.len() >= WAITING {
@@ -232,49 +230,6 @@ impl Subscriber for Records {
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
-}
-
-/// The message, then the other fields as ` name=value`.
-#[derive(Default)]
-struct Line {
-    message: String,
-    fields: String,
-}
-
-impl Line {
-    fn finish(mut self) -> String {
-        self.message.push_str(&self.fields);
-        if self.message.len() > LONGEST {
-            let mut end = LONGEST;
-            while !self.message.is_char_boundary(end) {
-                end -= 1;
-            }
-            self.message.truncate(end);
-        }
-        if self.message.contains(['\n', '\r']) {
-            self.message = self.message.replace(['\n', '\r'], " ");
-        }
-        self.message
-    }
-}
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        // Writing to a string does not fail.
-        let _ = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            name => write!(self.fields, " {name}={value:?}"),
-        };
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "message" => self.message.push_str(value),
-            name => {
-                let _ = write!(self.fields, " {name}={value}");
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -335,7 +290,7 @@ mod tests {
         assert_eq!(ceiba_log_set(Some(take), none(), Some(release), CEIBA_LOG_INFO, std::ptr::null_mut()), 0);
         tracing::debug!("too fine");
         tracing::info!(target: "other", "not ours");
-        tracing::info!(name = "n", count = 3, "first\nline");
+        tracing::info!(name = "n\r\nforged", count = 3, "first\n{}line", '\u{202e}');
         // The function has the first record and waits; the others wait for it.
         until(|| HOST.0.get().unwrap().gate.lock().is_none());
         for _ in 0..WAITING + 5 {
@@ -348,7 +303,7 @@ mod tests {
         was_released.recv_timeout(Duration::from_secs(10)).unwrap();
         tracing::error!("nobody hears");
         let records = host.records.lock();
-        assert_eq!(records[0], (CEIBA_LOG_INFO, "first line name=n count=3".to_owned()));
+        assert_eq!(records[0], (CEIBA_LOG_INFO, "first\\n\\u202eline name=n\\r\\nforged count=3".to_owned()));
         assert!(records[1].1.starts_with("5 log records were dropped"), "{:?}", records[1]);
         assert!(records[2..].iter().all(|record| *record == (CEIBA_LOG_WARN, "x".repeat(10))));
         assert_eq!(records.len(), WAITING + 2);

@@ -2,15 +2,14 @@
 //! thread. Nobody who logs waits or calls Python.
 
 use std::collections::VecDeque;
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use ceiba_core::error::Result as CoreResult;
+use ceiba_core::log_line::LogLine;
 use ceiba_core::runtime::PerGeneration;
 use parking_lot::{Condvar, Mutex};
 use pyo3::prelude::*;
-use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
@@ -19,8 +18,6 @@ use crate::wait::wait_in_slices;
 
 /// Records that wait at most; further ones are dropped and counted.
 const CAPACITY: usize = 4096;
-/// Bytes of one record at most.
-const LENGTH: usize = 8192;
 /// Only events of our own are forwarded: those of the libraries below could quote what must not be told.
 const OURS: &str = "ceiba_core";
 
@@ -82,14 +79,12 @@ impl<S: Subscriber> Layer<S> for Bridge {
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let Some(queue) = QUEUES.get() else { return };
-        let mut text = Line(String::new());
-        event.record(&mut text);
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let metadata = event.metadata();
         let record = Record {
             level: *metadata.level(),
             target: metadata.target(),
-            text: text.cut(),
+            text: LogLine::of(event).cut(),
             created: since.as_secs_f64(),
         };
         let mut waiting = queue.waiting.lock();
@@ -103,58 +98,6 @@ impl<S: Subscriber> Layer<S> for Bridge {
         waiting.records.push_back(record);
         drop(waiting);
         queue.arrived.notify_one();
-    }
-}
-
-/// The message of an event, then its fields as `name=value`.
-struct Line(String);
-
-impl Line {
-    fn cut(mut self) -> String {
-        if self.0.contains(steers) {
-            self.0 = escaped(&self.0);
-        }
-        if self.0.len() > LENGTH {
-            let end = (0..=LENGTH).rev().find(|end| self.0.is_char_boundary(*end)).unwrap_or(0);
-            self.0.truncate(end);
-            self.0.push('…');
-        }
-        self.0
-    }
-}
-
-/// Whether a character does something to a log instead of being shown in it: ends the line, moves the
-/// cursor, or turns the direction of writing. A text from the network could fake a record with it.
-fn steers(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// The text on one line, with such characters as Python writes them in a literal.
-fn escaped(text: &str) -> String {
-    let mut line = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        // Writing to a String does not fail.
-        let _ = match c {
-            '\n' => line.write_str("\\n"),
-            '\r' => line.write_str("\\r"),
-            '\t' => line.write_str("\\t"),
-            c if !steers(c) => line.write_char(c),
-            c if u32::from(c) < 0x100 => write!(line, "\\x{:02x}", u32::from(c)),
-            c => write!(line, "\\u{:04x}", u32::from(c)),
-        };
-    }
-    line
-}
-
-impl Visit for Line {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        // Writing to a String does not fail.
-        if field.name() == "message" {
-            let text = format!("{value:?}");
-            self.0.insert_str(0, &text);
-        } else {
-            let _ = write!(self.0, " {}={value:?}", field.name());
-        }
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) const CORE: &[(&str, &[&str])] = &[
     ("message", &["error"]),
     ("wire", &["message", "error"]),
     ("tls", &["error"]),
+    ("log_line", &[]),
     ("runtime", &["error"]),
     ("registry", &["error"]),
     ("completion", &["message", "error"]),

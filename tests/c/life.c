@@ -84,13 +84,20 @@ static void forced(void) {
     ceiba_queue_free(queue);
 }
 
-static atomic_int records, releases, secrets;
+static atomic_int records, releases, secrets, forged;
 
 static void take_record(void *user, int32_t level, ceiba_slice target, ceiba_slice message) {
     CHECK(user == &records && atomic_load(&releases) == 0);
     CHECK(level >= CEIBA_LOG_ERROR && level <= CEIBA_LOG_DEBUG);
     CHECK(target.len >= 5 && memcmp(target.data, "ceiba", 5) == 0);
-    CHECK(message.len > 0 && !contains(message, "\n"));
+    CHECK(message.len > 0);
+    for (size_t i = 0; i < message.len; i++) {
+        CHECK((unsigned char)message.data[i] >= ' ');
+    }
+    CHECK(!contains(message, "\xe2\x80\xae"));
+    if (contains(message, "id=x\\r\\nforged\\x1b\\u202e")) {
+        atomic_fetch_add(&forged, 1);
+    }
     if (contains(message, "hunter2")) {
         atomic_fetch_add(&secrets, 1);
     }
@@ -121,6 +128,21 @@ static void broker_up_and_down(void) {
     ceiba_broker_free(broker);
 }
 
+// A client with a wrong key, whose id would be a line of its own.
+static void forge(void) {
+    ceiba_broker *broker = NULL;
+    CHECK_OK(ceiba_broker_start(S("{\"secret_key\": \"hunter2\"}"), &broker, &E));
+    ceiba_slice address = ceiba_broker_address(broker);
+    char config[400];
+    snprintf(config, sizeof config,
+             "{\"provider\": {\"type\": \"kapokmq\", \"url\": \"ws://%.*s\", \"topic\": \"t\","
+             " \"secret_key\": \"wrong\", \"client_id\": \"x\\r\\nforged\\u001b\\u202e\"}, \"connect_timeout\": \"20s\"}",
+             (int)address.len, address.data);
+    CHECK_FAILS(CEIBA_ERR_AUTHENTICATION, "", ceiba_producer_open(S("forger"), L(config), NULL, &E));
+    wait_for(&forged, 1);
+    ceiba_broker_free(broker);
+}
+
 static void logs(void) {
     CHECK_FAILS(CEIBA_ERR_INVALID_ARGUMENT, "max_level", ceiba_log_set(take_record, &records, release, 9, &E));
     CHECK(atomic_load(&releases) == 1);
@@ -131,6 +153,7 @@ static void logs(void) {
     CHECK_OK(ceiba_log_set(take_record, &records, release, CEIBA_LOG_DEBUG, &E));
     broker_up_and_down();
     wait_for(&records, 2);
+    forge();
     // In place of it, one that wants errors only.
     CHECK_OK(ceiba_log_set(take_record, &records, NULL, CEIBA_LOG_ERROR, &E));
     wait_for(&releases, 1);

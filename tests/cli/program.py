@@ -1,12 +1,16 @@
 """Starts the program and a broker for each test, and ends what it started."""
 
+import fcntl
+import http.client
 import json
 import os
 import pathlib
 import select
 import signal
+import struct
 import subprocess
 import tempfile
+import termios
 import time
 import unittest
 
@@ -77,6 +81,13 @@ class Program(unittest.TestCase):
             line += byte
         return line
 
+    def until(self, what, holds):
+        """Waits until the condition holds, within the patience."""
+        until = time.monotonic() + PATIENCE
+        while not holds():
+            self.assertLess(time.monotonic(), until, f"{what} did not happen")
+            time.sleep(0.02)
+
     def one_error(self, err, *parts):
         """Asserts that stderr is one line that names these parts."""
         self.assertEqual(len(err.splitlines()), 1, err)
@@ -88,6 +99,22 @@ class Program(unittest.TestCase):
         path = self.folder / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
         return path
+
+
+def piped(pipe):
+    """The bytes in a pipe that nobody has read."""
+    return struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0]
+
+
+def sockets(process):
+    """The sockets that a process holds."""
+    count = 0
+    for entry in pathlib.Path(f"/proc/{process.pid}/fd").iterdir():
+        try:
+            count += os.readlink(entry).startswith("socket:")
+        except FileNotFoundError:
+            pass
+    return count
 
 
 class WithBroker(Program):
@@ -112,7 +139,30 @@ class WithBroker(Program):
         self.assertEqual((code, err), (0, ""))
         return json.loads(out)
 
-    def received(self, topic="t", timeout="1"):
-        code, out, err = self.run_it("receive", self.url(topic), "--timeout", timeout)
-        self.assertEqual((code, err), (0, ""))
-        return out
+    def received(self, count):
+        """So many messages that wait, and whatever else comes within a moment."""
+        lines = b""
+        for arguments in (["--count", count, "--timeout", PATIENCE], ["--timeout", "0.3"]):
+            if count == 0 and "--count" in arguments:
+                continue
+            code, out, err = self.run_it("receive", self.url(), *arguments)
+            self.assertEqual((code, err), (0, ""))
+            lines += out
+        return lines
+
+    def console(self, path):
+        """What the broker's console answers."""
+        connection = http.client.HTTPConnection(self.address, timeout=PATIENCE)
+        try:
+            connection.request("POST", path, headers={"secretKey": SECRET.encode()})
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
+    def counts(self):
+        """How many messages the broker has: `unconsumed`, `consumed`, `delay`."""
+        return self.console("/Console/CountMessage")["data"]
+
+    def clients(self, role):
+        """How many `consumers` or `producers` are connected."""
+        return len(self.console("/Console/GetClients")[role] or [])

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import time
 
 from program import SECRET, Program, WithBroker
@@ -76,18 +77,33 @@ class Running(WithBroker):
         self.assertLess(time.monotonic() - started, 5)
         self.stop(receiver)
 
+    def test_what_a_stranger_says_fakes_no_line_of_the_log(self):
+        forged = "x\r\n2026-01-01T00:00:00Z  WARN forged\x1b[2J\x85\u2028\u202e é"
+        name = "".join(f"%{byte:02X}" for byte in forged.encode())
+        host, port = self.address.split(":")
+        with socket.create_connection((host, int(port)), 10) as connection:
+            connection.sendall(
+                f"GET /Producers/Conn/t/{name} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\n"
+                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode())
+            # A text frame, masked with zeros.
+            connection.sendall(b"\x81\x85\0\0\0\0wrong")
+            told = b""
+            while b"Secret key matching error" not in told:
+                part = connection.recv(1000)
+                self.assertTrue(part, told)
+                told += part
+        _, err = self.stop(self.broker)
+        self.one_error(err, "WARN", "a wrong key", r"id=x\r\n2026-01-01T00:00:00Z  WARN forged\x1b[2J\x85\u2028\u202e é")
+
 
 class PublishSubscribe(WithBroker):
     delivery = "publish_subscribe"
 
     def test_every_consumer_gets_every_message(self):
         receivers = [self.start("receive", self.url(), "--count", "3") for _ in range(2)]
-        # A consumer gets what is accepted while it is connected: send until both have printed.
-        seen = [b"", b""]
-        self.sent(b"first\n")
-        time.sleep(1)
-        self.sent(b"second\nthird\nfourth\n")
-        for index, receiver in enumerate(receivers):
-            seen[index], _ = self.wait(receiver)
-        for lines in seen:
-            self.assertIn(b"second\nthird\n", lines)
+        # A consumer gets what is accepted while it is connected.
+        self.until("the connection of both", lambda: self.clients("consumers") == 2)
+        self.sent(b"first\nsecond\nthird\n")
+        for receiver in receivers:
+            self.assertEqual(self.wait(receiver)[0], b"first\nsecond\nthird\n")

@@ -171,6 +171,25 @@ pub(crate) async fn nothing_comes(consumer: &Arc<dyn Consumer>, within: f64) {
     assert!(deliveries.is_empty(), "came though it should not: {bodies:?}");
 }
 
+/// Waits until the condition holds.
+pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < Duration::from_secs(30), "{what} did not happen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until the producer has noticed that its connection is gone.
+pub(crate) async fn lost(producer: &Arc<dyn Producer>) {
+    until("the loss", || producer.status()["state"] != "connected").await;
+}
+
+/// Waits until the producer holds this many calls that have not ended.
+pub(crate) async fn pending(producer: &Arc<dyn Producer>, count: u64) {
+    until("the calls", || producer.status()["pending"] == count).await;
+}
+
 /// Submits to a producer, as the calls by id do.
 pub(crate) struct Submitter {
     pub(crate) intake: Arc<Intake>,

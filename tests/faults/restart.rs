@@ -1,8 +1,8 @@
 //! The program `ceiba broker` is killed and started again while 8 producers send.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ceiba_core::calls;
@@ -26,7 +26,7 @@ const PRODUCERS: usize = 8;
 const LANES: usize = 16;
 const WINDOW: usize = 64;
 /// How much later than its deadline a call may end on a loaded machine.
-const GRACE: Duration = Duration::from_millis(1500);
+const GRACE: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Through {
@@ -39,6 +39,27 @@ struct Round {
     random: StdRng,
     deadline: Duration,
     stop: Arc<AtomicBool>,
+    back: Arc<Back>,
+}
+
+/// Which producers had a receipt of the new broker.
+#[derive(Default)]
+struct Back {
+    up_again: OnceLock<Instant>,
+    seen: [AtomicBool; PRODUCERS],
+}
+
+impl Back {
+    fn note(&self, call: &Told) {
+        let after = self.up_again.get().is_some_and(|up_again| call.started > *up_again);
+        if after && call.result.is_ok() {
+            self.seen[call.producer].store(true, Ordering::Release);
+        }
+    }
+
+    fn all(&self) -> bool {
+        self.seen.iter().all(|seen| seen.load(Ordering::Acquire))
+    }
 }
 
 fn random(round: &mut Round, from: u64, to: u64) -> Duration {
@@ -71,6 +92,7 @@ async fn round(seed: u64, through: Through) -> Count {
         random: StdRng::seed_from_u64(seed),
         deadline: Duration::ZERO,
         stop: Arc::default(),
+        back: Arc::default(),
     };
     // Every other round the broker is away for longer than a call may take.
     let long = seed % 2 == 1;
@@ -96,13 +118,14 @@ async fn round(seed: u64, through: Through) -> Count {
     let senders: Vec<_> = (0..PRODUCERS)
         .map(|producer| match through {
             Through::Send => {
-                tokio::spawn(send(id(&round.name, producer), producer, round.deadline, round.stop.clone()))
+                let (stop, back) = (round.stop.clone(), round.back.clone());
+                tokio::spawn(send(id(&round.name, producer), producer, round.deadline, stop, back))
             }
             Through::Submit => {
-                let (id, queue, stop) =
-                    (id(&round.name, producer), queues[producer].clone(), round.stop.clone());
+                let (id, queue) = (id(&round.name, producer), queues[producer].clone());
+                let (stop, back) = (round.stop.clone(), round.back.clone());
                 let longest = round.deadline + GRACE;
-                tokio::task::spawn_blocking(move || submit(&id, producer, &queue, longest, &stop))
+                tokio::task::spawn_blocking(move || submit(&id, producer, &queue, longest, &stop, &back))
             }
         })
         .collect();
@@ -112,8 +135,12 @@ async fn round(seed: u64, through: Through) -> Count {
     sleep(away).await;
     let broker = start(address.to_string()).await;
     let up_again = Instant::now();
-    // Long enough for the slowest try to reconnect, and for calls after it.
-    sleep(Duration::from_millis(1000) + random(&mut round, 0, 500)).await;
+    let _ = round.back.up_again.set(up_again);
+    // Until the slowest has reconnected, and calls after that; who is still away then fails the round below.
+    while !round.back.all() && up_again.elapsed() < Duration::from_secs(20) {
+        sleep(Duration::from_millis(10)).await;
+    }
+    sleep(random(&mut round, 300, 800)).await;
     round.stop.store(true, Ordering::Release);
 
     let mut told: Vec<Told> = Vec::new();
@@ -181,9 +208,15 @@ fn away(result: &Result<()>) -> bool {
     result.as_ref().is_err_and(|error| matches!(error.kind(), Kind::Timeout | Kind::Unavailable))
 }
 
-async fn send(id: String, producer: usize, deadline: Duration, stop: Arc<AtomicBool>) -> Vec<Told> {
+async fn send(
+    id: String,
+    producer: usize,
+    deadline: Duration,
+    stop: Arc<AtomicBool>,
+    back: Arc<Back>,
+) -> Vec<Told> {
     let lanes = (0..LANES).map(|lane| {
-        let (id, stop) = (id.clone(), stop.clone());
+        let (id, stop, back) = (id.clone(), stop.clone(), back.clone());
         async move {
             let mut told = Vec::new();
             for number in 0.. {
@@ -196,7 +229,9 @@ async fn send(id: String, producer: usize, deadline: Duration, stop: Arc<AtomicB
                 let result = tokio::time::timeout(deadline + GRACE, call)
                     .await
                     .unwrap_or_else(|_| panic!("{body} hangs"));
-                told.push(Told { producer, body, started, ended: Instant::now(), result });
+                let call = Told { producer, body, started, ended: Instant::now(), result };
+                back.note(&call);
+                told.push(call);
             }
             told
         }
@@ -210,6 +245,7 @@ fn submit(
     queue: &CompletionQueue,
     longest: Duration,
     stop: &AtomicBool,
+    back: &Back,
 ) -> Vec<Told> {
     let body = |token: u64| format!("{id}/{token}");
     let mut accepted: HashMap<u64, Instant> = HashMap::new();
@@ -239,7 +275,9 @@ fn submit(
             let token = completion.token;
             let started =
                 accepted.remove(&token).unwrap_or_else(|| panic!("token {token} completed once too often"));
-            told.push(Told { producer, body: body(token), started, ended: now, result: completion.result });
+            let call = Told { producer, body: body(token), started, ended: now, result: completion.result };
+            back.note(&call);
+            told.push(call);
         }
         if let Some((token, since)) = accepted.iter().find(|(_, since)| since.elapsed() > longest) {
             panic!("token {token} hangs for {:?}", since.elapsed());

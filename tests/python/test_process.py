@@ -36,12 +36,12 @@ def test_ctrl_c_ends_a_wait(program: Start, wait: str) -> None:
                    "connect": "lazy"}}
         ceiba.producer_open(nowhere, "stuck")
         consumer = ceiba.Consumer("memory://t", "c")
-        print("ready")
         start = time.monotonic()
         try:
+            print("ready")
             {WAITS[wait]}
         except KeyboardInterrupt:
-            print("interrupted", time.monotonic() - start < 10)
+            print("interrupted", time.monotonic() - start < 30)
         # What comes after works.
         ceiba.producer_open("memory://t", "p")
         ceiba.producer_send("p", b"x")
@@ -357,7 +357,7 @@ def test_shutdown_reports_and_leaves_all_usable(topic: str, unreachable: dict[st
     ceiba.consumer_open(f"memory://{topic}", "c")
     ceiba.producer_open(unreachable, "stuck")
     ceiba.producer_submit("stuck", b"x")
-    assert ceiba.shutdown(0.2) == {"clean": 2, "forced": 1, "failed": 0}
+    assert ceiba.shutdown(1) == {"clean": 2, "forced": 1, "failed": 0}
     assert [one.ok for one in ceiba.completions(timeout=5)] == [False]
     assert ceiba.shutdown() == {"clean": 0, "forced": 0, "failed": 0}
     ceiba.producer_open(f"memory://{topic}", "p")

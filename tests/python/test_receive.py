@@ -110,13 +110,17 @@ def test_iteration_never_acknowledges_by_itself(pair: Pair) -> None:
 def test_iteration_ends_when_the_consumer_is_closed(pair: Pair) -> None:
     producer, consumer = pair
     producer.send(b"x")
-    threading.Timer(0.4, consumer.close).start()
-    assert [delivery.data for delivery in consumer] == [b"x"]
+    seen = []
+    for delivery in consumer:
+        seen.append(delivery.data)
+        # Closed while the iteration waits for the next.
+        threading.Timer(0.4, consumer.close).start()
+    assert seen == [b"x"]
     assert list(consumer) == []
 
 
 def test_receives_under_way_end_when_the_consumer_is_closed(pair: Pair) -> None:
-    threading.Timer(0.3, lambda: ceiba.consumer_close("c")).start()
+    threading.Timer(2, lambda: ceiba.consumer_close("c")).start()
     with pytest.raises(ceiba.Closed):
         pair[1].receive(1, 60)
 

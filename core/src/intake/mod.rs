@@ -67,6 +67,14 @@ struct Pending {
     close_taken: bool,
 }
 
+impl Pending {
+    fn count(&mut self, bytes: u64) {
+        self.accepted_calls += 1;
+        self.accepted_bytes += bytes;
+        self.epoch_calls += 1;
+    }
+}
+
 /// Buffers that the task swaps for the full ones.
 #[derive(Debug, Default)]
 struct Spare {
@@ -258,7 +266,7 @@ impl Intake {
         let ticket;
         {
             let mut pending = self.pending.0.lock();
-            if let Err(error) = self.admit(&mut pending, 1, message.body().len() as u64) {
+            if let Err(error) = self.admit(&mut pending, message.body().len() as u64) {
                 return Err((error, message));
             }
             pending.next_number += 1;
@@ -277,45 +285,50 @@ impl Intake {
         Ok(ticket)
     }
 
-    fn admit(&self, pending: &mut Pending, calls: u64, bytes: u64) -> Result<()> {
-        if pending.closed {
-            return Err(Error::new(Kind::Closed, "the producer is closed").by(self.provider));
-        }
-        if !self.has_room(pending, calls, bytes) {
-            pending.known_calls = self.ended_calls.load(Ordering::Acquire);
-            pending.known_bytes = self.ended_bytes.load(Ordering::Acquire);
-            if !self.has_room(pending, calls, bytes) {
-                return Err(self.full(pending, calls));
-            }
-        }
-        pending.accepted_calls += calls;
-        pending.accepted_bytes += bytes;
-        pending.epoch_calls += calls;
+    fn admit(&self, pending: &mut Pending, bytes: u64) -> Result<()> {
+        self.check(pending, bytes)?;
+        pending.count(bytes);
         Ok(())
     }
 
-    // For a body that is to be copied.
+    // For a body that is to be copied: one that is refused takes no memory.
     fn admit_copy(&self, pending: &mut Pending, length: usize) -> Result<()> {
+        self.check(pending, length as u64)?;
         if pending.batch.arena.try_reserve(length).is_err() {
             let text = format!("no memory for a body of {length} bytes");
             return Err(Error::new(Kind::TooLarge, text).by(self.provider));
         }
-        self.admit(pending, 1, length as u64)
+        pending.count(length as u64);
+        Ok(())
     }
 
-    fn has_room(&self, pending: &Pending, calls: u64, bytes: u64) -> bool {
+    // Whether there is room for one more call.
+    fn check(&self, pending: &mut Pending, bytes: u64) -> Result<()> {
+        if pending.closed {
+            return Err(Error::new(Kind::Closed, "the producer is closed").by(self.provider));
+        }
+        if !self.has_room(pending, bytes) {
+            pending.known_calls = self.ended_calls.load(Ordering::Acquire);
+            pending.known_bytes = self.ended_bytes.load(Ordering::Acquire);
+            if !self.has_room(pending, bytes) {
+                return Err(self.full(pending));
+            }
+        }
+        Ok(())
+    }
+
+    fn has_room(&self, pending: &Pending, bytes: u64) -> bool {
         let under_way = pending.accepted_calls.saturating_sub(pending.known_calls);
         let held = pending.accepted_bytes.saturating_sub(pending.known_bytes);
         // A body over the whole bound passes when it is alone: the provider has its own limit of size.
-        under_way + calls <= self.limits.calls
-            && (under_way == 0 || held.saturating_add(bytes) <= self.limits.bytes)
+        under_way < self.limits.calls && (under_way == 0 || held.saturating_add(bytes) <= self.limits.bytes)
     }
 
     #[cold]
-    fn full(&self, pending: &Pending, calls: u64) -> Error {
+    fn full(&self, pending: &Pending) -> Error {
         let under_way = pending.accepted_calls.saturating_sub(pending.known_calls);
         let held = pending.accepted_bytes.saturating_sub(pending.known_bytes);
-        let text = if under_way + calls > self.limits.calls {
+        let text = if under_way >= self.limits.calls {
             format!("{under_way} sends are under way: the producer takes {}", self.limits.calls)
         } else {
             format!("{held} bytes of sends are under way: the producer takes {}", self.limits.bytes)
@@ -340,9 +353,10 @@ impl Intake {
         };
         match waits {
             Some(taken) => {
-                drop(taken.message);
                 let error = Error::new(Kind::Cancelled, "the call was cancelled").by(self.provider);
                 self.settle(taken.reply, Err(error), taken.size, taken.epoch);
+                // Last: a lent body calls the host, which may wait for the end or the room of this call.
+                drop(taken.message);
             }
             None => self.task.0.wake(),
         }

@@ -285,3 +285,84 @@ async fn the_pump_ends_each_call_by_result_cancel_or_deadline() {
     kinds.sort_by_key(|(token, _)| *token);
     assert_eq!(kinds, vec![(1, None), (2, Some(Kind::Cancelled)), (3, Some(Kind::Timeout))]);
 }
+
+#[test]
+fn a_refused_submit_takes_no_memory() {
+    let intake = Intake::new("test", limits(1, 1 << 20));
+    let _queue = queue(&intake, 10);
+    intake.submit(1, b"x", Duration::ZERO).unwrap();
+    let capacity = || intake.pending.0.lock().batch.arena.capacity();
+    let before = capacity();
+    let body = vec![0; 100_000];
+    assert_eq!(intake.submit(2, &body, Duration::ZERO).unwrap_err().kind(), Kind::QueueFull);
+    assert_eq!(capacity(), before);
+    intake.close();
+    assert_eq!(intake.submit(3, &body, Duration::ZERO).unwrap_err().kind(), Kind::Closed);
+    assert_eq!(capacity(), before);
+    assert_eq!(intake.under_way(), 1);
+}
+
+// A lent body, whose host is called when it is dropped.
+struct Lent<F: FnMut()>(F);
+
+impl<F: FnMut()> AsRef<[u8]> for Lent<F> {
+    fn as_ref(&self) -> &[u8] {
+        b"lent"
+    }
+}
+
+impl<F: FnMut()> Drop for Lent<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+// Cancels a call that waits, the only one that there is room for, and returns how what its release did ended.
+fn released_by_a_cancel(then: fn(Arc<Intake>) -> Result<()>) -> Result<()> {
+    let intake = Intake::new("test", limits(1, 1 << 20));
+    let queue = queue(&intake, 10);
+    let (tell, told) = std::sync::mpsc::channel();
+    let own = intake.clone();
+    let body = Bytes::from_owner(Lent(move || tell.send(then(own.clone())).unwrap()));
+    intake.submit_message(7, Message::new(body), None).unwrap();
+    intake.cancel(Ticket::Token(7));
+    let done = polled(&queue);
+    assert_eq!(done.len(), 1);
+    assert_eq!(done[0].result.as_ref().unwrap_err().kind(), Kind::Cancelled);
+    told.try_recv().unwrap()
+}
+
+fn blocking<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+#[test]
+fn a_release_may_wait_for_the_end_of_its_own_call() {
+    let flush = |intake: Arc<Intake>| {
+        blocking(async { intake.drained(&Context::within(Duration::from_secs(5))).await })
+    };
+    released_by_a_cancel(flush).unwrap();
+}
+
+#[test]
+fn a_release_may_send_into_the_room_of_its_own_call() {
+    let send = |intake: Arc<Intake>| {
+        let context = Context::within(Duration::from_secs(5));
+        let task = async {
+            let mut taken = Taken::default();
+            while taken.calls.is_empty() {
+                intake.take(&mut taken).await;
+            }
+            taken.calls.drain(..).for_each(|call| call.end(Ok(Receipt::sent("test"))));
+        };
+        blocking(async {
+            let send = intake.send(&context, Message::new("next"));
+            tokio::pin!(send);
+            tokio::select! {
+                ended = &mut send => ended.map(drop),
+                () = task => send.await.map(drop),
+            }
+        })
+    };
+    released_by_a_cancel(send).unwrap();
+}

@@ -123,6 +123,13 @@ impl Socket {
         .expect("no text in time")
     }
 
+    /// Returns when the broker has handled all that was sent before: a ping is answered in its turn.
+    pub async fn handled(&mut self) {
+        self.0.send(Message::Ping("turn".into())).await.unwrap();
+        let frame = tokio::time::timeout(LONG, self.0.next()).await.expect("no pong in time");
+        assert!(matches!(frame, Some(Ok(Message::Pong(_)))), "no pong but {frame:?}");
+    }
+
     /// The next push.
     pub async fn push(&mut self) -> Value {
         serde_json::from_str(&self.text().await).unwrap()

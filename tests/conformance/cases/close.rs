@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ceiba_core::client::Consumer;
 use ceiba_core::error::{Kind, Outcome, Result};
 use ceiba_core::message::Receipt;
 use futures_util::future::join_all;
@@ -11,13 +12,17 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::harness::{Harness, Verdict};
-use crate::stage::{Stage, Submitter, message, rest, seconds, text};
+use crate::stage::{Stage, Submitter, lost, message, pending, receive, rest, seconds, text, until};
 
 /// How much later than its bound a call may end on a loaded machine.
 const GRACE: Duration = Duration::from_secs(2);
 
-// Holds what senders were told against what came.
-fn compare(told: &[(String, Result<Receipt>)], came: &[String]) {
+// Holds what senders were told against what comes: a message for each receipt, and then silence.
+async fn compare(told: &[(String, Result<Receipt>)], consumer: &Arc<dyn Consumer>) {
+    let receipts = told.iter().filter(|(_, result)| result.is_ok()).count();
+    let mut came: Vec<String> =
+        receive(consumer, receipts, 30.0).await.iter().map(|(_, delivery)| text(delivery)).collect();
+    came.extend(rest(consumer, 0.5).await.iter().map(text));
     let distinct: HashSet<&String> = came.iter().collect();
     assert_eq!(distinct.len(), came.len(), "a message came twice");
     for (body, result) in told {
@@ -68,8 +73,7 @@ pub(crate) async fn close_during_sends(harness: &dyn Harness) -> Verdict {
         }
     }
     assert!(told.iter().any(|(_, result)| result.is_ok()));
-    let came: Vec<String> = rest(&consumer, 1.0).await.iter().map(text).collect();
-    compare(&told, &came);
+    compare(&told, &consumer).await;
     stage.end().await;
     Verdict::Held
 }
@@ -120,7 +124,7 @@ pub(crate) async fn close_during_submits(harness: &dyn Harness) -> Verdict {
     closed.notified().await;
     submitter.close(&producer, &seconds(30.0)).await.unwrap();
     let accepted = submits.await.unwrap();
-    let mut completions = submitter.completions(accepted.len(), 5.0).await;
+    let mut completions = submitter.completions(accepted.len(), 20.0).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     let mut more = Vec::new();
     assert_eq!(submitter.queue.poll(usize::MAX, &mut more), 0, "more completions than accepted submits");
@@ -129,8 +133,7 @@ pub(crate) async fn close_during_submits(harness: &dyn Harness) -> Verdict {
         .iter()
         .map(|token| (token.to_string(), completions.remove(token).expect("no completion").result))
         .collect();
-    let came: Vec<String> = rest(&consumer, 1.0).await.iter().map(text).collect();
-    compare(&told, &came);
+    compare(&told, &consumer).await;
     stage.end().await;
     Verdict::Held
 }
@@ -144,7 +147,7 @@ pub(crate) async fn close_during_an_outage(harness: &dyn Harness) -> Verdict {
             stage.proxy().silence();
         } else {
             stage.proxy().cut();
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            lost(&producer).await;
         }
         let sends: Vec<_> = (0..20)
             .map(|number| {
@@ -156,7 +159,12 @@ pub(crate) async fn close_during_an_outage(harness: &dyn Harness) -> Verdict {
             let consumer = consumer.clone();
             async move { consumer.receive(&seconds(60.0), 1).await }
         });
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        if silent {
+            until("the writes", || producer.status()["unacked"] == 20).await;
+        } else {
+            pending(&producer, 20).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let started = Instant::now();
         let ctx = seconds(1.0);
         let (ended, received) = tokio::join!(producer.close(&ctx), consumer.close(&ctx));
@@ -195,6 +203,7 @@ pub(crate) async fn close_while_connecting(harness: &dyn Harness) -> Verdict {
             let producer = producer.clone();
             async move { producer.send(&seconds(60.0), message("never")).await }
         });
+        pending(&producer, 1).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
         let started = Instant::now();
         let ctx = seconds(1.0);

@@ -2,8 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use ceiba_core::client::Consumer;
 use ceiba_core::error::Kind;
 use ceiba_core::message::Delivery;
 use rand::rngs::StdRng;
@@ -12,14 +14,14 @@ use rand::{Rng, SeedableRng};
 use tokio::time::Instant;
 
 use crate::harness::{Harness, Needs, Verdict};
-use crate::stage::{Stage, acknowledge, message, nothing_comes, receive, rest, seconds, text};
+use crate::stage::{Stage, acknowledge, message, nothing_comes, receive, seconds, text};
 
 fn codes(deliveries: &[Delivery]) -> Vec<Arc<str>> {
     deliveries.iter().map(|delivery| delivery.code.clone()).collect()
 }
 
 pub(crate) async fn what_is_not_acknowledged_comes_again(harness: &dyn Harness) -> Verdict {
-    let after = Duration::from_millis(600);
+    let after = Duration::from_secs(3);
     let stage = Stage::start(harness, Needs { redeliver_after: after, ..Needs::default() }).await;
     let (consumer, producer) = (stage.consumer().await, stage.producer().await);
     let capability = consumer.capability();
@@ -41,7 +43,7 @@ pub(crate) async fn what_is_not_acknowledged_comes_again(harness: &dyn Harness) 
         }
     }
     assert!(times[1] >= after && times[2] >= after * 2, "came again too soon: {times:?}");
-    nothing_comes(&consumer, 1.5).await;
+    nothing_comes(&consumer, 4.0).await;
     stage.end().await;
     Verdict::Held
 }
@@ -109,6 +111,23 @@ pub(crate) async fn nack_gives_back_after_its_delay(harness: &dyn Harness) -> Ve
     if nack { Verdict::Held } else { Verdict::Excluded }
 }
 
+// The bodies that one of several receivers gets, until `all` came to them together and then nothing more.
+async fn share(consumer: Arc<dyn Consumer>, max: usize, came: Arc<AtomicUsize>, all: usize) -> Vec<String> {
+    let until = Instant::now() + Duration::from_secs(30);
+    let mut bodies = Vec::new();
+    loop {
+        let last = came.load(Ordering::Acquire) >= all;
+        let deliveries = consumer.receive(&seconds(0.7), max).await.unwrap();
+        if deliveries.is_empty() && (last || Instant::now() > until) {
+            return bodies;
+        }
+        assert!(deliveries.len() <= max, "more came than was asked for");
+        came.fetch_add(deliveries.len(), Ordering::AcqRel);
+        acknowledge(&consumer, &deliveries).await;
+        bodies.extend(deliveries.iter().map(text));
+    }
+}
+
 pub(crate) async fn several_consumers_share_as_the_mode_says(harness: &dyn Harness) -> Verdict {
     const COUNT: usize = 300;
     let stage = Stage::plain(harness).await;
@@ -121,11 +140,11 @@ pub(crate) async fn several_consumers_share_as_the_mode_says(harness: &dyn Harne
     for result in producer.send_batch(&seconds(20.0), batch).await {
         result.unwrap();
     }
+    let each = if stage.peer().everyone() { 3 } else { 1 };
+    let came = Arc::new(AtomicUsize::new(0));
     let tasks: Vec<_> = consumers
         .into_iter()
-        .map(|consumer| {
-            tokio::spawn(async move { rest(&consumer, 1.5).await.iter().map(text).collect::<Vec<_>>() })
-        })
+        .map(|consumer| tokio::spawn(share(consumer, 1000, came.clone(), COUNT * each)))
         .collect();
     let mut times: HashMap<String, usize> = HashMap::new();
     for task in tasks {
@@ -140,7 +159,6 @@ pub(crate) async fn several_consumers_share_as_the_mode_says(harness: &dyn Harne
         }
     }
     assert_eq!(times.len(), COUNT, "messages were lost");
-    let each = if stage.peer().everyone() { 3 } else { 1 };
     assert!(times.values().all(|count| *count == each), "{times:?}");
     stage.end().await;
     Verdict::Held
@@ -151,23 +169,9 @@ pub(crate) async fn receivers_of_one_consumer_share(harness: &dyn Harness) -> Ve
     const COUNT: usize = 400;
     let stage = Stage::plain(harness).await;
     let (consumer, producer) = (stage.consumer().await, stage.producer().await);
-    let receivers: Vec<_> = (1..=8)
-        .map(|max| {
-            let consumer = consumer.clone();
-            tokio::spawn(async move {
-                let mut bodies = Vec::new();
-                loop {
-                    let deliveries = consumer.receive(&seconds(2.0), max).await.unwrap();
-                    if deliveries.is_empty() {
-                        return bodies;
-                    }
-                    assert!(deliveries.len() <= max, "more came than was asked for");
-                    acknowledge(&consumer, &deliveries).await;
-                    bodies.extend(deliveries.iter().map(text));
-                }
-            })
-        })
-        .collect();
+    let came = Arc::new(AtomicUsize::new(0));
+    let receivers: Vec<_> =
+        (1..=8).map(|max| tokio::spawn(share(consumer.clone(), max, came.clone(), COUNT))).collect();
     let batch = (0..COUNT).map(|number| message(format!("{number}"))).collect();
     for result in producer.send_batch(&seconds(20.0), batch).await {
         result.unwrap();

@@ -311,7 +311,11 @@ impl Engine {
                 Outcome::NotSent if up => "the deadline passed before the message could be written",
                 Outcome::NotSent => "the deadline passed without a connection",
             };
-            let error = job.fails(Kind::Timeout, text);
+            // A wrong secret is no matter of time: whoever only sees the kind must not try again for ever.
+            let refused = cause.as_ref().is_some_and(|cause| cause.kind() == Kind::Authentication);
+            let waited = job.outcome() == Outcome::NotSent;
+            let kind = if refused && waited { Kind::Authentication } else { Kind::Timeout };
+            let error = job.fails(kind, text);
             match &cause {
                 Some(cause) => error.caused_by(cause.clone()),
                 None => error,
