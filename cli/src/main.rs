@@ -1,5 +1,6 @@
 //! The program `ceiba`: the broker, and sending, receiving and checking configs from a shell.
 
+mod application;
 mod arguments;
 mod broker;
 mod completion;
