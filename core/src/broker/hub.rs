@@ -266,7 +266,7 @@ impl Living for Hub {
         match record {
             Record::Topic { topic, .. } | Record::Subscribed { topic, .. } => {
                 if let Some(topic) = self.topic_by_number(*topic) {
-                    topic.describe();
+                    topic.describe(position);
                 }
             }
             Record::Message(message) => {
