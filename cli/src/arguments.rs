@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ceiba_core::config::Span;
+use ceiba_core::broker::Durability;
+use ceiba_core::config::{Span, named_span};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "Exit codes:
@@ -37,8 +38,8 @@ pub(crate) enum Command {
     /// Run the embedded broker until Ctrl-C or SIGTERM
     ///
     /// The first line on stdout names the address: `listening on 127.0.0.1:8011`.
-    #[command(after_help = EXIT_CODES)]
-    Broker(BrokerArgs),
+    #[command(after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
+    Broker(Box<BrokerArgs>),
     /// Send each line of a file or of stdin as a message
     ///
     /// A line ends with LF, which is not sent; a last line without one is sent too, and an empty line is an
@@ -60,11 +61,42 @@ pub(crate) enum Command {
     },
 }
 
+/// Work on the data folder of a broker that does not run.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BrokerCommand {
+    /// Read all of a data folder and say how each of its files is
+    ///
+    /// The exit code is 1 when one is damaged.
+    Verify {
+        /// The folder that the broker has as --data
+        #[arg(value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Replace the damaged files of a data folder by their good records
+    ///
+    /// The damaged file is kept in the folder `quarantine` inside. What is lost is said.
+    Repair {
+        /// The folder that the broker has as --data
+        #[arg(value_name = "DIR")]
+        data: PathBuf,
+    },
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct BrokerArgs {
-    /// Address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8011")]
-    pub(crate) listen: String,
+    #[command(subcommand)]
+    pub(crate) command: Option<BrokerCommand>,
+
+    /// The application.yaml of a KapokMQ or DPMQ server, to run in its place
+    ///
+    /// Which of the two it is shows in its keys. What differs here is said in warnings on stderr; a key that
+    /// neither server knows is an error. Arguments go before what the file says.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8011]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) listen: Option<String>,
 
     /// File with the secret that every client must know (its line end is cut)
     #[arg(long, value_name = "FILE", conflicts_with = "secret")]
@@ -75,9 +107,9 @@ pub(crate) struct BrokerArgs {
     #[arg(long, value_name = "SECRET")]
     pub(crate) secret: Option<String>,
 
-    /// Who gets a message
-    #[arg(long, value_enum, default_value_t = Delivery::WorkQueue)]
-    pub(crate) delivery: Delivery,
+    /// Who gets a message [default: work_queue]
+    #[arg(long, value_enum)]
+    pub(crate) delivery: Option<Delivery>,
 
     /// Speak the DPMQ protocol too, on the same address
     ///
@@ -86,17 +118,19 @@ pub(crate) struct BrokerArgs {
     #[arg(long)]
     pub(crate) dpmq: bool,
 
-    /// Folder for the messages, locked for this process; without one they end with the broker
+    /// Folder for the messages, locked for this process; without one they are in memory and end with the broker
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
 
-    /// When a message in the folder counts as safe
-    #[arg(long, value_enum, default_value_t = Safe::Fsync)]
-    pub(crate) durability: Safe,
+    /// When a message in the folder counts as safe: `fsync` (once it is on disk), `interval` or `interval:SPAN`
+    /// (once the system has it; synced every second, or as often as said), `memory` [default: fsync]
+    #[arg(long, value_name = "HOW", value_parser = durability)]
+    pub(crate) durability: Option<Durability>,
 
-    /// How often `--durability interval` writes to disk for good: what came since is lost in a power cut
-    #[arg(long, value_name = "S", value_parser = seconds, allow_hyphen_values = true, default_value = "1")]
-    pub(crate) sync_interval: Duration,
+    /// How often `--durability interval` writes to disk for good, where that does not say it: what came since is
+    /// lost in a power cut [default: 1]
+    #[arg(long, value_name = "S", value_parser = longer, allow_hyphen_values = true)]
+    pub(crate) sync_interval: Option<Duration>,
 
     /// Bytes of one file of the log, at least 65536; a larger message gets a file of its own
     #[arg(long, value_name = "BYTES", default_value_t = 32 << 20,
@@ -104,17 +138,70 @@ pub(crate) struct BrokerArgs {
     pub(crate) segment_bytes: u64,
 
     /// How long a consumer may take to acknowledge before a message is delivered again: seconds, or a
-    /// number with a unit such as 5m
-    #[arg(long, value_name = "S", value_parser = seconds, allow_hyphen_values = true, default_value = "300")]
-    pub(crate) redeliver_after: Duration,
+    /// number with a unit such as 5m [default: 300]
+    #[arg(long, value_name = "S", value_parser = seconds, allow_hyphen_values = true)]
+    pub(crate) redeliver_after: Option<Duration>,
 
-    /// The HOST:PORT that the list of nodes names for this broker, where it differs from the one listened on
+    /// The HOST that the list of nodes names for this broker, where it differs from the one listened on
     #[arg(long, value_name = "HOST")]
     pub(crate) advertise: Option<String>,
 
     /// Another broker that the list of nodes names; may be given many times
     #[arg(long = "node", value_name = "HOST:PORT", value_parser = node)]
     pub(crate) nodes: Vec<(String, u16)>,
+
+    #[command(flatten)]
+    pub(crate) topics: TopicArgs,
+}
+
+/// What holds for all topics.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Topics (nothing of this is on unless given)")]
+pub(crate) struct TopicArgs {
+    /// Pushes of a message that nobody acknowledges, before it goes to the dead letters, the topic NAME.dead
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_attempts: Option<u32>,
+
+    /// Age at which a message goes to the dead letters, counted from when it is due
+    #[arg(long, value_name = "S", value_parser = longer, allow_hyphen_values = true)]
+    pub(crate) expire_after: Option<Duration>,
+
+    /// Push messages in batches, one in this time
+    #[arg(long, value_name = "S", value_parser = longer, allow_hyphen_values = true)]
+    pub(crate) push_every: Option<Duration>,
+
+    /// Messages of a batch of --push-every [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) push_count: Option<u32>,
+
+    /// The most messages of a topic
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_messages: Option<u64>,
+
+    /// The most bytes of the bodies of a topic; one message always has room
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_bytes: Option<u64>,
+
+    /// What happens past these two: a message waits, or it is refused [default: wait]
+    #[arg(long, value_enum)]
+    pub(crate) when_full: Option<Full>,
+
+    /// How long a second message with the same key counts as the first; only clients that send keys are concerned
+    #[arg(long, value_name = "S", value_parser = longer, allow_hyphen_values = true)]
+    pub(crate) deduplicate: Option<Duration>,
+
+    /// In publish_subscribe the first ack consumes a message for every consumer, as with the KapokMQ server
+    #[arg(long)]
+    pub(crate) compat: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Full {
+    /// It waits, and what its producer sends after it
+    Wait,
+    /// It is refused
+    Refuse,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -124,17 +211,6 @@ pub(crate) enum Delivery {
     WorkQueue,
     /// Every consumer of the topic
     PublishSubscribe,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub(crate) enum Safe {
-    /// Once it is on disk
-    Fsync,
-    /// Once the operating system has it; a power cut may take the latest
-    Interval,
-    /// At once: nothing outlives the broker
-    Memory,
 }
 
 #[derive(Debug, Args)]
@@ -214,6 +290,23 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Span::parse(text).map(|span| span.0).map_err(|_| wrong())
 }
 
+fn longer(text: &str) -> Result<Duration, String> {
+    let time = seconds(text)?;
+    if time.is_zero() { Err(format!("{text} is no time: leave the argument out for none")) } else { Ok(time) }
+}
+
+fn durability(text: &str) -> Result<Durability, String> {
+    let (name, every) = named_span(text)?;
+    if every.is_some_and(|every| every.is_zero()) {
+        return Err("the interval must be longer than 0".to_owned());
+    }
+    Durability::from_name(name, every).ok_or_else(|| {
+        format!(
+            "`{text}` is not known: write fsync, interval, interval:SPAN (as in interval:200ms) or memory"
+        )
+    })
+}
+
 fn node(text: &str) -> Result<(String, u16), String> {
     let wrong = || format!("`{text}` is not HOST:PORT");
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
@@ -242,6 +335,18 @@ mod tests {
         for wrong in ["-1", "", "soon", "nan", "inf", "1e300", "5 parsecs"] {
             seconds(wrong).unwrap_err();
         }
+    }
+
+    #[test]
+    fn durabilities() {
+        assert_eq!(durability("fsync"), Ok(Durability::Fsync));
+        assert_eq!(durability("memory"), Ok(Durability::Memory));
+        assert_eq!(durability("interval:200ms"), Ok(Durability::Interval(Duration::from_millis(200))));
+        assert!(matches!(durability("interval"), Ok(Durability::Interval(_))));
+        for wrong in ["", "always", "fsync:1s", "interval:", "interval:0s", "interval:5", "memory:1s"] {
+            durability(wrong).unwrap_err();
+        }
+        longer("0").unwrap_err();
     }
 
     #[test]

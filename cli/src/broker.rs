@@ -3,45 +3,28 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use ceiba_core::broker::{Broker, BrokerConfig, DeliveryMode, Durability, Limits};
+use ceiba_core::broker::{Broker, BrokerConfig, DeliveryMode, Durability, TopicConfig, WhenFull};
 use ceiba_core::wire::kapokmq::Node;
 use serde_json::json;
 
-use crate::arguments::{BrokerArgs, Delivery, Safe};
+use crate::application::Application;
+use crate::arguments::{BrokerArgs, Delivery, Full, TopicArgs};
 use crate::failure::{Exit, Failure};
 use crate::log;
 use crate::secret;
 use crate::stop::Stop;
 
+/// Where it listens when nothing else is said.
+const LISTEN: &str = "127.0.0.1:8011";
 /// How long connections may take to end after a signal.
 const DRAIN: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(args: &BrokerArgs, stop: &Stop, as_json: bool) -> Result<Exit, Failure> {
-    if args.redeliver_after.is_zero() {
-        return Err(Failure::usage("--redeliver-after must be longer than 0"));
+    let file = args.config.as_deref().map(Application::read).transpose()?;
+    let config = settings(args, file.as_ref())?;
+    for warning in file.iter().flat_map(|file| &file.warnings) {
+        warn(warning, as_json);
     }
-    if args.sync_interval.is_zero() {
-        return Err(Failure::usage("--sync-interval must be longer than 0"));
-    }
-    let config = BrokerConfig {
-        listen: args.listen.clone(),
-        delivery: match args.delivery {
-            Delivery::WorkQueue => DeliveryMode::WorkQueue,
-            Delivery::PublishSubscribe => DeliveryMode::PublishSubscribe,
-        },
-        dpmq: args.dpmq,
-        data: args.data.clone(),
-        durability: match args.durability {
-            Safe::Fsync => Durability::Fsync,
-            Safe::Interval => Durability::Interval(args.sync_interval),
-            Safe::Memory => Durability::Memory,
-        },
-        advertise: args.advertise.clone(),
-        nodes: args.nodes.iter().map(|(host, port)| Node::at(host.clone(), *port)).collect(),
-        redeliver_after: args.redeliver_after,
-        limits: Limits { segment_bytes: args.segment_bytes, ..Limits::default() },
-        ..BrokerConfig::new(secret::of_broker(args.secret_file.as_deref(), args.secret.as_deref())?)
-    };
     let broker = Broker::start(config).await.map_err(Failure::at_start)?;
     log::opened();
     let address = broker.address();
@@ -58,4 +41,87 @@ pub(crate) async fn run(args: &BrokerArgs, stop: &Stop, as_json: bool) -> Result
         tracing::warn!("some connections did not end in {DRAIN:?} and were cut off");
     }
     Ok(Exit::Done)
+}
+
+/// What the arguments say, then the file, then this program.
+fn settings(args: &BrokerArgs, file: Option<&Application>) -> Result<BrokerConfig, Failure> {
+    if args.redeliver_after.is_some_and(|after| after.is_zero()) {
+        return Err(Failure::usage("--redeliver-after must be longer than 0"));
+    }
+    let secret = secret::of_broker(args.secret_file.as_deref(), args.secret.as_deref(), file)?;
+    let mut config = BrokerConfig { listen: LISTEN.to_owned(), ..BrokerConfig::new(secret) };
+    if let Some(file) = file {
+        config.listen = file.listen.clone().unwrap_or(config.listen);
+        config.advertise.clone_from(&file.advertise);
+        config.delivery = file.delivery;
+        config.dpmq = file.dpmq;
+        config.data.clone_from(&file.data);
+        config.topic = file.topic.clone();
+        config.redeliver_after = file.redeliver_after.unwrap_or(config.redeliver_after);
+        if file.forget_consumed {
+            config.limits.consumed_shown = 0;
+        }
+    }
+    if let Some(listen) = &args.listen {
+        config.listen.clone_from(listen);
+    }
+    match args.delivery {
+        Some(Delivery::WorkQueue) => config.delivery = DeliveryMode::WorkQueue,
+        Some(Delivery::PublishSubscribe) => config.delivery = DeliveryMode::PublishSubscribe,
+        None => {}
+    }
+    config.dpmq |= args.dpmq;
+    config.data = args.data.clone().or(config.data);
+    if let Some(folder) = config.data.as_deref().filter(|_| args.data.is_none() && file.is_some())
+        && folder.exists()
+        && !folder.is_dir()
+    {
+        return Err(Failure::usage(format!(
+            "`mq.persistentFile` names {}, which is a file: this broker needs a folder and cannot read the messages \
+             of another server (name a folder with --data)",
+            folder.display()
+        )));
+    }
+    config.durability = args.durability.unwrap_or(config.durability);
+    match (&mut config.durability, args.sync_interval) {
+        (Durability::Interval(every), Some(given)) => *every = given,
+        (_, Some(_)) => return Err(Failure::usage("--sync-interval needs --durability interval")),
+        (_, None) => {}
+    }
+    if config.data.is_none() && args.durability.is_some_and(|durability| durability != Durability::Memory) {
+        return Err(Failure::usage("--durability needs a folder: name one with --data"));
+    }
+    config.limits.segment_bytes = args.segment_bytes;
+    config.advertise = args.advertise.clone().or(config.advertise);
+    config.nodes = args.nodes.iter().map(|(host, port)| Node::at(host.clone(), *port)).collect();
+    config.redeliver_after = args.redeliver_after.unwrap_or(config.redeliver_after);
+    topics(&args.topics, &mut config.topic)?;
+    Ok(config)
+}
+
+fn topics(args: &TopicArgs, topic: &mut TopicConfig) -> Result<(), Failure> {
+    let whole = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    topic.max_attempts = args.max_attempts.or(topic.max_attempts);
+    topic.expire_after = args.expire_after.or(topic.expire_after);
+    match (args.push_every, args.push_count) {
+        (Some(every), count) => topic.push_batches(count.unwrap_or(1), every),
+        (None, Some(_)) => return Err(Failure::usage("--push-count needs --push-every")),
+        (None, None) => {}
+    }
+    topic.max_messages = args.max_messages.map(whole).or(topic.max_messages);
+    topic.max_bytes = args.max_bytes.map(whole).or(topic.max_bytes);
+    match args.when_full {
+        Some(Full::Wait) => topic.when_full = WhenFull::Wait,
+        Some(Full::Refuse) => topic.when_full = WhenFull::Refuse,
+        None => {}
+    }
+    topic.deduplicate = args.deduplicate.or(topic.deduplicate);
+    topic.compat |= args.compat;
+    Ok(())
+}
+
+/// One line on stderr. A stderr that is gone is no news.
+fn warn(text: &str, as_json: bool) {
+    let line = if as_json { json!({ "warning": text }).to_string() } else { format!("warning: {text}") };
+    let _ = writeln!(io::stderr(), "{line}");
 }

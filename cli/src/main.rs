@@ -1,10 +1,12 @@
 //! The program `ceiba`: the broker, and sending, receiving and checking configs from a shell.
 
+mod application;
 mod arguments;
 mod broker;
 mod completion;
 mod config;
 mod failure;
+mod folder;
 mod lines;
 mod log;
 mod receive;
@@ -52,6 +54,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
             ConfigCommand::Check { file } => config::check(file, cli.json),
         },
         Command::Completion { shell } => completion::write(*shell),
+        Command::Broker(args) if args.command.is_some() => folder::run(args.command.as_ref(), cli.json),
         Command::Broker(args) => {
             on_runtime()?.block_on(async { broker::run(args, &Stop::listen()?, cli.json).await })
         }

@@ -8,6 +8,7 @@ use ceiba_core::config::ClientConfig;
 use ceiba_core::secret::Secret;
 use serde_json::Value;
 
+use crate::application::Application;
 use crate::arguments::ClientArgs;
 use crate::failure::Failure;
 
@@ -16,13 +17,23 @@ const VARIABLE: &str = "CEIBA_SECRET";
 /// No secret is longer: a file that is one was named by mistake.
 const LONGEST: u64 = 64 * 1024;
 
-/// The broker's secret: the argument or the file before the environment; none is a usage error.
-pub(crate) fn of_broker(file: Option<&Path>, given: Option<&str>) -> Result<Secret, Failure> {
+/// The broker's secret: the argument or the file before the environment, and what an application.yaml says before
+/// that, because it names the one that its clients have; none is a usage error.
+pub(crate) fn of_broker(
+    file: Option<&Path>,
+    given: Option<&str>,
+    application: Option<&Application>,
+) -> Result<Secret, Failure> {
     if let Some(text) = given {
         return checked("--secret", text);
     }
+    if let (None, Some(secret)) = (file, application.and_then(|application| application.secret.as_ref())) {
+        return Ok(secret.clone());
+    }
     match outside(file)? {
         Some(secret) => Ok(secret),
+        // That server has none, and its clients none to give: one that nobody knows.
+        None if application.is_some_and(|application| application.dpmq) => unknown(),
         None => Err(Failure::usage(format!("no secret: give --secret-file FILE or set {VARIABLE}"))),
     }
 }
@@ -48,6 +59,17 @@ pub(crate) fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> 
         ));
     }
     Ok(config)
+}
+
+/// A secret that nobody knows.
+fn unknown() -> Result<Secret, Failure> {
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom").and_then(|mut source| source.read_exact(&mut bytes)).map_err(|error| {
+        Failure::usage(format!(
+            "no secret: give --secret-file FILE or set {VARIABLE} (none could be made: {error})"
+        ))
+    })?;
+    Ok(Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>()))
 }
 
 fn outside(file: Option<&Path>) -> Result<Option<Secret>, Failure> {

@@ -21,14 +21,62 @@ type BrokerConfig struct {
 	// DPMQ makes it speak the DPMQ protocol too, which has no login: whoever reaches the address can send
 	// and receive.
 	DPMQ bool
-	// Data is a folder for the broker's data.
+	// Data is a folder for the messages; without one they are in memory.
 	Data string
+	// Durability says when a message in the folder counts as safe: "fsync" (default), "interval",
+	// "interval:200ms" or "memory".
+	Durability string
 	// RedeliverAfter is how long a consumer may take to acknowledge.
 	RedeliverAfter time.Duration
 	// Advertise is the host that its registry names for it; by default the one it listens on.
 	Advertise string
 	// Nodes are other brokers that its registry names, each "HOST:PORT".
 	Nodes []string
+	// Topic is how all topics keep and deliver their messages.
+	Topic TopicConfig
+	// Topics are settings of single topics over those of Topic, by name.
+	Topics map[string]TopicConfig
+}
+
+// TopicConfig is how a topic keeps and delivers its messages. Nothing of it is on unless set.
+type TopicConfig struct {
+	// MaxAttempts is how often a message is pushed that nobody acknowledges, before it goes to the dead
+	// letters, the topic NAME.dead.
+	MaxAttempts uint32
+	// ExpireAfter is the age, counted from when it is due, at which a message goes to the dead letters.
+	ExpireAfter time.Duration
+	// PushEvery is the time between two batches of pushes, and PushCount the messages of one (1).
+	PushEvery time.Duration
+	PushCount uint32
+	// MaxMessages and MaxBytes, of bodies, are the most that a topic holds.
+	MaxMessages, MaxBytes uint64
+	// WhenFull is "wait" (default) or "refuse".
+	WhenFull string
+	// Deduplicate is how long a second message with the same key counts as the first.
+	Deduplicate time.Duration
+	// Compat makes the first ack consume a message for every consumer in publish_subscribe.
+	Compat bool
+}
+
+// topicKeys is its form in JSON.
+type topicKeys struct {
+	MaxAttempts uint32 `json:"max_attempts,omitempty"`
+	ExpireAfter string `json:"expire_after,omitempty"`
+	PushEvery   string `json:"push_every,omitempty"`
+	PushCount   uint32 `json:"push_count,omitempty"`
+	MaxMessages uint64 `json:"max_messages,omitempty"`
+	MaxBytes    uint64 `json:"max_bytes,omitempty"`
+	WhenFull    string `json:"when_full,omitempty"`
+	Deduplicate string `json:"deduplicate,omitempty"`
+	Compat      bool   `json:"compat,omitempty"`
+}
+
+func (t TopicConfig) keys() topicKeys {
+	return topicKeys{
+		MaxAttempts: t.MaxAttempts, ExpireAfter: span(t.ExpireAfter), PushEvery: span(t.PushEvery),
+		PushCount: t.PushCount, MaxMessages: t.MaxMessages, MaxBytes: t.MaxBytes, WhenFull: t.WhenFull,
+		Deduplicate: span(t.Deduplicate), Compat: t.Compat,
+	}
 }
 
 // Broker is a broker inside this process, for tests and small deployments.
@@ -53,16 +101,26 @@ func StartBroker(config BrokerConfig) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	topics := make(map[string]topicKeys, len(config.Topics))
+	for name, topic := range config.Topics {
+		topics[name] = topic.keys()
+	}
 	text, failure := json.Marshal(struct {
 		Listen         string   `json:"listen,omitempty"`
 		SecretKey      string   `json:"secret_key"`
 		Delivery       string   `json:"delivery,omitempty"`
 		DPMQ           bool     `json:"dpmq,omitempty"`
 		Data           string   `json:"data,omitempty"`
+		Durability     string   `json:"durability,omitempty"`
 		RedeliverAfter string   `json:"redeliver_after,omitempty"`
 		Advertise      string   `json:"advertise,omitempty"`
 		Nodes          []string `json:"nodes,omitempty"`
-	}{config.Listen, secret, config.Delivery, config.DPMQ, config.Data, span(config.RedeliverAfter), config.Advertise, config.Nodes})
+		topicKeys
+		Topics map[string]topicKeys `json:"topics,omitempty"`
+	}{
+		config.Listen, secret, config.Delivery, config.DPMQ, config.Data, config.Durability,
+		span(config.RedeliverAfter), config.Advertise, config.Nodes, config.Topic.keys(), topics,
+	})
 	if failure != nil {
 		return nil, errorf(ErrInvalidConfig, "the broker's configuration cannot be written as JSON")
 	}

@@ -339,3 +339,44 @@ func TestShutdownClosesEverything(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestTopicsAreKeptAndDeliveredAsConfigured(t *testing.T) {
+	watchLeaks(t)
+	b := startBroker(t, BrokerConfig{
+		Data: t.TempDir(), Durability: "interval:100ms",
+		Topic: TopicConfig{
+			MaxAttempts: 2, ExpireAfter: time.Hour, PushEvery: time.Millisecond, PushCount: 100,
+			MaxMessages: 2, MaxBytes: 1 << 20, WhenFull: "refuse", Deduplicate: time.Minute, Compat: true,
+		},
+		Topics: map[string]TopicConfig{"wide": {MaxMessages: 3}},
+	})
+	for topic, room := range map[string]int{"narrow": 2, "wide": 3} {
+		p, c := pair(t, b.URL(topic), b.URL(topic))
+		for i := range room + 1 {
+			receipt, err := p.Send(background, fmt.Append(nil, i))
+			if i == room {
+				wantKind(t, err, ErrQueueFull)
+			} else if err != nil || receipt.MessageID == "" {
+				t.Fatal(topic, receipt, err)
+			}
+		}
+		deliveries, err := c.Receive(within(t, 10*time.Second), 1)
+		if err != nil || len(deliveries) != 1 || deliveries[0].Attempt != 1 {
+			t.Fatal(deliveries, err)
+		}
+		if err := deliveries[0].Nack(0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status, err := b.Status()
+	if err != nil || !strings.Contains(string(status), `"durability":"interval"`) {
+		t.Fatal(string(status), err)
+	}
+	for _, wrong := range []BrokerConfig{
+		{Durability: "sometimes"}, {Topic: TopicConfig{WhenFull: "drop"}}, {Topic: TopicConfig{PushCount: 3}},
+		{Topics: map[string]TopicConfig{"a": {PushCount: 3}}},
+	} {
+		_, err := StartBroker(wrong)
+		wantKind(t, err, ErrInvalidConfig)
+	}
+}

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ceiba_core::broker::{Broker as CoreBroker, BrokerConfig, DeliveryMode};
-use ceiba_core::config::nearest;
+use ceiba_core::broker::{Broker as CoreBroker, BrokerConfig, DeliveryMode, Durability, LogHealth, WhenFull};
+use ceiba_core::config::{named_span, nearest};
 use ceiba_core::error::{Error, Kind};
 use ceiba_core::runtime;
 use ceiba_core::secret::Secret;
@@ -29,7 +29,13 @@ const STOP: Duration = Duration::from_secs(5);
 ///
 /// `listen` with port 0 takes a free port. Without a `secret` it makes one, to be read from `secret`.
 /// `delivery` is "work_queue" or "publish_subscribe". `dpmq` makes it speak the DPMQ protocol too, which has no
-/// login. Messages are in memory.
+/// login. `data` is a folder for the messages, which without one are in memory; `durability` says when a message
+/// in it counts as safe: "fsync", "interval", "interval:200ms" or "memory".
+///
+/// Of all topics: `max_attempts`, pushes before a message goes to the dead letters (the topic NAME.dead);
+/// `expire_after`, the age at which it does; `push_every` and `push_count`, pushes in batches; `max_messages`,
+/// `max_bytes` and `when_full` ("wait" or "refuse"); `deduplicate`, how long a key is remembered; `compat`, the
+/// first ack of publish_subscribe consumes for all. Times are seconds or a timedelta.
 #[pyclass(frozen, module = "ceiba")]
 pub(crate) struct Broker {
     running: Mutex<Option<Arc<CoreBroker>>>,
@@ -43,9 +49,14 @@ impl Broker {
     #[new]
     #[allow(clippy::too_many_arguments)] // Keywords, on the side of Python.
     #[pyo3(signature = (listen=Text("127.0.0.1:0"), *, secret=None, delivery=Text("work_queue"), data=None,
-                        redeliver_after=None, advertise=None, nodes=None, dpmq=false),
+                        redeliver_after=None, advertise=None, nodes=None, dpmq=false, durability=None,
+                        max_attempts=None, expire_after=None, push_every=None, push_count=None,
+                        max_messages=None, max_bytes=None, when_full=None, deduplicate=None, compat=false),
            text_signature = "(listen='127.0.0.1:0', *, secret=None, delivery='work_queue', data=None, \
-                             redeliver_after=None, advertise=None, nodes=(), dpmq=False)")]
+                             redeliver_after=None, advertise=None, nodes=(), dpmq=False, durability=None, \
+                             max_attempts=None, expire_after=None, push_every=None, push_count=None, \
+                             max_messages=None, max_bytes=None, when_full=None, deduplicate=None, \
+                             compat=False)")]
     fn new(
         py: Python<'_>,
         listen: Text<'_>,
@@ -56,6 +67,16 @@ impl Broker {
         advertise: Option<Text<'_>>,
         nodes: Option<&Bound<'_, PyAny>>,
         dpmq: bool,
+        durability: Option<Text<'_>>,
+        max_attempts: Option<u32>,
+        expire_after: Option<&Bound<'_, PyAny>>,
+        push_every: Option<&Bound<'_, PyAny>>,
+        push_count: Option<u32>,
+        max_messages: Option<usize>,
+        max_bytes: Option<usize>,
+        when_full: Option<Text<'_>>,
+        deduplicate: Option<&Bound<'_, PyAny>>,
+        compat: bool,
     ) -> Result<Broker, Failure> {
         let secret = match secret {
             Some(text) if text.0.is_empty() => return Err(invalid("the secret is empty")),
@@ -79,6 +100,25 @@ impl Broker {
             advertise: advertise.map(|text| text.0.to_owned()),
             ..BrokerConfig::new(Secret::new(secret.clone()))
         };
+        if let Some(text) = durability {
+            config.durability = durability_of(text.0)?;
+        }
+        let topic = &mut config.topic;
+        topic.max_attempts = positive("max_attempts", max_attempts)?;
+        topic.expire_after = time("expire_after", expire_after)?;
+        match (time("push_every", push_every)?, positive("push_count", push_count)?) {
+            (Some(every), count) => topic.push_batches(count.unwrap_or(1), every),
+            (None, Some(_)) => return Err(invalid("`push_count` needs `push_every`")),
+            (None, None) => {}
+        }
+        topic.max_messages = positive("max_messages", max_messages)?;
+        topic.max_bytes = positive("max_bytes", max_bytes)?;
+        if let Some(text) = when_full {
+            let known = WhenFull::from_name(text.0);
+            topic.when_full = known.ok_or_else(|| invalid("`when_full` must be \"wait\" or \"refuse\""))?;
+        }
+        topic.deduplicate = time("deduplicate", deduplicate)?;
+        topic.compat = compat;
         if let Some(nodes) = nodes {
             for node in nodes.try_iter()? {
                 config.nodes.push(node_at(text("nodes", &node?)?)?);
@@ -115,7 +155,7 @@ impl Broker {
         format!("kapokmq://:{}@{}/{}", encoded(self.secret.expose()), self.address, encoded(topic.0))
     }
 
-    /// Counts of what the broker did and holds.
+    /// Counts of what the broker did and holds, and how its log does.
     fn status<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>, Failure> {
         let broker = self.running.lock().clone();
         let Some(broker) = broker.filter(|_| self.generation == runtime::generation()) else {
@@ -136,11 +176,23 @@ impl Broker {
             ("topics", status.topics as u64),
             ("producers", status.producers as u64),
             ("consumers", status.consumers as u64),
+            ("dead", status.dead),
+            ("segments", status.segments as u64),
+            ("log_bytes", status.log_bytes),
+            ("live_bytes", status.live_bytes),
         ];
         let dict = PyDict::new(py);
         for (name, count) in counts {
             dict.set_item(name, count)?;
         }
+        dict.set_item("durability", status.durability.name())?;
+        let (state, why) = match &status.log {
+            LogHealth::Serving => ("serving", None),
+            LogHealth::Short(why) => ("short", Some(why)),
+            LogHealth::Failed(why) => ("failed", Some(why)),
+        };
+        dict.set_item("log", state)?;
+        dict.set_item("log_error", why)?;
         Ok(dict)
     }
 
@@ -181,6 +233,27 @@ impl Drop for Broker {
             std::mem::forget(self.running.get_mut().take());
         }
     }
+}
+
+fn positive<T: Default + PartialEq>(name: &str, number: Option<T>) -> Result<Option<T>, Failure> {
+    if number.as_ref().is_some_and(|number| *number == T::default()) {
+        return Err(invalid(format!("`{name}` must be more than 0: None is for no bound")));
+    }
+    Ok(number)
+}
+
+fn time(name: &str, value: Option<&Bound<'_, PyAny>>) -> Result<Option<Duration>, Failure> {
+    let Some(value) = value else { return Ok(None) };
+    positive(name, Some(input::delay(Some(value))?))
+}
+
+fn durability_of(text: &str) -> Result<Durability, Failure> {
+    let wrong = |text: String| invalid(format!("`durability`: {text}"));
+    let (name, every) = named_span(text).map_err(wrong)?;
+    let known = Durability::from_name(name, every).filter(|_| every.is_none_or(|every| !every.is_zero()));
+    known.ok_or_else(|| {
+        wrong("known are: fsync, interval, interval:SPAN (as in interval:200ms), memory".to_owned())
+    })
 }
 
 fn node_at(address: &str) -> Result<Node, Failure> {

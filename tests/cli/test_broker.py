@@ -4,6 +4,8 @@ import json
 import signal
 import socket
 import time
+import urllib.parse
+import urllib.request
 
 from program import SECRET, Program, WithBroker
 
@@ -65,6 +67,128 @@ class Start(Program):
         again = self.start("broker", "--listen", "127.0.0.1:0", "--data", data)
         self.line(again)
         self.stop(again)
+
+
+KAPOKMQ = """
+server:
+  addr: 127.0.0.1
+  port: 0
+mq:
+  secretKey: the file's own
+  pushType: 2
+  messageChanBuffer: 5000
+  pushMessagesSpeed: 3
+  pushCount: 900
+  pushRetryTime: 77
+  persistentFile: {data}
+  isPersistent: 2
+  isRePush: 1
+  isClean: 1
+  cleanTime: 172800
+cluster:
+  isCluster: 1
+  registryAddr: 127.0.0.1
+"""
+DPMQ = """
+server:
+  port: 0
+mq:
+  messageChanBuffer: 100
+  pushMessagesSpeed: 0
+  sendRetryCount: 3
+"""
+
+
+class OriginalFile(Program):
+    """`--config`: the application.yaml of another server."""
+
+    def ask(self, address, path, form=None, key=None):
+        data = urllib.parse.urlencode(form or {}).encode() if form is not None or key is not None else None
+        request = urllib.request.Request(f"http://{address}{path}", data, {"secretKey": key} if key else {})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.loads(answer.read())
+
+    def started(self, *arguments, secret=None):
+        broker = self.start("broker", *arguments, secret=secret)
+        address = self.line(broker).decode().split()[-1].rstrip('"}')
+        return broker, f"127.0.0.1:{address.rpartition(':')[2]}", address
+
+    def test_a_kapokmq_servers_file_runs_this_broker_in_its_place(self):
+        data = self.folder / "MQDATA"
+        path = self.write("application.yaml", KAPOKMQ.format(data=data))
+        broker, address, said = self.started("--config", path)
+        self.assertRegex(said, r"^0\.0\.0\.0:")
+        key = "the file's own"
+        config = self.ask(address, "/Console/GetConfig", {}, key)["data"]
+        expected = {"pushType": 2, "messageChanBuffer": 5000, "pushMessagesSpeed": 3, "pushCount": 900,
+                    "pushRetryTime": 77, "isPersistent": 2, "persistentFile": str(data), "isClean": 0}
+        self.assertEqual({name: config[name] for name in expected}, expected)
+        code = self.ask(address, "/Producer/Send", {"messageData": "kept", "topic": "t", "delayTime": "0"}, key)["msg"]
+        out, err = self.stop(broker)
+        lines = err.splitlines()
+        self.assertEqual(len(lines), 2, err)
+        for line, parts in zip(lines, (("`mq.isClean`", "172800", "kept", "--expire-after"),
+                                       ("`cluster.isCluster: 1`", "--node"))):
+            self.assertTrue(line.startswith("warning: "), line)
+            for part in parts:
+                self.assertIn(part, line)
+        # It was on disk; and an argument goes before the file.
+        broker, address, _ = self.started("--config", path, "--delivery", "work_queue", "--expire-after", "2d", "--json")
+        shown = self.ask(address, "/Console/GetMessage", {"messageCode": code}, key)
+        self.assertEqual(shown["data"]["MessageData"], "kept")
+        config = self.ask(address, "/Console/GetConfig", {}, key)["data"]
+        self.assertEqual((config["pushType"], config["isClean"], config["cleanTime"]), (1, 1, 172800))
+        code, out, err = self.run_it("receive", f"kapokmq://{address}/t", "--count", "1", secret=key)
+        self.assertEqual((code, out), (0, b"kept\n"), err)
+        _, err = self.stop(broker)
+        self.assertTrue(all("warning" in json.loads(line) for line in err.splitlines()), err)
+
+    def test_a_dpmq_servers_file_needs_no_secret(self):
+        broker, address, _ = self.started("--config", self.write("application.yaml", DPMQ))
+        config = self.ask(address, "/Console/GetConfig")
+        self.assertEqual(config["data"]["messageChanBuffer"], 100)
+        sent = self.ask(address, "/ProducerSend", {"messageData": "x", "topic": "t"})
+        self.assertEqual((sent["code"], len(sent["msg"])), (0, 40))
+        self.stop(broker)
+
+    def test_bad_files_are_said_so(self):
+        folder = self.write("MQDATA", "a file of the other server")
+        for content, parts in (("mq:\n  secretKy: hush\n", ("`mq.secretKy`", "`mq.secretKey`")),
+                               ("mq: [\n", ("not valid YAML", "line")),
+                               ("", ("no application.yaml",)),
+                               ("mq:\n  secretKey: hush\n  pushType: 7\n", ("`mq.pushType` must be 1 or 2",)),
+                               (f"mq:\n  secretKey: hush\n  isPersistent: 1\n  persistentFile: {folder}\n",
+                                ("`mq.persistentFile`", "--data"))):
+            path = self.write("application.yaml", content)
+            code, out, err = self.run_it("broker", "--config", path)
+            self.assertEqual((code, out), (2, b""), err)
+            self.one_error(err, "error: usage: ", *parts)
+            self.assertNotIn("hush", err)
+        code, _, err = self.run_it("broker", "--config", self.folder / "none")
+        self.assertEqual(code, 2)
+        self.one_error(err, "none", "cannot be read")
+
+
+class Topics(Program):
+    def test_attempts_expiry_bounds_and_keys(self):
+        for arguments, parts in ((["--push-count", "2"], "--push-every"), (["--max-attempts", "0"], "--max-attempts"),
+                                 (["--expire-after", "0"], "--expire-after"), (["--when-full", "no"], "refuse"),
+                                 (["--durability", "sometimes"], "interval"), (["--durability", "fsync"], "--data"),
+                                 (["--sync-interval", "2"], "--durability interval")):
+            code, _, err = self.run_it("broker", "--listen", "127.0.0.1:0", *arguments)
+            self.assertEqual(code, 2, err)
+            self.one_error(err, parts)
+        broker = self.start("broker", "--listen", "127.0.0.1:0", "--expire-after", "0.2", "--max-messages", "2",
+                            "--when-full", "refuse", "--max-bytes", "1000", "--deduplicate", "10m", "--compat",
+                            "--push-every", "0.5", "--push-count", "2", "--max-attempts", "3", "--data",
+                            self.folder / "data", "--durability", "interval:50ms")
+        address = self.line(broker).decode().split()[-1]
+        code, out, err = self.run_it("send", f"kapokmq://{address}/t", "--json", input=b"1\n2\n3\n")
+        self.assertEqual(code, 1, err)
+        self.assertIn("queue_full", err)
+        code, out, err = self.run_it("receive", f"kapokmq://{address}/t.dead", "--count", "2", "--timeout", "20")
+        self.assertEqual((code, out), (0, b"1\n2\n"), err)
+        self.stop(broker)
 
 
 class Running(WithBroker):

@@ -16,6 +16,9 @@ const CYCLES_OF_A_RUN: u64 = 15;
 /// Small, so that a second of load fills several.
 pub(crate) const SEGMENT: &str = "--segment-bytes=262144";
 
+/// Files of a log that holds nothing: what may be kept, and what is made ahead.
+const SMALL: usize = 10;
+
 /// One run on one folder.
 pub(crate) struct Run<'a> {
     pub(crate) name: String,
@@ -77,6 +80,14 @@ impl Run<'_> {
             return Err(format!("{again} acknowledged messages came again after a clean restart"));
         }
         load.end().await;
+        // A log that holds nothing becomes small.
+        let since = Instant::now();
+        while setting.segments().len() > SMALL {
+            if since.elapsed() > Duration::from_secs(5) {
+                return Err(format!("an empty log keeps {} files", setting.segments().len()));
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
         let segments = setting.segments();
         broker.kill();
         let (first, last) = (segments[0], segments[segments.len() - 1]);

@@ -126,7 +126,14 @@ impl Load {
     }
 }
 
-async fn send(id: String, lane: usize, mut random: StdRng, ledger: Arc<Ledger>, stop: Arc<AtomicBool>) {
+/// Sends one message after the other and notes what becomes of each.
+pub(crate) async fn send(
+    id: String,
+    lane: usize,
+    mut random: StdRng,
+    ledger: Arc<Ledger>,
+    stop: Arc<AtomicBool>,
+) {
     for number in 0.. {
         if stop.load(Ordering::Acquire) {
             return;

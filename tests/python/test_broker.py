@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+import pathlib
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -200,3 +203,56 @@ def test_a_cluster_producer_spreads_over_the_nodes(topic: str) -> None:
         accepted = [broker.status()["accepted"] for broker in (first, second)]
     assert sum(accepted) == 20
     assert min(accepted) >= 5
+
+
+def test_topics_are_kept_and_delivered_as_the_broker_is_told(topic: str, tmp_path: pathlib.Path) -> None:
+    with ceiba.Broker(
+        data=tmp_path / "data",
+        durability="interval:100ms",
+        max_attempts=2,
+        expire_after=datetime.timedelta(hours=1),
+        push_every=0.01,
+        push_count=10,
+        max_messages=2,
+        max_bytes=1 << 20,
+        when_full="refuse",
+        deduplicate=60,
+        compat=True,
+    ) as broker:
+        url = broker.url(topic)
+        with ceiba.Producer(url) as producer, ceiba.Consumer(url) as consumer:
+            first = producer.send(ceiba.Message("one", key="k"))
+            assert first.message_id is not None
+            assert producer.send(ceiba.Message("one", key="k")).message_id == first.message_id
+            producer.send("two")
+            with pytest.raises(ceiba.QueueFull) as refused:
+                producer.send("three")
+            assert refused.value.outcome == "not_sent"
+            for attempt in (1, 2):
+                (delivery,) = consumer.receive(1, 10)
+                while delivery.text != "one":
+                    delivery.ack()
+                    (delivery,) = consumer.receive(1, 10)
+                assert (delivery.attempt, delivery.code) == (attempt, first.message_id)
+                delivery.nack()
+        with ceiba.Consumer(broker.url(topic + ".dead")) as consumer:
+            (dead,) = consumer.receive(1, 10)
+            assert dead.text == "one"
+        status = broker.status()
+        assert (status["dead"], status["durability"], status["log"]) == (1, "interval", "serving")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"durability": "sometimes"},
+        {"durability": "interval:0s"},
+        {"max_attempts": 0},
+        {"push_count": 3},
+        {"expire_after": 0},
+        {"when_full": "drop"},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ceiba.InvalidArgument, match=next(iter(wrong))):
+        ceiba.Broker(**wrong)

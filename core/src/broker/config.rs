@@ -44,6 +44,36 @@ pub enum WhenFull {
     Refuse,
 }
 
+impl WhenFull {
+    /// The name in snake case, as configurations write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            WhenFull::Wait => "wait",
+            WhenFull::Refuse => "refuse",
+        }
+    }
+
+    /// The one with this name.
+    pub fn from_name(name: &str) -> Option<WhenFull> {
+        [WhenFull::Wait, WhenFull::Refuse].into_iter().find(|when| when.name() == name)
+    }
+}
+
+/// How often a log is synced that is synced in intervals, where nothing is said.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+impl Durability {
+    /// The one with this name; `every` is for `interval` alone, which without it is every second.
+    pub fn from_name(name: &str, every: Option<Duration>) -> Option<Durability> {
+        match (name, every) {
+            ("fsync", None) => Some(Durability::Fsync),
+            ("memory", None) => Some(Durability::Memory),
+            ("interval", every) => Some(Durability::Interval(every.unwrap_or(SYNC_EVERY))),
+            _ => None,
+        }
+    }
+}
+
 /// How one topic keeps and delivers its messages. Nothing of it is on unless set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicConfig {
@@ -67,6 +97,16 @@ pub struct TopicConfig {
     pub deduplicate: Option<Duration>,
     /// In publish-subscribe the first ack consumes a message for everybody, as the original server does.
     pub compat: bool,
+}
+
+impl TopicConfig {
+    /// Pushes this many messages at a time, and again after this time.
+    pub fn push_batches(&mut self, count: u32, every: Duration) {
+        let count = count.max(1);
+        // A finer average than the queue's clock would be none.
+        self.push_interval = Some((every / count).max(Duration::from_micros(1)));
+        self.push_burst = count;
+    }
 }
 
 impl Default for TopicConfig {

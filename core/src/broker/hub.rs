@@ -1,6 +1,6 @@
 //! What the fronts of one broker share: topics, connections, counters, and the way a message comes in.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -263,12 +263,12 @@ impl Drop for Reserved<'_> {
 
 impl Living for Hub {
     fn renew(&self, records: &[(Position, Record<'_>)]) {
-        let mut named = BTreeSet::new();
+        let mut named: BTreeMap<u32, Position> = BTreeMap::new();
         let mut messages: BTreeMap<u32, Vec<(Position, MessageRecord<'_>)>> = BTreeMap::new();
         for (position, record) in records {
             match record {
                 Record::Topic { topic, .. } | Record::Subscribed { topic, .. } => {
-                    named.insert(*topic);
+                    named.insert(*topic, *position);
                 }
                 Record::Message(message) => {
                     messages.entry(message.topic).or_default().push((*position, *message));
@@ -277,8 +277,10 @@ impl Living for Hub {
             }
         }
         // Topics first: a start reads them in this order.
-        for topic in named.into_iter().filter_map(|number| self.topic_by_number(number)) {
-            topic.describe();
+        for (number, last) in named {
+            if let Some(topic) = self.topic_by_number(number) {
+                topic.describe(last);
+            }
         }
         for (number, messages) in messages {
             if let Some(topic) = self.topic_by_number(number) {

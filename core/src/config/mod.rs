@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Kind, Result};
 
 pub use strict::from_value;
-pub use value::{Span, deserialize_secret, deserialize_secret_option};
+pub use value::{Span, deserialize_secret, deserialize_secret_option, named_span};
 
 /// Whether a client sends or receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Default)]

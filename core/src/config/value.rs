@@ -53,6 +53,17 @@ impl Span {
     }
 }
 
+/// Splits `NAME` or `NAME:SPAN`.
+///
+/// # Errors
+/// What is wrong with the span.
+pub fn named_span(text: &str) -> Result<(&str, Option<Duration>), String> {
+    match text.split_once(':') {
+        Some((name, span)) => Ok((name, Some(Span::parse(span)?.0))),
+        None => Ok((text, None)),
+    }
+}
+
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
         struct SpanVisitor;

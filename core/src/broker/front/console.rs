@@ -15,6 +15,7 @@ use super::{json, plain, text_of};
 use crate::broker::code::Place;
 use crate::broker::config::DeliveryMode;
 use crate::broker::hub::{Hub, count};
+use crate::broker::log::Durability;
 use crate::broker::queue::{Accepted, Queue};
 use crate::broker::room::Room;
 use crate::broker::session::{Role, Session};
@@ -135,41 +136,46 @@ fn push_sessions(body: &mut Vec<u8>, role: &str, sessions: &[Session]) {
     body.push(b']');
 }
 
-/// The original's settings, with this broker's values where it has them. Nothing expires here, and what is
-/// bounded is bytes, not messages.
+/// The original's settings, with this broker's values where it has them; zero where it has no such thing. A rate
+/// of pushes is shown in whole seconds, rounded up.
 fn config(hub: &Hub) -> String {
     let push_type = match hub.mode() {
         DeliveryMode::WorkQueue => 1,
         DeliveryMode::PublishSubscribe => 2,
     };
-    let redeliver_after = hub.config.redeliver_after.as_secs();
-    let clustered = u8::from(!hub.config.nodes.is_empty());
+    let (config, topic) = (&hub.config, &hub.config.topic);
+    let redeliver_after = config.redeliver_after.as_secs();
+    let batch = topic.push_interval.map(|interval| interval.saturating_mul(topic.push_burst.max(1)));
+    let batch_seconds = batch.map_or(0, |batch| batch.as_secs() + u64::from(batch.subsec_nanos() > 0));
+    // What is in a folder is in a log, as with the original's second way.
+    let stored = config.data.as_ref().filter(|_| config.durability != Durability::Memory);
     let numbers = BTreeMap::from([
         ("checkSpeed", 1),
-        ("cleanTime", 0),
+        ("cleanTime", topic.expire_after.map_or(0, |after| after.as_secs())),
         ("gossipPort", 0),
-        ("isClean", 0),
-        ("isCleanConsumed", 0),
-        ("isCluster", u64::from(clustered)),
-        ("isPersistent", 0),
+        ("isClean", u64::from(topic.expire_after.is_some())),
+        ("isCleanConsumed", u64::from(config.limits.consumed_shown == 0)),
+        ("isCluster", u64::from(!config.nodes.is_empty())),
+        ("isPersistent", if stored.is_some() { 2 } else { 0 }),
         ("isRePush", 1),
         ("isSlave", 0),
         ("isSync", 0),
-        ("messageChanBuffer", 0),
+        ("messageChanBuffer", topic.max_messages.map_or(0, |most| most as u64)),
         ("persistentTime", 0),
-        ("pushCount", 0),
-        ("pushMessagesSpeed", 0),
+        ("pushCount", if batch.is_some() { u64::from(topic.push_burst.max(1)) } else { 0 }),
+        ("pushMessagesSpeed", batch_seconds),
         ("pushRetryTime", redeliver_after),
         ("pushType", push_type),
-        ("recoveryStrategy", 0),
+        ("recoveryStrategy", u64::from(stored.is_some())),
     ]);
     let mut fields: BTreeMap<&str, String> =
         numbers.into_iter().map(|(name, value)| (name, value.to_string())).collect();
-    for name in
-        ["masterAddr", "masterPort", "masterProtocol", "persistentFile", "registryAddr", "registryGossipPort"]
-    {
+    for name in ["masterAddr", "masterPort", "masterProtocol", "registryAddr", "registryGossipPort"] {
         fields.insert(name, "\"\"".to_owned());
     }
+    let mut folder = Vec::new();
+    push_quoted(&mut folder, &stored.map(|path| path.to_string_lossy()).unwrap_or_default());
+    fields.insert("persistentFile", text_of(&folder).into_owned());
     let mut body = r#"{"code":0,"data":{"#.to_owned();
     for (index, (name, value)) in fields.iter().enumerate() {
         let comma = if index == 0 { "" } else { "," };

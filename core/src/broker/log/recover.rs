@@ -32,7 +32,7 @@ impl Damage {
     /// As the error that keeps a broker from starting.
     pub(super) fn error(&self, disk: &dyn Disk) -> Error {
         let text = format!(
-            "the log is damaged: {}, byte {}: {}; a repair moves the file to `quarantine` and keeps its good records",
+            "the log is damaged: {}, byte {}: {}; `ceiba broker repair` on the folder moves the file to `quarantine` and keeps its good records",
             disk.describe(&self.name),
             self.offset,
             self.why

@@ -24,7 +24,7 @@ use super::log::{Log, StoredMessage, Ticket};
 use super::queue::{Accepted, Events, Outgoing, Queue, Why, Window};
 use super::room::Room;
 use crate::error::Kind;
-use journal::Single;
+use journal::{First, Single};
 
 /// Dead messages that are moved at a time.
 const BURIED: usize = 256;
@@ -67,6 +67,8 @@ pub(super) struct Topic {
     pub(super) number: u32,
     pub(super) name: Arc<str>,
     queue: Mutex<Queue>,
+    /// From where on the log says again that the topic and its subscriptions exist. Used with `queue` locked.
+    described: AtomicU64,
     shared: Arc<Shared>,
     /// The alarm came nearer, or something died.
     rearm: Notify,
@@ -82,7 +84,15 @@ impl Topic {
         shared: Arc<Shared>,
         gone: CancellationToken,
     ) -> Topic {
-        Topic { number, name, queue: Mutex::new(queue), shared, rearm: Notify::new(), gone }
+        Topic {
+            number,
+            name,
+            queue: Mutex::new(queue),
+            described: AtomicU64::new(0),
+            shared,
+            rearm: Notify::new(),
+            gone,
+        }
     }
 
     /// Works on the queue, then does what follows from it outside the lock.
@@ -240,9 +250,19 @@ impl Topic {
         self.with(|queue, journal| queue.rewrite(records, now, wall, journal));
     }
 
-    /// Writes anew that the topic and its subscriptions exist.
-    pub(super) fn describe(&self) {
-        self.with(|queue, journal| queue.describe(journal));
+    /// Writes anew that the topic and its subscriptions exist, unless that was done after this position: then
+    /// what lies there is not the latest word, and repeating it for each old word would never end.
+    pub(super) fn describe(&self, position: Position) {
+        self.with(|queue, journal| {
+            if position.0 < self.described.load(Ordering::Relaxed) {
+                return;
+            }
+            let mut journal = First { journal, position: None };
+            queue.describe(&mut journal);
+            if let Some(first) = journal.position {
+                self.described.store(first.0, Ordering::Relaxed);
+            }
+        });
     }
 
     /// Reads the queue.

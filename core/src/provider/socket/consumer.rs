@@ -24,6 +24,8 @@ use crate::provider::Setup;
 
 /// The longest code that is taken for one.
 const MAX_CODE: usize = 1024;
+/// What no ack may begin with: it would be another word where an extension is spoken.
+const RESERVED: &str = "nack ";
 
 struct SocketConsumer {
     dialect: Dialect,
@@ -122,7 +124,7 @@ impl Consumer for SocketConsumer {
                 let refused = || self.unsupported("ack: a delivery counts as consumed when it is written");
                 return codes.iter().map(|_| Err(refused())).collect();
             }
-            self.say(ctx, codes, Word::Ack).await
+            self.say(ctx, codes, |code| !code.starts_with(RESERVED), Word::Ack).await
         })
     }
 
@@ -141,7 +143,8 @@ impl Consumer for SocketConsumer {
                 let refused = || self.unsupported("nack: what is not acknowledged comes again");
                 return codes.iter().map(|_| Err(refused())).collect();
             };
-            self.say(ctx, codes, |code| Word::Nack((extension.nack)(&code, delay).into())).await
+            let word = |code: Arc<str>| Word::Nack((extension.nack)(&code, delay).into());
+            self.say(ctx, codes, |code| !code.contains(' '), word).await
         })
     }
 
@@ -192,9 +195,11 @@ impl SocketConsumer {
         &self,
         ctx: &Context,
         codes: Vec<Arc<str>>,
+        fits: impl Fn(&str) -> bool,
         word: impl Fn(Arc<str>) -> Word,
     ) -> Vec<Result<()>> {
-        let mut results: Vec<Result<()>> = codes.iter().map(|code| self.plausible(code)).collect();
+        let mut results: Vec<Result<()>> =
+            codes.iter().map(|code| self.plausible(code, fits(code))).collect();
         let good: Vec<Word> = codes
             .into_iter()
             .zip(&results)
@@ -218,10 +223,9 @@ impl SocketConsumer {
     }
 
     /// Refuses what no broker gave out, and what would break the wire.
-    fn plausible(&self, code: &str) -> Result<()> {
-        // A space would make another frame of it where the extension is spoken.
-        let odd = |byte: u8| byte.is_ascii_control() || byte == b' ';
-        if code.is_empty() || code.len() > MAX_CODE || code.bytes().any(odd) {
+    fn plausible(&self, code: &str, fits: bool) -> Result<()> {
+        let odd = |byte: u8| byte.is_ascii_control();
+        if !fits || code.is_empty() || code.len() > MAX_CODE || code.bytes().any(odd) {
             let text = "a code is the short text that came with a delivery";
             return Err(Error::new(Kind::InvalidArgument, text).by(self.provider()));
         }

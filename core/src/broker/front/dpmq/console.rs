@@ -41,8 +41,13 @@ fn listed(sessions: &[Session]) -> BTreeMap<String, Arc<str>> {
     named
 }
 
-/// `GET /Console/GetConfig`: the original's settings with this broker's values. What is bounded here is bytes,
-/// not messages; nothing slows the pushes down, and a consumer that cannot be written to is dropped at once.
-pub(super) async fn settings() -> Response {
-    json(r#"{"code":0,"data":{"messageChanBuffer":0,"pushMessagesSpeed":0,"sendRetryCount":0}}"#)
+/// `GET /Console/GetConfig`: the original's settings with this broker's values. The time between two pushes is
+/// shown in whole seconds, rounded up; a consumer that cannot be written to is dropped at once.
+pub(super) async fn settings(State(hub): State<Arc<Hub>>) -> Response {
+    let topic = &hub.config.topic;
+    let most = topic.max_messages.unwrap_or(0);
+    let speed = topic.push_interval.map_or(0, |time| time.as_secs() + u64::from(time.subsec_nanos() > 0));
+    json(format!(
+        r#"{{"code":0,"data":{{"messageChanBuffer":{most},"pushMessagesSpeed":{speed},"sendRetryCount":0}}}}"#
+    ))
 }
