@@ -20,9 +20,9 @@ use crate::load::{config, emptied, send, send_all};
 use crate::raw::Wire;
 
 const BODY: usize = 100_000;
-const MESSAGES: usize = 2000;
-/// Half of what is sent: what the log keeps of its latest batches (64 MiB), and what a broker has anyway.
-const CAP: u64 = 110 << 20;
+const MESSAGES: usize = 2500;
+/// Well below what is sent: 64 MiB of the log's latest batches, what is on its way, and what a broker has anyway.
+const CAP: u64 = 176 << 20;
 
 async fn stopped_consumer() {
     let folder = Folder::new("stopped");
@@ -66,7 +66,6 @@ async fn stopped_consumer() {
         let codes = deliveries.into_iter().map(|delivery| delivery.code).collect();
         calls::consumer_ack("stopped-other", codes).await.unwrap();
         most = most.max(resident(broker.pid()));
-        eprintln!("{came} {}", resident(broker.pid()) >> 20);
     }
     sender.await.unwrap();
     let took = begun.elapsed();
