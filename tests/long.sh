@@ -27,6 +27,13 @@ cargo build --locked --workspace --exclude ceiba-python
 ffi/stage.sh target/ceiba dev
 stage "100 rounds of a broker killed and restarted under 8 producers" \
   env CEIBA_FAULT_ROUNDS=100 cargo test --locked -p ceiba-tests --test faults
+export CEIBA_SKIPPED="$PWD/target/skipped.txt"
+: >"$CEIBA_SKIPPED"
+stage "1000 kills of a durable broker under load" \
+  env CEIBA_CRASH_CYCLES=1000 cargo test --locked -p ceiba-tests --test durability crash -- --nocapture
+stage "300 power cuts under load" \
+  env CEIBA_POWER_CYCLES=300 cargo test --locked -p ceiba-tests --test durability power -- --nocapture
+cat "$CEIBA_SKIPPED" >>"$report"
 for round in 1 2 3 4 5; do
   stage "conformance and lifecycle, round $round of 5" \
     cargo test --locked -p ceiba-tests --test conformance --test lifecycle

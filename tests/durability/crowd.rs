@@ -1,7 +1,7 @@
 //! Consumers that stand still, and consumers that come and go.
 
 use std::fs::File;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -20,9 +20,19 @@ use crate::load::{config, emptied, send, send_all};
 use crate::raw::Wire;
 
 const BODY: usize = 100_000;
-const MESSAGES: usize = 2000;
-/// Half of what is sent: what the log keeps of its latest batches (64 MiB), and what a broker has anyway.
-const CAP: u64 = 110 << 20;
+const MESSAGES: usize = 2500;
+/// Well below what is sent: 64 MiB of the log's latest batches, what is on its way, and what a broker has anyway.
+const CAP: u64 = 176 << 20;
+
+/// A process that is gone with its owner, also when it stands still.
+struct Gone(Child);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 async fn stopped_consumer() {
     let folder = Folder::new("stopped");
@@ -31,18 +41,20 @@ async fn stopped_consumer() {
     let address = broker.address();
     let output = folder.path().join("lines");
     // A process that stands still from its first moment as a consumer.
-    let mut stopped = Command::new(ceiba())
-        .args(["receive", &format!("kapokmq://{address}/stopped"), "--count", &MESSAGES.to_string()])
-        .env("CEIBA_SECRET", SECRET)
-        .stdin(Stdio::null())
-        .stdout(File::create(&output).unwrap())
-        .spawn()
-        .unwrap();
+    let mut stopped = Gone(
+        Command::new(ceiba())
+            .args(["receive", &format!("kapokmq://{address}/stopped"), "--count", &MESSAGES.to_string()])
+            .env("CEIBA_SECRET", SECRET)
+            .stdin(Stdio::null())
+            .stdout(File::create(&output).unwrap())
+            .spawn()
+            .unwrap(),
+    );
     while console::clients(address, SECRET, "consumers", "ConsumerId").await.is_empty() {
         sleep(Duration::from_millis(5)).await;
     }
     sleep(Duration::from_millis(50)).await;
-    freeze(stopped.id());
+    freeze(stopped.0.id());
 
     calls::consumer_open(Some("stopped-other"), config(address, "stopped")).await.unwrap();
     while console::clients(address, SECRET, "consumers", "ConsumerId").await.len() < 2 {
@@ -66,7 +78,6 @@ async fn stopped_consumer() {
         let codes = deliveries.into_iter().map(|delivery| delivery.code).collect();
         calls::consumer_ack("stopped-other", codes).await.unwrap();
         most = most.max(resident(broker.pid()));
-        eprintln!("{came} {}", resident(broker.pid()) >> 20);
     }
     sender.await.unwrap();
     let took = begun.elapsed();
@@ -76,14 +87,14 @@ async fn stopped_consumer() {
     assert_eq!(console::clients(address, SECRET, "consumers", "ConsumerId").await.len(), 2);
 
     // It goes on where it stood, and gets everything.
-    signal(stopped.id(), "CONT");
+    signal(stopped.0.id(), "CONT");
     let until = Instant::now() + Duration::from_secs(60);
     let status = loop {
-        if let Some(status) = stopped.try_wait().unwrap() {
+        if let Some(status) = stopped.0.try_wait().unwrap() {
             break status;
         }
         if Instant::now() > until {
-            let _ = stopped.kill();
+            let _ = stopped.0.kill();
         }
         most = most.max(resident(broker.pid()));
         sleep(Duration::from_millis(20)).await;

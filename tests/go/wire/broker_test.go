@@ -78,11 +78,16 @@ func server(t *testing.T, kind string) string {
 }
 
 func start(delivery string) (*broker, error) {
+	return run("--listen", "127.0.0.1:0", "--secret", secret(), "--delivery", delivery)
+}
+
+// run starts the program's broker with these arguments.
+func run(arguments ...string) (*broker, error) {
 	program := os.Getenv("CEIBA_BIN")
 	if program == "" {
 		program = defaultProgram
 	}
-	command := exec.Command(program, "broker", "--listen", "127.0.0.1:0", "--secret", secret(), "--delivery", delivery)
+	command := exec.Command(program, append([]string{"broker"}, arguments...)...)
 	command.Stderr = os.Stderr
 	out, err := command.StdoutPipe()
 	if err != nil {
