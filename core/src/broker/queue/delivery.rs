@@ -110,7 +110,15 @@ impl Queue {
         } else {
             Some(self.line.due)
         };
-        self.due.drop_below(passed.unwrap_or_else(|| self.due.end()));
+        let end = self.due.end();
+        let (entries, expiries) = (&mut self.entries, &mut self.expiries);
+        self.due.drop_below(passed.unwrap_or(end), |sequence, until| {
+            let unnoted = entries.get_mut(sequence).filter(|entry| !entry.has(flag::NOTED));
+            if let (Some(entry), Some(until)) = (unnoted, until) {
+                entry.set(flag::NOTED);
+                expiries.add_single(until, sequence);
+            }
+        });
     }
 
     /// Takes the acks of a consumer; those of messages that it does not hold are ignored. Returns how many

@@ -195,7 +195,8 @@ impl Life {
             message.expires = message.expires.map(|_| tick_of(message.expires_wall));
             message.acked = entry.has(flag::ACKED);
             // Acks since the commit may be lost.
-            message.acked_by = before.messages.get(&sequence).map(|it| it.acked_by.clone()).unwrap_or_default();
+            message.acked_by =
+                before.messages.get(&sequence).map(|it| it.acked_by.clone()).unwrap_or_default();
             message.dying = entry.stage() == Stage::Dying;
             let later = owed.later.contains(&(sequence, ALL));
             message.is_due = entry.stage() != Stage::Delayed || later;
@@ -276,8 +277,12 @@ impl Life {
             for id in ids {
                 if owes(message, id) && owes(later, id) && before.is_told(*id) && after.is_told(*id) {
                     // Chance is not written down: then it is the next one's.
-                    let by_chance = (message.adopted || later.adopted) && (!now.is_due || !now.claims.is_empty());
-                    assert!(now.dying || owes(now, id) || by_chance, "{sequence} was owed to {id}: {message:?} {now:?}");
+                    let by_chance =
+                        (message.adopted || later.adopted) && (!now.is_due || !now.claims.is_empty());
+                    assert!(
+                        now.dying || owes(now, id) || by_chance,
+                        "{sequence} was owed to {id}: {message:?} {now:?}"
+                    );
                 }
             }
             assert!(now.dying || !now.is_due || !now.claims.is_empty(), "{sequence} is nobody's: {now:?}");
@@ -299,7 +304,7 @@ impl Life {
             );
             if let Some(before) = was_there.filter(|_| found.shared) {
                 for id in &before.acked_by {
-assert!(!message.claims.contains_key(id), "{id} had acknowledged {sequence}");
+                    assert!(!message.claims.contains_key(id), "{id} had acknowledged {sequence}");
                 }
             }
             let never_due = after.messages.get(sequence).is_some_and(|message| !message.is_due);
@@ -307,7 +312,7 @@ assert!(!message.claims.contains_key(id), "{id} had acknowledged {sequence}");
                 assert!(message.due_wall <= wall || message.dying, "{sequence} is early");
             }
             let later = |model: &Model| {
-                let claim = model.messages.get(sequence)?.claims.get(&ALL)?;
+                let claim = model.messages.get(sequence).filter(|it| !it.dying)?.claims.get(&ALL)?;
                 matches!(claim.place, Place::Later(_)).then_some(model.messages[sequence].later_wall)
             };
             if let (Some(one), Some(two)) = (later(before), later(after))
