@@ -210,10 +210,6 @@ impl Queue {
             }
         }
         self.put_back(back, subscription);
-        if counted > 0 && !shared {
-            // This one may have stalled, and there may be more in line than came back.
-            self.wake_waiting(self.in_line());
-        }
         counted
     }
 
@@ -224,9 +220,9 @@ impl Queue {
             return;
         }
         if !self.is_shared() {
-            let count = back.len();
             self.line.backs.merge(back);
-            self.wake_waiting(count);
+            // For all that waits, not only for these: who brought them may have been woken and taken nothing.
+            self.wake_waiting(self.in_line());
             return;
         }
         let Some(subscription) = self.subscriptions.get_mut(&subscription) else { return };

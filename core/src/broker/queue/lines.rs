@@ -261,8 +261,7 @@ impl Line {
             }
             self.cursor += 1;
         };
-        loop {
-            let Some((after, sequence)) = due.get(self.due) else { break };
+        while let Some((after, sequence)) = due.get(self.due) {
             if entries.live(sequence).is_none() {
                 self.due += 1;
                 continue;

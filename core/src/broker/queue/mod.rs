@@ -17,7 +17,7 @@
 //! another one is awake to take it; acks count only from whom the message was last pushed to; each list is
 //! bounded by the messages there are.
 
-#![allow(dead_code, reason = "the topics are not moved onto it yet")]
+#![allow(dead_code, unused_imports, reason = "the topics are not moved onto it yet")]
 
 mod chunk;
 mod cleaning;

@@ -86,7 +86,7 @@ impl Queue {
             self.delayed -= 1;
             count += 1;
             let to_note = !entry.has(flag::NOTED) && self.terms.expiry_ms > 0;
-            let listed = !entry.has(flag::POSTPONED) && !(shared && owed == 0);
+            let listed = !entry.has(flag::POSTPONED) && (!shared || owed > 0);
             if to_note && !listed {
                 entry.set(flag::NOTED);
             }
@@ -175,10 +175,8 @@ impl Queue {
             else {
                 continue;
             };
-            if shared && last != Some(subscription) {
-                if let Some(last) = last {
-                    self.put_back(std::mem::take(&mut back), last);
-                }
+            if shared && let Some(last) = last.filter(|&last| last != subscription) {
+                self.put_back(std::mem::take(&mut back), last);
             }
             last = Some(subscription);
             if self.may_return(sequence, pushes, subscription) {
@@ -186,9 +184,6 @@ impl Queue {
             }
         }
         self.put_back(back, last.unwrap_or(0));
-        if !shared {
-            self.wake_waiting(self.in_line());
-        }
     }
 
     /// In publish-subscribe: what a subscription refused for a time comes back to it.
