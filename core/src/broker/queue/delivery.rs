@@ -110,7 +110,15 @@ impl Queue {
         } else {
             Some(self.line.due)
         };
-        self.due.drop_below(passed.unwrap_or_else(|| self.due.end()));
+        let end = self.due.end();
+        let (entries, expiries) = (&mut self.entries, &mut self.expiries);
+        self.due.drop_below(passed.unwrap_or(end), |sequence, until| {
+            let unnoted = entries.get_mut(sequence).filter(|entry| !entry.has(flag::NOTED));
+            if let (Some(entry), Some(until)) = (unnoted, until) {
+                entry.set(flag::NOTED);
+                expiries.add_single(until, sequence);
+            }
+        });
     }
 
     /// Takes the acks of a consumer; those of messages that it does not hold are ignored. Returns how many
@@ -202,10 +210,6 @@ impl Queue {
             }
         }
         self.put_back(back, subscription);
-        if counted > 0 && !shared {
-            // This one may have stalled, and there may be more in line than came back.
-            self.wake_waiting(self.in_line());
-        }
         counted
     }
 
@@ -216,9 +220,9 @@ impl Queue {
             return;
         }
         if !self.is_shared() {
-            let count = back.len();
             self.line.backs.merge(back);
-            self.wake_waiting(count);
+            // For all that waits, not only for these: who brought them may have been woken and taken nothing.
+            self.wake_waiting(self.in_line());
             return;
         }
         let Some(subscription) = self.subscriptions.get_mut(&subscription) else { return };

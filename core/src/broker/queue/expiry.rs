@@ -61,12 +61,19 @@ impl Expiries {
         self.buckets.front().map_or(NEVER, |front| front.until).min(self.single.next())
     }
 
-    /// Takes a run that expired: its first sequence and its count.
-    pub(super) fn pop(&mut self, now: Tick) -> Option<(u64, u64)> {
+    /// Takes a run that expired, or as much of it: its first sequence and its count.
+    pub(super) fn pop(&mut self, now: Tick, most: u64) -> Option<(u64, u64)> {
         if let Some((_, sequence)) = self.single.pop_due(now) {
             return Some((sequence, 1));
         }
         let front = self.buckets.front_mut().filter(|front| front.until <= now)?;
+        if let Some(run) = front.runs.front_mut() {
+            let (first, count) = (*run >> 16, (*run & 0xffff) + 1);
+            if count > most {
+                *run = (first + most) << 16 | (count - most - 1);
+                return Some((first, most));
+            }
+        }
         let run = front.runs.pop_front();
         if front.runs.is_empty() {
             self.buckets.pop_front();
@@ -124,7 +131,7 @@ mod tests {
         assert!(expiries.runs < 20 && expiries.bytes() < 10_000);
         let mut seen = 0;
         for now in (0..1_200_000).step_by(1000) {
-            while let Some((first, count)) = expiries.pop(now) {
+            while let Some((first, count)) = expiries.pop(now, 1000) {
                 seen += count;
                 let last = first + count - 1;
                 match last {
@@ -142,6 +149,6 @@ mod tests {
         let mut expiries = Expiries::default();
         (0..100_000).for_each(|sequence| expiries.add(1_000_000, sequence * 2, 0));
         expiries.forget(10, |first, _| first < 20);
-        assert_eq!((expiries.runs, expiries.pop(1_000_000)), (10, Some((0, 1))));
+        assert_eq!((expiries.runs, expiries.pop(1_000_000, 10)), (10, Some((0, 1))));
     }
 }

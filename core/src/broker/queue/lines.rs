@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::entries::{Entries, Stage, flag};
 use super::pair::{self, MOST, Pair};
+use crate::broker::delay::{NEVER, Tick};
 
 /// Marks a place that its message left.
 const VOID: u64 = MOST;
@@ -110,11 +111,59 @@ pub(super) struct DueList {
     list: VecDeque<Pair>,
     /// The number of the first; numbers count on for ever.
     base: u64,
+    /// When those expire that have no note of their own: from `start` to `until`, up to this number.
+    expiries: VecDeque<Fate>,
+    /// Those below were said to have expired.
+    expired: u64,
+}
+
+/// When some due messages expire.
+#[derive(Debug, Clone, Copy)]
+struct Fate {
+    start: Tick,
+    until: Tick,
+    end: u64,
 }
 
 impl DueList {
     pub(super) fn push(&mut self, after: u64, sequence: u64) {
         pair::push_back(&mut self.list, Pair::new(after, sequence));
+    }
+
+    /// Notes when the last one expires, at its time or up to `grain` later. It is later than those before:
+    /// the order is that of falling due.
+    pub(super) fn expires(&mut self, until: Tick, grain: Tick) {
+        let end = self.end();
+        match self.expiries.back_mut() {
+            Some(last) if until.max(last.until) - last.start <= grain => {
+                *last = Fate { start: last.start, until: until.max(last.until), end };
+            }
+            Some(last) => {
+                let until = until.max(last.until);
+                self.expiries.push_back(Fate { start: until, until, end });
+            }
+            None => self.expiries.push_back(Fate { start: until, until, end }),
+        }
+    }
+
+    /// When something here expires next.
+    pub(super) fn next_expiry(&self) -> Tick {
+        self.expiries.front().map_or(NEVER, |fate| fate.until)
+    }
+
+    /// The next one that expired.
+    pub(super) fn pop_expired(&mut self, now: Tick) -> Option<u64> {
+        while let Some(fate) = self.expiries.front().filter(|fate| fate.until <= now) {
+            let number = self.expired.max(self.base);
+            if number < fate.end
+                && let Some((_, sequence)) = self.get(number)
+            {
+                self.expired = number + 1;
+                return Some(sequence);
+            }
+            self.expiries.pop_front();
+        }
+        None
     }
 
     /// The number that the next one gets.
@@ -135,9 +184,14 @@ impl DueList {
         self.list.range(skip..).zip(from..).map(|(pair, number)| (number, pair.first(), pair.second()))
     }
 
-    /// Drops those below a number: every line is past them.
-    pub(super) fn drop_below(&mut self, number: u64) {
-        while self.base < number && self.list.pop_front().is_some() {
+    /// Drops those below a number: every line is past them. Says which they were, and when they expire if
+    /// that is noted here.
+    pub(super) fn drop_below(&mut self, number: u64, mut dropped: impl FnMut(u64, Option<Tick>)) {
+        while self.base < number
+            && let Some(pair) = self.list.pop_front()
+        {
+            while self.expiries.pop_front_if(|fate| fate.end <= self.base).is_some() {}
+            dropped(pair.second(), self.expiries.front().map(|fate| fate.until));
             self.base += 1;
         }
         pair::trim(&mut self.list);
@@ -151,10 +205,11 @@ impl DueList {
     pub(super) fn clear(&mut self) {
         self.base = self.end();
         self.list = VecDeque::new();
+        self.expiries = VecDeque::new();
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.list.capacity() * size_of::<Pair>()
+        self.list.capacity() * size_of::<Pair>() + self.expiries.capacity() * size_of::<Fate>()
     }
 }
 

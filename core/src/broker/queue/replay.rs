@@ -123,13 +123,14 @@ impl Queue {
 
     fn replay_message(&mut self, message: &MessageRecord<'_>, position: Position) {
         let sequence = message.sequence;
+        let is_new = sequence >= self.next_sequence;
         self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
         if !message.key.is_empty()
             && let Some(dedup) = &mut self.dedup
         {
             dedup.recall(message.key, sequence, message.created_ms);
         }
-        let before = self.entries.remove(sequence);
+        let before = if is_new { None } else { self.entries.remove(sequence) };
         if let Some(before) = before {
             // It was written again.
             self.replay_left(before);

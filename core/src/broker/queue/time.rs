@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Queue;
 use super::entries::{Stage, flag};
+use super::intake::ticks_of;
 use super::subscriptions::Subscription;
 use crate::broker::delay::{NEVER, Tick};
 use crate::broker::log::record::{Journal, Record};
@@ -45,7 +46,7 @@ impl Queue {
         let postponed = postponed.map(|&(due, _)| due).min().unwrap_or(NEVER);
         let missed = self.subscriptions.values().filter(|there| there.consumer.is_none() && !there.durable);
         let missed = missed.map(|there| there.until).min().unwrap_or(NEVER);
-        let soonest = self.delays.next().min(self.expiries.next()).min(overdue);
+        let soonest = self.delays.next().min(self.expiries.next()).min(self.due.next_expiry()).min(overdue);
         self.alarm = soonest.min(gone).min(postponed).min(missed);
     }
 
@@ -84,8 +85,11 @@ impl Queue {
             entry.set_stage(Stage::Live);
             self.delayed -= 1;
             count += 1;
-            let noted = entry.has(flag::NOTED);
-            entry.set(flag::NOTED);
+            let to_note = !entry.has(flag::NOTED) && self.terms.expiry_ms > 0;
+            let listed = !entry.has(flag::POSTPONED) && (!shared || owed > 0);
+            if to_note && !listed {
+                entry.set(flag::NOTED);
+            }
             if entry.has(flag::POSTPONED) {
                 entry.clear(flag::POSTPONED);
                 // After a restart the line may not have come to its sequence yet.
@@ -105,7 +109,10 @@ impl Queue {
                 }
                 self.due.push(after, sequence);
             }
-            if !noted && self.terms.expiry_ms > 0 {
+            if to_note && listed {
+                let expiry = ticks_of(self.terms.expiry_ms);
+                self.due.expires(due.saturating_add(expiry), expiry / 64);
+            } else if to_note {
                 self.note_expiry(due, sequence);
             }
         }
@@ -116,7 +123,15 @@ impl Queue {
     pub(super) fn expire_due(&mut self, now: Tick) {
         let mut count = 0;
         while count < BATCH {
-            let Some((first, run)) = self.expiries.pop(now) else { break };
+            if let Some(sequence) = self.due.pop_expired(now) {
+                count += 1;
+                // One with a note of its own has another time.
+                if self.entries.get(sequence).is_some_and(|entry| !entry.has(flag::NOTED)) {
+                    self.expire(sequence);
+                }
+                continue;
+            }
+            let Some((first, run)) = self.expiries.pop(now, BATCH as u64) else { break };
             let end = first + run;
             let mut from = first;
             while let Some((sequence, _)) = self.entries.next(from).filter(|&(sequence, _)| sequence < end) {
@@ -160,7 +175,7 @@ impl Queue {
             else {
                 continue;
             };
-            if let Some(last) = last.filter(|last| shared && *last != subscription) {
+            if shared && let Some(last) = last.filter(|&last| last != subscription) {
                 self.put_back(std::mem::take(&mut back), last);
             }
             last = Some(subscription);
@@ -169,9 +184,6 @@ impl Queue {
             }
         }
         self.put_back(back, last.unwrap_or(0));
-        if !shared {
-            self.wake_waiting(self.in_line());
-        }
     }
 
     /// In publish-subscribe: what a subscription refused for a time comes back to it.

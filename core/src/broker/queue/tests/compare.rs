@@ -312,7 +312,7 @@ impl Life {
                 assert!(message.due_wall <= wall || message.dying, "{sequence} is early");
             }
             let later = |model: &Model| {
-                let claim = model.messages.get(sequence)?.claims.get(&ALL)?;
+                let claim = model.messages.get(sequence).filter(|it| !it.dying)?.claims.get(&ALL)?;
                 matches!(claim.place, Place::Later(_)).then_some(model.messages[sequence].later_wall)
             };
             if let (Some(one), Some(two)) = (later(before), later(after))
