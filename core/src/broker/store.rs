@@ -63,7 +63,7 @@ pub(super) fn open(config: &BrokerConfig) -> Result<Stored> {
     let clock = Clock::new();
     let mut restored = Vec::with_capacity(queues.len());
     for (number, (name, mut queue)) in queues {
-        log.append(|journal| queue.restored(clock.now(), wall_ms(), journal)).0;
+        let ((), _ticket) = log.append(|journal| queue.restored(clock.now(), wall_ms(), journal));
         // Messages that left meanwhile were never counted as kept: told as gone, they would take the life of
         // others in their file away, and the file would be dropped with those in it.
         drop(queue.take_events());
