@@ -65,6 +65,9 @@ pub(super) fn open(config: &BrokerConfig) -> Result<Stored> {
     for (number, (name, mut queue)) in queues {
         // Safe with the commit that the start waits for.
         let ((), _ticket) = log.append(|journal| queue.restored(clock.now(), wall_ms(), journal));
+        // Messages that left meanwhile were never counted as kept: told as gone, they would take the life of
+        // others in their file away, and the file would be dropped with those in it.
+        drop(queue.take_events());
         log.keep(queue.all().map(|message| (message.position, message.length)));
         restored.push((number, name, queue));
     }
