@@ -979,9 +979,9 @@ int32_t ceiba_consumer_receive(const char *id,
 /**
  * Acknowledges a delivery by its code. It succeeds when the ack is on its way.
  *
- * Any thread; may block for a moment. Errors: CEIBA_ERR_NOT_FOUND (no such delivery waits for an ack),
- * CEIBA_ERR_UNKNOWN_ID, CEIBA_ERR_CLOSED, CEIBA_ERR_UNSUPPORTED, CEIBA_ERR_UNAVAILABLE, CEIBA_ERR_FORKED,
- * CEIBA_ERR_WOULD_DEADLOCK.
+ * Any thread; may block for a moment. Errors: CEIBA_ERR_NOT_FOUND (no such delivery waits for an ack; only a
+ * provider that can tell says so: KapokMQ cannot), CEIBA_ERR_UNKNOWN_ID, CEIBA_ERR_CLOSED, CEIBA_ERR_UNSUPPORTED,
+ * CEIBA_ERR_UNAVAILABLE, CEIBA_ERR_FORKED, CEIBA_ERR_WOULD_DEADLOCK.
  */
 int32_t ceiba_consumer_ack(const char *id,
                            size_t id_len,
@@ -1165,12 +1165,13 @@ int32_t ceiba_open_file(const char *path,
  * listen. `config` is a JSON object with `secret_key`, and where wanted `listen` ("127.0.0.1:0" takes a free
  * port, and is the default), `delivery` ("work_queue" or "publish_subscribe"), `data` (a folder for the messages;
  * without one they are in memory), `durability` ("fsync", the default, "interval:200ms" or "memory"),
- * `redeliver_after` ("300s"), `nodes` (other brokers that the registry names: a list of "HOST:PORT") and `dpmq`
- * (true: the DPMQ protocol too, which has no login). Of all topics: `max_attempts` (then a message goes to the
- * dead letters, the topic NAME.dead), `expire_after` ("24h"; dead letters too), `push_every` ("1s") and
- * `push_count` (messages that go together), `max_messages`, `max_bytes`, `when_full` ("wait" or "refuse"),
- * `deduplicate` ("10m": how long a key is remembered) and `compat` (publish-subscribe: the first ack consumes for
- * all); `topics` has objects of the same keys for single topics. `broker` gets the broker; the caller frees it.
+ * `redeliver_after` ("300s"), `nodes` (other brokers that the registry names: a list of "HOST:PORT"), `advertise`
+ * (the host that the registry names for this one) and `dpmq` (true: the DPMQ protocol too, which has no login). Of
+ * all topics: `max_attempts` (then a message goes to the dead letters, the topic NAME.dead), `expire_after` ("24h";
+ * dead letters too), `push_every` ("1s") and `push_count` (messages that go together), `max_messages`, `max_bytes`,
+ * `when_full` ("wait" or "refuse"), `deduplicate` ("10m": how long a key is remembered) and `compat`
+ * (publish-subscribe: the first ack consumes for all); `topics` has objects of the same keys for single topics.
+ * `broker` gets the broker; the caller frees it.
  *
  * Any thread; blocks until it listens. Errors: CEIBA_ERR_INVALID_CONFIG, CEIBA_ERR_UNAVAILABLE (the address
  * cannot be listened on), CEIBA_ERR_IN_USE and CEIBA_ERR_STORAGE (the folder), CEIBA_ERR_WOULD_DEADLOCK.

@@ -64,9 +64,9 @@ pub extern "C" fn ceiba_consumer_receive(
 
 /// Acknowledges a delivery by its code. It succeeds when the ack is on its way.
 ///
-/// Any thread; may block for a moment. Errors: CEIBA_ERR_NOT_FOUND (no such delivery waits for an ack; only a provider that can tell says so: KapokMQ cannot),
-/// CEIBA_ERR_UNKNOWN_ID, CEIBA_ERR_CLOSED, CEIBA_ERR_UNSUPPORTED, CEIBA_ERR_UNAVAILABLE, CEIBA_ERR_FORKED,
-/// CEIBA_ERR_WOULD_DEADLOCK.
+/// Any thread; may block for a moment. Errors: CEIBA_ERR_NOT_FOUND (no such delivery waits for an ack; only a
+/// provider that can tell says so: KapokMQ cannot), CEIBA_ERR_UNKNOWN_ID, CEIBA_ERR_CLOSED, CEIBA_ERR_UNSUPPORTED,
+/// CEIBA_ERR_UNAVAILABLE, CEIBA_ERR_FORKED, CEIBA_ERR_WOULD_DEADLOCK.
 #[unsafe(no_mangle)]
 pub extern "C" fn ceiba_consumer_ack(
     id: *const c_char,
