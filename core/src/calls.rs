@@ -1,6 +1,8 @@
 //! The calls by id that every binding makes. Those that wait are futures; [`crate::runtime::block_on`]
 //! turns them into blocking calls.
 
+mod held;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use crate::client::{Consumer, Context, Producer};
 use crate::completion::CompletionQueue;
 use crate::config::{ClientConfig, Role};
 use crate::error::{Error, Kind, Outcome, Result};
-use crate::intake::{Intake, Ticket, pump};
+use crate::intake::{Intake, Ticket, UnderWay, pump};
 use crate::message::{Delivery, Message, Receipt};
 use crate::provider::memory::Topics;
 use crate::registry::Registry;
@@ -23,6 +25,8 @@ pub struct ProducerClient {
     intake: Arc<Intake>,
     deadline: Duration,
     pump: parking_lot::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    // The sends that wait, of a producer that has no intake of its own to count them.
+    sends: Option<Arc<UnderWay>>,
 }
 
 impl ProducerClient {
@@ -40,17 +44,59 @@ impl ProducerClient {
         Context::within(timeout.unwrap_or(self.deadline))
     }
 
+    /// Sends and waits for the receipt.
+    ///
+    /// # Errors
+    /// Those of the producer; `closed` when it is closed meanwhile.
+    pub async fn send(&self, ctx: &Context, message: Arc<Message>) -> Result<Receipt> {
+        let Some(sends) = &self.sends else { return self.producer.send(ctx, message).await };
+        let _entered = sends.enter().map_err(|error| error.by(self.producer.provider()))?;
+        tokio::select! {
+            biased;
+            result = self.producer.send(ctx, message) => result,
+            () = sends.stop().cancelled() => Err(Error::new(Kind::Closed, "the producer was closed")
+                .outcome_is(Outcome::Unknown)
+                .by(self.producer.provider())),
+        }
+    }
+
+    async fn send_batch(&self, ctx: &Context, messages: Vec<Arc<Message>>) -> Vec<Result<Receipt>> {
+        if self.sends.is_none() {
+            return self.producer.send_batch(ctx, messages).await;
+        }
+        futures_util::future::join_all(messages.into_iter().map(|message| self.send(ctx, message))).await
+    }
+
+    async fn flush(&self, ctx: &Context) -> Result<()> {
+        if let Some(sends) = &self.sends {
+            let (waited, submitted) = tokio::join!(sends.drained(ctx), self.intake.drained(ctx));
+            waited.and(submitted)?;
+        }
+        self.producer.flush(ctx).await
+    }
+
     async fn close(&self, ctx: &Context) -> Result<()> {
         self.intake.close();
         let pump = self.pump.lock().take();
-        let mut late = Ok(());
-        if let Some(mut pump) = pump
-            && let Err(error) = ctx.run(&mut pump).await
-        {
-            // Dropping its calls ends each of them.
-            pump.abort();
-            let _ = pump.await;
-            late = Err(error);
+        let mut late = match &self.sends {
+            Some(sends) => {
+                let (waited, submitted) = tokio::join!(sends.close(ctx), self.intake.drained(ctx));
+                if waited.is_err() || submitted.is_err() {
+                    sends.stop().cancel();
+                }
+                waited.and(submitted)
+            }
+            None => Ok(()),
+        };
+        if let Some(mut pump) = pump {
+            // Every call has ended or was told to.
+            let grace = Context::within(Duration::from_millis(200));
+            if let Err(error) = grace.run(&mut pump).await {
+                // Dropping its calls ends each of them.
+                pump.abort();
+                let _ = pump.await;
+                late = Err(error);
+            }
         }
         self.producer.close(ctx).await.and(late)
     }
@@ -187,13 +233,15 @@ pub async fn producer_open(
 ) -> Result<Arc<str>> {
     let clients = clients()?;
     let reservation = clients.producers.reserve(chosen_id(id, &config)?)?;
-    let producer = open::producer(reservation.id(), &config, &clients.topics).await?;
-    let (intake, task) = match producer.intake() {
-        Some(intake) => (intake.clone(), None),
+    let members = |id: &str| held::hold(id, reservation.id());
+    let producer = open::producer(reservation.id(), &config, &clients.topics, &members).await?;
+    let (intake, task, sends) = match producer.intake() {
+        Some(intake) => (intake.clone(), None, None),
         None => {
             let intake = Intake::new(producer.provider(), config.limits());
-            let task = tokio::spawn(pump(intake.clone(), producer.clone()));
-            (intake, Some(task))
+            let sends = Arc::<UnderWay>::default();
+            let task = tokio::spawn(pump(intake.clone(), producer.clone(), sends.stop().clone()));
+            (intake, Some(task), Some(sends))
         }
     };
     if let Some(queue) = queue {
@@ -206,6 +254,7 @@ pub async fn producer_open(
         intake,
         deadline: config.deadline.0,
         pump: parking_lot::Mutex::new(task),
+        sends,
     }));
     Ok(id)
 }
@@ -253,7 +302,7 @@ pub async fn open_file(text: &str, queue: Option<Arc<CompletionQueue>>) -> Resul
 /// Sends a message and waits for its receipt, until `timeout` or the client's deadline.
 pub async fn producer_send(id: &str, message: Message, timeout: Option<Duration>) -> Result<Receipt> {
     let client = producer(id)?;
-    client.producer.send(&client.context(timeout), Arc::new(message)).await
+    client.send(&client.context(timeout), Arc::new(message)).await
 }
 
 /// Sends several; a result for each, in their order.
@@ -264,7 +313,7 @@ pub async fn producer_send_batch(
 ) -> Result<Vec<Result<Receipt>>> {
     let client = producer(id)?;
     let messages = messages.into_iter().map(Arc::new).collect();
-    Ok(client.producer.send_batch(&client.context(timeout), messages).await)
+    Ok(client.send_batch(&client.context(timeout), messages).await)
 }
 
 /// Submits a body without waiting. The completion with `token` comes to the queue given at open.
@@ -304,7 +353,7 @@ pub fn producer_cancel(id: &str, token: u64) -> Result<()> {
 pub async fn producer_flush(id: &str, timeout: Option<Duration>) -> Result<()> {
     let client = producer(id)?;
     let ctx = client.context(timeout);
-    client.producer.flush(&ctx).await
+    client.flush(&ctx).await
 }
 
 /// The live state as JSON.
@@ -314,12 +363,19 @@ pub fn producer_status(id: &str) -> Result<serde_json::Value> {
         if let Some(object) = status.as_object_mut() {
             object.insert("id".into(), serde_json::json!(&*client.id));
             object.insert("provider".into(), serde_json::json!(client.producer.provider()));
-            object.insert("under_way".into(), serde_json::json!(client.intake.under_way()));
+            let waiting = client.sends.as_ref().map_or(0, |sends| sends.count());
+            object.insert("under_way".into(), serde_json::json!(client.intake.under_way() + waiting));
             let deadline = u64::try_from(client.deadline.as_millis()).unwrap_or(u64::MAX);
             object.insert("deadline_ms".into(), serde_json::json!(deadline));
         }
         Ok(status)
     })
+}
+
+/// Changes the live state of a strategy: `command` is an object that names it, as in
+/// `{"strategy": "failover", "current": 0}`. Returns the new state.
+pub fn producer_control(id: &str, command: &serde_json::Value) -> Result<serde_json::Value> {
+    with_producer(id, |client| client.producer.control(command))
 }
 
 /// Closes a producer: intake stops, sends under way end within `timeout` (or the client's deadline), the
@@ -411,17 +467,34 @@ pub async fn shutdown(timeout: Duration) -> Result<ShutdownReport> {
     };
     let producers = clients.producers.ids();
     let consumers = clients.consumers.ids();
-    let mut results =
-        futures_util::future::join_all(producers.iter().map(|id| producer_close(id, left()))).await;
-    results
-        .extend(futures_util::future::join_all(consumers.iter().map(|id| consumer_close(id, left()))).await);
     let mut report = ShutdownReport::default();
-    for result in results {
-        match result {
-            Ok(()) => report.clean += 1,
-            Err(error) if error.kind() == Kind::Timeout => report.forced += 1,
-            Err(_) => report.failed += 1,
-        }
+    let mut note = |result: &Result<()>| match result {
+        Ok(()) => report.clean += 1,
+        Err(error) if error.kind() == Kind::Timeout => report.forced += 1,
+        Err(_) => report.failed += 1,
+    };
+    // Those that others hold come after their holders.
+    let mut waiting = producers;
+    while !waiting.is_empty() {
+        let results =
+            futures_util::future::join_all(waiting.iter().map(|id| producer_close(id, left()))).await;
+        let held: Vec<bool> = results
+            .iter()
+            .map(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::InUse))
+            .collect();
+        // A round that frees nothing ends it: nobody may wait for ever.
+        let progress = held.contains(&false);
+        results
+            .iter()
+            .zip(&held)
+            .filter(|(_, held)| !**held || !progress)
+            .for_each(|(result, _)| note(result));
+        let mut held = held.into_iter();
+        waiting.retain(|_| progress && held.next().unwrap_or_default());
+    }
+    for result in futures_util::future::join_all(consumers.iter().map(|id| consumer_close(id, left()))).await
+    {
+        note(&result);
     }
     Ok(report)
 }

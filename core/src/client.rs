@@ -47,6 +47,13 @@ impl Context {
         self
     }
 
+    /// The same with another deadline.
+    #[must_use]
+    pub fn ending_at(mut self, deadline: Instant) -> Context {
+        self.deadline = Some(deadline);
+        self
+    }
+
     /// When the call must have ended.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline

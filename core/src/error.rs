@@ -1,8 +1,14 @@
 //! The one error type: what kind it is, whether the message may have been sent, and whether to try again.
 
+mod part;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde_json::{Value, json};
+
+pub use part::{Part, Whole};
 
 /// What went wrong. The numbers are the C ABI's return codes: fixed for ever, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -191,6 +197,7 @@ struct Inner {
     attempts: u32,
     message: String,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    parts: Vec<Part>,
 }
 
 impl Error {
@@ -205,6 +212,7 @@ impl Error {
             attempts: 0,
             message: message.into(),
             source: None,
+            parts: Vec::new(),
         }))
     }
 
@@ -249,6 +257,12 @@ impl Error {
         self.with(|inner| inner.source = Some(Arc::new(source)))
     }
 
+    /// Adds how each attempt, member or recipient ended.
+    #[must_use]
+    pub fn made_of(self, parts: Vec<Part>) -> Error {
+        self.with(|inner| inner.parts = parts)
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> Kind {
         self.0.kind
@@ -277,6 +291,37 @@ impl Error {
     /// Attempts made: 0 when the call failed before the first.
     pub fn attempts(&self) -> u32 {
         self.0.attempts
+    }
+
+    /// How each attempt, member or recipient ended; empty where there was one alone.
+    pub fn parts(&self) -> &[Part] {
+        &self.0.parts
+    }
+
+    /// Everything but the causes' own types, as JSON: `kind`, `code`, `outcome`, `retryable`, `retry_after_ms`,
+    /// `provider`, `attempts`, `message` and `parts`; keys without a value are left out.
+    pub fn to_json(&self) -> Value {
+        let mut value = json!({
+            "kind": self.kind().name(),
+            "code": self.kind().code(),
+            "outcome": self.outcome().name(),
+            "retryable": self.retryable(),
+            "attempts": self.attempts(),
+            "message": self.text(),
+        });
+        if let Some(object) = value.as_object_mut() {
+            if let Some(wait) = self.retry_after() {
+                let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                object.insert("retry_after_ms".into(), json!(wait));
+            }
+            if let Some(provider) = self.provider() {
+                object.insert("provider".into(), json!(provider));
+            }
+            if !self.parts().is_empty() {
+                object.insert("parts".into(), self.parts().iter().map(Part::to_json).collect());
+            }
+        }
+        value
     }
 
     /// The message without the kind and the causes.

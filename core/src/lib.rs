@@ -14,5 +14,6 @@ pub mod provider;
 pub mod registry;
 pub mod runtime;
 pub mod secret;
+pub mod strategy;
 pub mod tls;
 pub mod wire;

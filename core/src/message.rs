@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Part, Result};
 
 /// A message to send. Cloning copies no body.
 #[derive(Debug, Clone, Default)]
@@ -175,12 +175,21 @@ pub struct Receipt {
     pub disposition: Disposition,
     /// What the caller should know though the send succeeded.
     pub warning: Option<Arc<str>>,
+    /// How each recipient or member ended, where there were several.
+    pub parts: Option<Arc<[Part]>>,
 }
 
 impl Receipt {
     /// A receipt of a message sent at the first attempt, without an id.
     pub fn sent(provider: &'static str) -> Receipt {
-        Receipt { message_id: None, provider, attempts: 1, disposition: Disposition::Sent, warning: None }
+        Receipt {
+            message_id: None,
+            provider,
+            attempts: 1,
+            disposition: Disposition::Sent,
+            warning: None,
+            parts: None,
+        }
     }
 }
 

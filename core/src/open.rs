@@ -4,21 +4,37 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::client::{Consumer, Producer};
-use crate::config::{ClientConfig, Role, nearest};
+use crate::client::{BoxFuture, Consumer, Producer};
+use crate::config::{ClientConfig, Connect, Role, WhenDisconnected, nearest};
 use crate::error::{Error, Kind, Result};
 use crate::provider::{Setup, dpmq, kapokmq, memory};
+use crate::strategy::{self, Member, Random, Section};
 
 /// The providers by the `type` in a config.
 pub const PROVIDERS: [&str; 3] = ["dpmq", "kapokmq", "memory"];
 
 /// The strategies by the `type` in a config.
-pub const STRATEGIES: [&str; 0] = [];
+pub const STRATEGIES: [&str; 6] = strategy::NAMES;
+
+/// Finds an open producer by its id, and holds it.
+pub type Members<'a> = dyn Fn(&str) -> Result<Arc<dyn Producer>> + Send + Sync + 'a;
+
+/// How deep members may have members: a config is no place for a loop without end.
+const MAX_DEPTH: usize = 8;
 
 /// Checks a config as far as that goes without a connection: keys, types and names.
 pub fn check(config: &ClientConfig) -> Result<()> {
-    let (name, section) = config.provider_section()?;
-    strategies(config)?;
+    check_at(config, 0)
+}
+
+fn check_at(config: &ClientConfig, depth: usize) -> Result<()> {
+    let stack = stack(config, depth)?;
+    for section in &stack.sections {
+        for member in section.members.iter().flatten().filter(|member| !member.is_string()) {
+            check_at(&member_config(member)?, depth + 1)?;
+        }
+    }
+    let Some((name, section)) = stack.provider else { return Ok(()) };
     match name.as_str() {
         "dpmq" => dpmq::check(section, config.role.unwrap_or_default()),
         "kapokmq" => kapokmq::check(section, config.role.unwrap_or_default()),
@@ -27,13 +43,171 @@ pub fn check(config: &ClientConfig) -> Result<()> {
     }
 }
 
+/// What a config is made of, checked.
+struct Stack {
+    // The outermost first.
+    sections: Vec<Section>,
+    // None where the innermost strategy has all its members by itself.
+    provider: Option<(String, Map<String, Value>)>,
+}
+
+fn stack(config: &ClientConfig, depth: usize) -> Result<Stack> {
+    if depth > MAX_DEPTH {
+        let text = format!("members within members are more than {MAX_DEPTH} deep");
+        return Err(Error::new(Kind::InvalidConfig, text));
+    }
+    if config.role == Some(Role::Consumer) {
+        if !config.strategies.is_empty() {
+            let text = "`strategies` are for producers: a consumer takes none";
+            return Err(Error::new(Kind::InvalidConfig, text));
+        }
+        return Ok(Stack { sections: Vec::new(), provider: Some(config.provider_section()?) });
+    }
+    let mut sections = Vec::with_capacity(config.strategies.len());
+    for section in &config.strategies {
+        let section = Section::parse(section.clone())?;
+        section.check()?;
+        sections.push(section);
+    }
+    let alone = sections.last().is_some_and(|innermost| innermost.members.is_some());
+    let provider = if alone && config.provider.is_empty() { None } else { Some(config.provider_section()?) };
+    for (place, section) in sections.iter().enumerate() {
+        let innermost = place + 1 == sections.len();
+        let below = usize::from(!(innermost && provider.is_none()));
+        if section.members.as_ref().is_some_and(|members| members.len() + below == 0) {
+            let text = format!("strategy `{}`: `members` is empty: name at least one", section.name);
+            return Err(Error::new(Kind::InvalidConfig, text));
+        }
+    }
+    Ok(Stack { sections, provider })
+}
+
+/// A member that stands in the config itself: a client without an id that opens lazily and fails at once while
+/// it is disconnected, unless it says otherwise.
+fn member_config(value: &Value) -> Result<ClientConfig> {
+    let Value::Object(member) = value else {
+        let text = "a member is the id of an open producer or an object with `provider` and `strategies`";
+        return Err(Error::new(Kind::InvalidConfig, text));
+    };
+    let mut config = ClientConfig::from_json(Value::Object(member.clone()))
+        .map_err(|error| Error::new(error.kind(), format!("members: {}", error.message())))?;
+    config.connect.get_or_insert(Connect::Lazy);
+    config.when_disconnected.get_or_insert(WhenDisconnected::Fail);
+    if config.role == Some(Role::Consumer) {
+        return Err(Error::new(Kind::InvalidConfig, "members: a member is a producer"));
+    }
+    Ok(config)
+}
+
 /// Opens a producer.
-pub async fn producer(id: &str, config: &ClientConfig, topics: &memory::Topics) -> Result<Arc<dyn Producer>> {
+pub async fn producer(
+    id: &str,
+    config: &ClientConfig,
+    topics: &memory::Topics,
+    members: &Members<'_>,
+) -> Result<Arc<dyn Producer>> {
     role_is(config, Role::Producer)?;
-    let (name, section) = config.provider_section()?;
-    strategies(config)?;
+    check(config)?;
+    producer_at(id, config, topics, members, 0).await
+}
+
+fn producer_at<'a>(
+    id: &'a str,
+    config: &'a ClientConfig,
+    topics: &'a memory::Topics,
+    members: &'a Members<'a>,
+    depth: usize,
+) -> BoxFuture<'a, Result<Arc<dyn Producer>>> {
+    Box::pin(async move {
+        let Stack { sections, provider } = stack(config, depth)?;
+        let mut below = match provider {
+            None => None,
+            Some((name, section)) => {
+                let mut config = config.clone();
+                // Strategies that go on elsewhere need the failure at once, not at the deadline.
+                if sections.iter().any(|section| section.members.is_some()) {
+                    config.connect.get_or_insert(Connect::Lazy);
+                    config.when_disconnected.get_or_insert(WhenDisconnected::Fail);
+                }
+                let producer = provided(id, &config, &name, section, topics).await?;
+                Some(Member { name: name.into(), producer })
+            }
+        };
+        let random = Random::from_system();
+        for mut section in sections.into_iter().rev() {
+            let name = section.name.clone();
+            let setup = strategy::Setup { id: id.into(), name: name.clone(), random: random.clone() };
+            let producer = match section.members.take() {
+                Some(listed) => {
+                    let mut group: Vec<Member> = below.take().into_iter().collect();
+                    for (number, member) in listed.iter().enumerate() {
+                        group.push(open_member(id, number, member, topics, members, depth).await?);
+                    }
+                    section.group(&setup, distinct(group))?
+                }
+                None => {
+                    let Some(below) = below.take() else {
+                        return Err(Error::new(Kind::Internal, "a strategy has nothing below it"));
+                    };
+                    section.wrap(&setup, below.producer)?
+                }
+            };
+            below = Some(Member { name, producer });
+        }
+        let nothing = || Error::new(Kind::Internal, "a config made no producer");
+        below.map(|member| member.producer).ok_or_else(nothing)
+    })
+}
+
+async fn open_member(
+    id: &str,
+    number: usize,
+    member: &Value,
+    topics: &memory::Topics,
+    members: &Members<'_>,
+    depth: usize,
+) -> Result<Member> {
+    if let Value::String(other) = member {
+        let producer = members(other).map_err(|error| {
+            Error::new(error.kind(), format!("member `{other}`: {}: open it first", error.message()))
+        })?;
+        return Ok(Member { name: other.as_str().into(), producer });
+    }
+    let config = member_config(member)?;
+    let name = match (&config.id, config.provider.get("type").and_then(Value::as_str)) {
+        (Some(name), _) => name.clone(),
+        (None, Some(kind)) => kind.to_owned(),
+        (None, None) => format!("member-{number}"),
+    };
+    let own = format!("{id}/{number}");
+    let producer = producer_at(&own, &config, topics, members, depth + 1).await?;
+    Ok(Member { name: name.into(), producer })
+}
+
+// Of members with the same name the later ones get a number.
+fn distinct(mut members: Vec<Member>) -> Vec<Member> {
+    let mut seen = std::collections::HashSet::new();
+    for member in &mut members {
+        let mut number = 2;
+        let mut name = member.name.clone();
+        while !seen.insert(name.clone()) {
+            name = format!("{}-{number}", member.name).into();
+            number += 1;
+        }
+        member.name = name;
+    }
+    members
+}
+
+async fn provided(
+    id: &str,
+    config: &ClientConfig,
+    name: &str,
+    section: Map<String, Value>,
+    topics: &memory::Topics,
+) -> Result<Arc<dyn Producer>> {
     let setup = Setup::from_config(id, config);
-    match name.as_str() {
+    match name {
         "dpmq" => dpmq::open_producer(&setup, section).await,
         "kapokmq" => kapokmq::open_producer(&setup, section).await,
         "memory" => memory::open_producer(&setup, section, topics),
@@ -65,15 +239,6 @@ fn role_is(config: &ClientConfig, role: Role) -> Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-fn strategies(config: &ClientConfig) -> Result<()> {
-    let Some(first) = config.strategies.first() else { return Ok(()) };
-    let name = first.get("type").and_then(Value::as_str).unwrap_or_default();
-    Err(Error::new(
-        Kind::InvalidConfig,
-        format!("unknown strategy `{name}`: this version has no strategies yet, leave `strategies` out"),
-    ))
 }
 
 fn unknown_provider(name: &str) -> Error {

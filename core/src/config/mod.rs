@@ -57,7 +57,9 @@ pub struct ClientConfig {
     /// Producer or consumer, in files.
     #[serde(default)]
     pub role: Option<Role>,
-    /// The provider section: its `type`, and the keys of that provider.
+    /// The provider section: its `type`, and the keys of that provider. Left out only where the innermost strategy
+    /// has members.
+    #[serde(default)]
     pub provider: Map<String, Value>,
     /// Strategies, the first listed outermost.
     #[serde(default)]
@@ -65,15 +67,15 @@ pub struct ClientConfig {
     /// The deadline of a call that names none.
     #[serde(default = "default_deadline")]
     pub deadline: Span,
-    /// Whether open waits for the first connection.
+    /// Whether open waits for the first connection: `eager`, and `lazy` for members of a strategy.
     #[serde(default)]
-    pub connect: Connect,
+    pub connect: Option<Connect>,
     /// How long open waits for it.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Span,
-    /// What a send does while there is no connection.
+    /// What a send does while there is no connection: `wait`, and `fail` for members of a strategy.
     #[serde(default)]
-    pub when_disconnected: WhenDisconnected,
+    pub when_disconnected: Option<WhenDisconnected>,
     /// Sends that may be under way at once.
     #[serde(default = "default_max_pending")]
     pub max_pending: u64,

@@ -31,9 +31,9 @@ impl Setup {
         Setup {
             id: id.to_owned(),
             limits: config.limits(),
-            connect: config.connect,
+            connect: config.connect.unwrap_or_default(),
             connect_timeout: config.connect_timeout.0,
-            when_disconnected: config.when_disconnected,
+            when_disconnected: config.when_disconnected.unwrap_or_default(),
         }
     }
 }

@@ -1,0 +1,257 @@
+//! Sends again what failed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::time::Instant;
+
+use super::accepted::{Accepted, Recipients};
+use super::backoff::Backoff;
+use super::budget::{self, Budget};
+use super::layer::{Layer, Strategy};
+use super::random::Random;
+use super::{OnUnknown, Setup};
+use crate::client::{BoxFuture, Context, Producer};
+use crate::config::from_value;
+use crate::error::{Error, Kind, Outcome, Part, Result, Whole};
+use crate::message::{Message, Receipt};
+
+/// The most attempts: an error holds each of them.
+const MAX_ATTEMPTS: u32 = 100;
+
+/// A strategy with `"type": "retry"`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    /// Attempts in all, 1 to 100.
+    max_attempts: u32,
+    /// The wait between them; none unless set.
+    #[serde(default)]
+    backoff: Backoff,
+    /// Which errors are tried again.
+    #[serde(default)]
+    retry_on: RetryOn,
+    /// What follows when it is unknown whether an attempt sent the message.
+    #[serde(default)]
+    on_unknown: OnUnknown,
+    /// How much of the traffic may be retries; all of it unless set.
+    #[serde(default)]
+    budget: Option<budget::Config>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum RetryOn {
+    /// Those that say that a retry may help.
+    #[default]
+    Retryable,
+    /// All but those of the caller: cancelled, closed, and the passed deadline.
+    Any,
+}
+
+fn parse(section: Map<String, Value>) -> Result<(Config, Option<Budget>)> {
+    let config: Config = from_value(Value::Object(section))?;
+    if !(1..=MAX_ATTEMPTS).contains(&config.max_attempts) {
+        let text = format!(
+            "`max_attempts` is 1 to {MAX_ATTEMPTS}, the first attempt included, not {}",
+            config.max_attempts
+        );
+        return Err(Error::new(Kind::InvalidConfig, text));
+    }
+    config.backoff.check()?;
+    let budget = config.budget.map(Budget::new).transpose()?;
+    Ok((config, budget))
+}
+
+pub(super) fn check(section: Map<String, Value>) -> Result<()> {
+    parse(section).map(drop)
+}
+
+pub(super) fn wrap(
+    setup: &Setup,
+    section: Map<String, Value>,
+    inner: Arc<dyn Producer>,
+) -> Result<Arc<dyn Producer>> {
+    let (config, budget) = parse(section)?;
+    let strategy = Retry {
+        id: setup.id.clone(),
+        config,
+        budget,
+        random: setup.random.clone(),
+        retries: AtomicU64::new(0),
+        given_up: AtomicU64::new(0),
+        refused_by_budget: AtomicU64::new(0),
+    };
+    Ok(Arc::new(Layer { name: setup.name.clone(), strategy, inner }))
+}
+
+struct Retry {
+    id: Arc<str>,
+    config: Config,
+    budget: Option<Budget>,
+    random: Random,
+    retries: AtomicU64,
+    given_up: AtomicU64,
+    refused_by_budget: AtomicU64,
+}
+
+impl Strategy for Retry {
+    const TYPE: &'static str = "retry";
+
+    fn send<'a>(
+        &'a self,
+        inner: &'a Arc<dyn Producer>,
+        ctx: &'a Context,
+        message: Arc<Message>,
+    ) -> BoxFuture<'a, Result<Receipt>> {
+        Box::pin(async move {
+            if let Some(budget) = &self.budget {
+                budget.send();
+            }
+            let accepted = Accepted::new(message);
+            match inner.send(ctx, accepted.now()).await {
+                Ok(receipt) => Ok(receipt),
+                // What few messages need is apart, so that the future of each stays small.
+                Err(error) => Box::pin(self.again(inner, ctx, accepted, error)).await,
+            }
+        })
+    }
+
+    fn state(&self) -> Value {
+        let mut state = json!({
+            "max_attempts": self.config.max_attempts,
+            "retries": self.retries.load(Ordering::Relaxed),
+            "given_up": self.given_up.load(Ordering::Relaxed),
+        });
+        if let (Some(budget), Some(state)) = (&self.budget, state.as_object_mut()) {
+            let refused = self.refused_by_budget.load(Ordering::Relaxed);
+            state.insert("budget_left".into(), json!(budget.left()));
+            state.insert("refused_by_budget".into(), json!(refused));
+        }
+        state
+    }
+}
+
+impl Retry {
+    async fn again(
+        &self,
+        inner: &Arc<dyn Producer>,
+        ctx: &Context,
+        mut accepted: Accepted,
+        first: Error,
+    ) -> Result<Receipt> {
+        let mut waits = self.config.backoff.waits(&self.random);
+        let mut failed = Failures::default();
+        let mut error = first;
+        for number in 2..=self.config.max_attempts {
+            let failed_at = Instant::now();
+            failed.add(&error);
+            if let Some(why) = self.stops(ctx, &error) {
+                return Err(self.give_up(failed, error, why));
+            }
+            if error.kind() == Kind::Partial {
+                accepted.keep_failed(error.parts());
+            }
+            let wait = waits.draw().max(error.retry_after().unwrap_or_default());
+            if !wait.is_zero() {
+                if ctx.deadline().is_some_and(|deadline| deadline.duration_since(failed_at) <= wait) {
+                    return Err(self.give_up(failed, error, "the wait would pass the deadline"));
+                }
+                tracing::debug!(id = %self.id, strategy = "retry", attempt = number, ?wait, "waits");
+                if let Err(ended) = ctx.run(tokio::time::sleep_until(failed_at + wait)).await {
+                    return Err(self.give_up(failed, ended, "the caller's time is over"));
+                }
+            }
+            if self.budget.as_ref().is_some_and(|budget| !budget.retry()) {
+                self.refused_by_budget.fetch_add(1, Ordering::Relaxed);
+                return Err(self.give_up(failed, error, "the budget of retries is used up"));
+            }
+            self.retries.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(id = %self.id, strategy = "retry", attempt = number, after = %error, "tries again");
+            match inner.send(ctx, accepted.now()).await {
+                Ok(receipt) => return Ok(failed.succeeded(receipt)),
+                Err(next) => error = next,
+            }
+        }
+        failed.add(&error);
+        Err(self.give_up(failed, error, ""))
+    }
+
+    // Why this error is not tried again, where it is not.
+    fn stops(&self, ctx: &Context, error: &Error) -> Option<&'static str> {
+        if ctx.check().is_err() || matches!(error.kind(), Kind::Cancelled | Kind::Closed) {
+            return Some("the caller's time is over");
+        }
+        if error.outcome() == Outcome::Unknown && self.config.on_unknown == OnUnknown::Stop {
+            return Some("whether it was sent is unknown, and `on_unknown` says stop");
+        }
+        match self.config.retry_on {
+            RetryOn::Retryable if !error.retryable() => Some("a retry cannot help"),
+            _ => None,
+        }
+    }
+
+    fn give_up(&self, failed: Failures, last: Error, why: &'static str) -> Error {
+        self.given_up.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(id = %self.id, strategy = "retry", attempts = failed.attempts, why, "gives up");
+        failed.into_error(last, why)
+    }
+}
+
+/// The attempts that failed so far.
+#[derive(Default)]
+pub(super) struct Failures {
+    parts: Vec<Part>,
+    recipients: Recipients,
+    attempts: u32,
+    unknown: bool,
+}
+
+impl Failures {
+    pub(super) fn add(&mut self, error: &Error) {
+        self.attempts = self.attempts.saturating_add(error.attempts().max(1));
+        self.unknown |= error.outcome() == Outcome::Unknown;
+        self.recipients.add(error.parts());
+        let number = self.parts.len() + 1;
+        self.parts.push(Part::failed(Whole::Attempt, number.to_string(), error.clone()));
+    }
+
+    fn succeeded(mut self, mut receipt: Receipt) -> Receipt {
+        receipt.attempts = receipt.attempts.saturating_add(self.attempts);
+        if !self.recipients.is_empty() {
+            self.recipients.rest_sent(receipt.parts.as_deref());
+            receipt.parts = Some(self.recipients.into_parts().into());
+        }
+        receipt
+    }
+
+    // Kind and wait are those of the last attempt; the outcome is unknown when that of any attempt was.
+    fn into_error(self, last: Error, why: &'static str) -> Error {
+        if let [Part { error: Some(only), .. }] = self.parts.as_slice()
+            && only.kind() == last.kind()
+        {
+            return last;
+        }
+        let retryable = last.retryable();
+        let kind = if self.recipients.any_sent() { Kind::Partial } else { last.kind() };
+        let mut text = format!("{} after {} attempts", last.message(), self.parts.len());
+        if !why.is_empty() {
+            text.push_str(&format!(" ({why})"));
+        }
+        let mut error = Error::new(kind, text).tried(self.attempts).retryable_is(retryable);
+        if self.unknown {
+            error = error.outcome_is(Outcome::Unknown);
+        }
+        if let Some(provider) = last.provider() {
+            error = error.by(provider);
+        }
+        if let Some(wait) = last.retry_after() {
+            error = error.after(wait);
+        }
+        let mut parts = self.parts;
+        parts.extend(self.recipients.into_parts());
+        error.caused_by(last).made_of(parts)
+    }
+}
