@@ -1,7 +1,11 @@
 //! Pure codecs of the wires: no input or output, no state beyond a frame.
 
+pub mod dingtalk;
 pub mod dpmq;
 pub mod kapokmq;
+pub mod sign;
+pub mod sms;
+pub mod webhook;
 
 mod escape;
 mod json;
