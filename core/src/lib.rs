@@ -15,5 +15,6 @@ pub mod registry;
 pub mod runtime;
 pub mod secret;
 pub mod strategy;
+pub mod template;
 pub mod tls;
 pub mod wire;
