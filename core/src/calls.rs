@@ -234,7 +234,7 @@ pub async fn producer_open(
     let clients = clients()?;
     let reservation = clients.producers.reserve(chosen_id(id, &config)?)?;
     let members = |id: &str| held::hold(id, reservation.id());
-    let producer = open::producer(reservation.id(), &config, &clients.topics, &members).await?;
+    let producer = open::producer_among(reservation.id(), &config, &clients.topics, &members).await?;
     let (intake, task, sends) = match producer.intake() {
         Some(intake) => (intake.clone(), None, None),
         None => {

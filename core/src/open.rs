@@ -99,8 +99,20 @@ fn member_config(value: &Value) -> Result<ClientConfig> {
     Ok(config)
 }
 
-/// Opens a producer.
-pub async fn producer(
+/// Opens a producer whose strategies name no member by its id.
+///
+/// # Errors
+/// `invalid_config`, and what the provider says of its connection.
+pub async fn producer(id: &str, config: &ClientConfig, topics: &memory::Topics) -> Result<Arc<dyn Producer>> {
+    let none = |other: &str| Err(Error::new(Kind::UnknownId, format!("no producer `{other}` is open")));
+    producer_among(id, config, topics, &none).await
+}
+
+/// Opens a producer; `members` finds those that its strategies name by their ids.
+///
+/// # Errors
+/// `invalid_config`, what the provider says of its connection, and what `members` says.
+pub async fn producer_among(
     id: &str,
     config: &ClientConfig,
     topics: &memory::Topics,

@@ -165,3 +165,6 @@ impl Section {
         }
     }
 }
+
+#[cfg(all(test, not(ceiba_loom)))]
+mod tests;
