@@ -2,6 +2,8 @@
 
 pub mod aliyun;
 pub mod tencent;
+#[cfg(test)]
+mod vectors;
 
 use crate::error::{Error, Kind, Outcome};
 

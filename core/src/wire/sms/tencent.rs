@@ -65,6 +65,8 @@ pub struct Sending<'a> {
     pub host: &'a str,
     /// The region that is asked.
     pub region: &'a str,
+    /// The language of what is said of errors: `zh-CN` or `en-US`.
+    pub language: Option<&'a str>,
     /// Seconds since 1970.
     pub time: u64,
 }
@@ -113,6 +115,9 @@ pub fn send_sms(account: Account<'_>, sms: &SendSms<'_>, sending: Sending<'_>) -
             ),
         ),
     ];
+    if let Some(language) = sending.language {
+        headers.push(("x-tc-language", language.to_owned()));
+    }
     if let Some(token) = account.token {
         headers.push(("x-tc-token", token.to_owned()));
     }
