@@ -1,6 +1,6 @@
 //! The filters and tests of templates: those of minijinja whose results are bounded, each charged for what it makes.
 
-use minijinja::value::{Rest, Value, ValueKind};
+use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, ErrorKind, State, filters, functions, tests};
 
 type Outcome = Result<Value, minijinja::Error>;
@@ -17,8 +17,8 @@ struct Left(usize);
 
 pub(super) fn add(environment: &mut Environment<'static>) {
     let mut filter = |name: &'static str, filter: Value| {
-        environment.add_filter(name, move |state: &mut State, args: Rest<Value>| -> Outcome {
-            apply(name, &filter, state, &args)
+        environment.add_filter(name, move |state: &mut State, args: Rest<ValueOrKwargs>| -> Outcome {
+            apply(name, &filter, state, &args.into_values())
         });
     };
     filter("safe", Value::from_function(filters::safe));
