@@ -251,6 +251,18 @@ mod tests {
     }
 
     #[test]
+    fn a_url_names_common_strategies() {
+        let config =
+            ClientConfig::parse("memory://t?retry=3&timeout=2s&rate_limit=100/1s&deadline=9s").unwrap();
+        let kinds: Vec<_> = config.strategies.iter().map(|section| section["type"].clone()).collect();
+        assert_eq!(kinds, ["rate_limit", "retry", "timeout"], "a limit first, a timeout for each attempt");
+        assert_eq!(config.strategies[1]["max_attempts"], 3);
+        for wrong in ["retry=x", "retry=-1", "rate_limit=100", "rate_limit=x/1s", "retry=1&retry=2"] {
+            ClientConfig::parse(&format!("memory://t?{wrong}")).unwrap_err();
+        }
+    }
+
+    #[test]
     fn broken_json_does_not_quote_the_text() {
         let error = ClientConfig::parse(r#"{"provider": {"secret_key": "hunter2"#).unwrap_err();
         assert!(!error.to_string().contains("hunter2"));
