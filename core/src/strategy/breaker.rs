@@ -306,3 +306,43 @@ mod tests {
         assert_eq!(fail(&mut breaker, at(1000)), Some(State::Open));
     }
 }
+
+#[cfg(all(test, ceiba_loom))]
+mod exhaustive {
+    use loom::sync::Arc;
+    use loom::thread;
+
+    use super::super::sync::Lock;
+    use super::*;
+
+    #[test]
+    fn one_probe_of_two_that_ask_at_once_and_its_place_comes_back() {
+        loom::model(|| {
+            let rules = Rules { trip: Trip::Consecutive(1), open_for: Duration::from_secs(1), probes: 1 };
+            let breaker = Arc::new(Lock::new(Breaker::new(rules)));
+            let now = Duration::from_secs(1);
+            breaker.with(|breaker| {
+                let pass = breaker.ask(Duration::ZERO).unwrap();
+                breaker.report(pass, Verdict::Bad, Duration::ZERO);
+            });
+            let ask = move |breaker: &Lock<Breaker>| {
+                let pass = breaker.with(|breaker| breaker.ask(now)).ok();
+                if let Some(pass) = pass {
+                    // Cancelled: it says nothing.
+                    breaker.with(|breaker| breaker.report(pass, Verdict::None, now));
+                }
+                pass.is_some()
+            };
+            let other = thread::spawn({
+                let breaker = breaker.clone();
+                move || ask(&breaker)
+            });
+            let here = ask(&breaker);
+            let there = other.join().unwrap();
+            assert!(here || there);
+            let pass = breaker.with(|breaker| breaker.ask(now)).unwrap();
+            let state = breaker.with(|breaker| breaker.report(pass, Verdict::Good, now));
+            assert_eq!(state, Some(State::Closed));
+        });
+    }
+}

@@ -207,7 +207,7 @@ mod exhaustive {
             let (current, streak) = (Arc::new(Current::new(2)), Arc::new(Streak::new()));
             let seen = current.see();
             let report =
-                |current: &Current, streak: &Streak| streak.add(seen, current) >= 2 && current.move_on(seen);
+                move |current: &Current, streak: &Streak| streak.add(seen, current) >= 2 && current.move_on(seen);
             streak.add(seen, &current);
             let other = thread::spawn({
                 let (current, streak) = (current.clone(), streak.clone());
