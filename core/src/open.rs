@@ -7,14 +7,16 @@ use serde_json::{Map, Value};
 use crate::client::{BoxFuture, Consumer, Producer};
 use crate::config::{ClientConfig, Connect, Role, WhenDisconnected, nearest};
 use crate::error::{Error, Kind, Result};
+#[cfg(feature = "smtp")]
+use crate::provider::smtp;
 use crate::provider::{Setup, dpmq, kapokmq, memory};
 use crate::strategy::{self, Member, Random, Section};
 
 /// The providers by the `type` in a config.
-pub const PROVIDERS: [&str; 3] = ["dpmq", "kapokmq", "memory"];
+pub const PROVIDERS: [&str; 4] = ["dpmq", "kapokmq", "memory", "smtp"];
 
 /// The strategies by the `type` in a config.
-pub const STRATEGIES: [&str; 6] = strategy::NAMES;
+pub const STRATEGIES: [&str; 7] = strategy::NAMES;
 
 /// Finds an open producer by its id, and holds it.
 pub type Members<'a> = dyn Fn(&str) -> Result<Arc<dyn Producer>> + Send + Sync + 'a;
@@ -39,6 +41,8 @@ fn check_at(config: &ClientConfig, depth: usize) -> Result<()> {
         "dpmq" => dpmq::check(section, config.role.unwrap_or_default()),
         "kapokmq" => kapokmq::check(section, config.role.unwrap_or_default()),
         "memory" => memory::check(section),
+        #[cfg(feature = "smtp")]
+        "smtp" if config.role != Some(Role::Consumer) => smtp::check(section),
         other => Err(unknown_provider(other)),
     }
 }
@@ -223,6 +227,8 @@ async fn provided(
         "dpmq" => dpmq::open_producer(&setup, section).await,
         "kapokmq" => kapokmq::open_producer(&setup, section).await,
         "memory" => memory::open_producer(&setup, section, topics),
+        #[cfg(feature = "smtp")]
+        "smtp" => smtp::open_producer(&setup, section).await,
         other => Err(unknown_provider(other)),
     }
 }
@@ -254,6 +260,10 @@ fn role_is(config: &ClientConfig, role: Role) -> Result<()> {
 }
 
 fn unknown_provider(name: &str) -> Error {
+    if PROVIDERS.contains(&name) {
+        let text = format!("the provider `{name}` has no such client: it only sends, or this build is without it");
+        return Error::new(Kind::InvalidConfig, text);
+    }
     let mut text = format!("unknown provider `{name}`; known are: {}", PROVIDERS.join(", "));
     if let Some(name) = nearest(name, &PROVIDERS) {
         text.push_str(&format!(" (did you mean `{name}`?)"));

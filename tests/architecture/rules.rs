@@ -32,7 +32,7 @@ pub(crate) const CORE: &[(&str, &[&str])] = &[
             "error",
         ],
     ),
-    ("strategy", &["client", "config", "message", "error", "intake"]),
+    ("strategy", &["client", "config", "message", "error", "intake", "runtime", "secret", "tls"]),
     ("outbox", &["client", "config", "message", "error", "intake"]),
     ("broker", &["wire", "message", "error", "runtime", "secret"]),
     ("open", &["provider", "strategy", "outbox", "client", "config", "message", "error"]),

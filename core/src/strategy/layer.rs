@@ -24,6 +24,12 @@ pub(super) trait Strategy: Send + Sync + 'static {
     /// Its live state: an object without `type` and `name`.
     fn state(&self) -> Value;
 
+    /// Ends what it still does, once the producer below is closed.
+    fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, ()> {
+        let _ = ctx;
+        Box::pin(std::future::ready(()))
+    }
+
     /// Changes its live state; see the module of the strategies.
     fn control(&self, command: &Map<String, Value>) -> Result<Value> {
         let _ = command;
@@ -67,7 +73,11 @@ impl<S: Strategy> Producer for Layer<S> {
     }
 
     fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
-        self.inner.close(ctx)
+        Box::pin(async move {
+            let closed = self.inner.close(ctx).await;
+            self.strategy.close(ctx).await;
+            closed
+        })
     }
 }
 

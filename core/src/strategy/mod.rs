@@ -19,6 +19,7 @@ mod sync;
 mod circuit_breaker;
 mod failover;
 mod fan_out;
+mod rate_limit;
 mod retry;
 mod timeout;
 mod timeout_failover;
@@ -36,8 +37,8 @@ pub use member::Member;
 pub use random::Random;
 
 /// The strategies by the `type` in a config.
-pub const NAMES: [&str; 6] =
-    ["circuit_breaker", "failover", "fan_out", "retry", "timeout", "timeout_failover"];
+pub const NAMES: [&str; 7] =
+    ["circuit_breaker", "failover", "fan_out", "rate_limit", "retry", "timeout", "timeout_failover"];
 
 /// The strategies that have members of their own.
 pub const WITH_MEMBERS: [&str; 3] = ["failover", "fan_out", "timeout_failover"];
@@ -121,6 +122,7 @@ impl Section {
             "circuit_breaker" => circuit_breaker::check(rest),
             "failover" => failover::check(rest),
             "fan_out" => fan_out::check(rest),
+            "rate_limit" => rate_limit::check(rest),
             "retry" => retry::check(rest),
             "timeout" => timeout::check(rest),
             _ => timeout_failover::check(rest),
@@ -139,6 +141,7 @@ impl Section {
         self.check()?;
         match self.kind {
             "circuit_breaker" => circuit_breaker::wrap(setup, self.rest, inner),
+            "rate_limit" => rate_limit::wrap(setup, self.rest, inner),
             "retry" => retry::wrap(setup, self.rest, inner),
             "timeout" => timeout::wrap(setup, self.rest, inner),
             other => {
