@@ -1,0 +1,274 @@
+//! What callers see of the mail provider.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::PROVIDER;
+use super::letter::Letter;
+use super::link::Mail;
+use super::pool::{Last, Pool};
+use super::section::{Settings, Style};
+use crate::client::{BoxFuture, Capability, Context, Producer};
+use crate::config::Connect;
+use crate::error::{Error, Kind, Outcome, Part, Result, Whole};
+use crate::intake::UnderWay;
+use crate::message::{Message, Receipt};
+use crate::provider::Setup;
+
+struct Smtp {
+    style: Style,
+    pool: Arc<Pool>,
+    recipients_per_mail: usize,
+    // Sends that may be under way at once.
+    room: Semaphore,
+    sends: Arc<UnderWay>,
+    closed: AtomicBool,
+    sent: AtomicU64,
+    failed: AtomicU64,
+    last_error: parking_lot::Mutex<Option<Error>>,
+}
+
+/// Opens a producer; unless open is lazy it logs in once.
+pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Producer>> {
+    let Settings { site, style, ca_file, connections, idle_time, recipients_per_mail } = settings;
+    let pool = Pool::new(setup, site, ca_file.as_deref(), connections, idle_time).await?;
+    let room = usize::try_from(setup.limits.calls).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
+    if setup.connect == Connect::Eager {
+        let place = pool.place().await?;
+        let link = pool.dial().await?;
+        pool.give_back(link, place);
+    }
+    Ok(Arc::new(Smtp {
+        style,
+        pool,
+        recipients_per_mail,
+        room: Semaphore::new(room),
+        sends: Arc::default(),
+        closed: AtomicBool::new(false),
+        sent: AtomicU64::new(0),
+        failed: AtomicU64::new(0),
+        last_error: parking_lot::Mutex::new(None),
+    }))
+}
+
+impl Smtp {
+    async fn send_one(&self, ctx: &Context, message: &Message) -> Result<Receipt> {
+        let _entered = self.sends.enter()?;
+        ctx.check()?;
+        let full = || Error::new(Kind::QueueFull, "as many sends are under way as `max_pending` allows");
+        let _room = tokio::select! {
+            biased;
+            room = self.room.acquire() => room.map_err(|_| full())?,
+            end = self.ended(ctx) => {
+                return Err(if end.kind() == Kind::Timeout { full() } else { end });
+            }
+        };
+        let letter = Letter::write(&self.style, message)?;
+        let mut results: Vec<Option<Error>> = Vec::with_capacity(letter.addresses.len());
+        for to in letter.addresses.chunks(self.recipients_per_mail) {
+            results.extend(self.deliver(ctx, &letter, to).await);
+        }
+        summary(&letter, &results)
+    }
+
+    /// The end of a call that comes from outside.
+    async fn ended(&self, ctx: &Context) -> Error {
+        tokio::select! {
+            biased;
+            error = ctx.ended() => error,
+            () = self.sends.stop().cancelled() => Error::new(Kind::Closed, "the producer was closed"),
+        }
+    }
+
+    /// Sends a mail to some of its recipients: for each why not, where it was not.
+    async fn deliver(&self, ctx: &Context, letter: &Letter, to: &[String]) -> Vec<Option<Error>> {
+        let everyone = |error: Error| vec![Some(error.by(PROVIDER)); to.len()];
+        if let Err(error) = ctx.check() {
+            return everyone(error);
+        }
+        let not_sent = |end: Error| match self.pool.trouble() {
+            Some(cause) if end.kind() == Kind::Timeout => everyone(end.caused_by(cause)),
+            _ => everyone(end),
+        };
+        let place = tokio::select! {
+            biased;
+            place = self.pool.place() => match place {
+                Ok(place) => place,
+                Err(error) => return everyone(error),
+            },
+            end = self.ended(ctx) => return not_sent(end),
+        };
+        // Each idle connection may turn out to be dead, and a new one after them.
+        for _ in 0..=self.pool.most {
+            let mut link = tokio::select! {
+                biased;
+                link = self.pool.link(&place) => match link {
+                    Ok(link) => link,
+                    Err(error) => return everyone(error),
+                },
+                end = self.ended(ctx) => return not_sent(end),
+            };
+            let was_used = link.used;
+            let written = AtomicBool::new(false);
+            let mail = Mail { from: &letter.from, to, data: &letter.data };
+            let sent = tokio::select! {
+                biased;
+                sent = link.send(mail, &written) => sent,
+                // With the connection goes the answer, should it still come.
+                end = self.ended(ctx) => return everyone(outcome(end, &written)),
+            };
+            match sent {
+                Ok(results) => {
+                    self.pool.give_back(link, place);
+                    return results;
+                }
+                Err(failed) if failed.before_data && was_used => {
+                    tracing::debug!(server = %self.pool.site.label, error = %failed.error, "an idle connection was gone");
+                    drop(link);
+                }
+                Err(failed) => {
+                    self.pool.give_back(link, place);
+                    let error = outcome(failed.error, &written);
+                    let each = |refused: Option<Error>| Some(refused.unwrap_or_else(|| error.clone()));
+                    return failed.refused.into_iter().map(each).collect();
+                }
+            }
+        }
+        let text = format!("{} closed one connection after the other", self.pool.site.label);
+        everyone(Error::new(Kind::Unavailable, text))
+    }
+}
+
+/// Unknown when the server may have the mail.
+fn outcome(error: Error, written: &AtomicBool) -> Error {
+    let outcome = if written.load(Ordering::Relaxed) { Outcome::Unknown } else { Outcome::NotSent };
+    error.outcome_is(outcome)
+}
+
+/// What the recipients' results make together. Of the copies a warning tells.
+fn summary(letter: &Letter, results: &[Option<Error>]) -> Result<Receipt> {
+    let result = |place: usize| results.get(place).and_then(Option::as_ref);
+    let sent = |name: &Arc<str>| Part::sent(Whole::Recipient, name.clone(), Some(letter.message_id.clone()));
+    let parts: Vec<Part> = letter
+        .named
+        .iter()
+        .map(|(name, place)| match result(*place) {
+            None => sent(name),
+            Some(error) => Part::failed(Whole::Recipient, name.clone(), error.clone()),
+        })
+        .collect();
+    let failed: Vec<&Error> = parts.iter().filter_map(|part| part.error.as_ref()).collect();
+    if let Some(first) = failed.first() {
+        if parts.len() == 1 {
+            return Err(Error::clone(first).tried(1));
+        }
+        let retryable = failed.iter().find(|error| error.retryable());
+        let unknown = failed.iter().any(|error| error.outcome() == Outcome::Unknown);
+        let (kind, text) = if failed.len() == parts.len() {
+            // A retry sends to all of them: it helps when it helps one.
+            let shown = retryable.unwrap_or(first);
+            let others = if failed.iter().all(|error| error.message() == shown.message()) {
+                ""
+            } else {
+                ", and others"
+            };
+            (
+                shown.kind(),
+                format!("none of {} recipients was reached: {}{others}", parts.len(), shown.message()),
+            )
+        } else {
+            let text = format!(
+                "{} of {} recipients were not reached: {}",
+                failed.len(),
+                parts.len(),
+                first.message()
+            );
+            (Kind::Partial, text)
+        };
+        let error = Error::new(kind, text)
+            .by(PROVIDER)
+            .tried(1)
+            .retryable_is(retryable.is_some())
+            .outcome_is(if unknown { Outcome::Unknown } else { Outcome::NotSent });
+        return Err(error.made_of(parts));
+    }
+    let named: std::collections::HashSet<usize> = letter.named.iter().map(|(_, place)| *place).collect();
+    let copies = results.iter().enumerate().filter(|(place, _)| !named.contains(place));
+    let mut refused = copies.filter_map(|(_, result)| result.as_ref()).peekable();
+    let warning = refused.peek().map(|first| format!("a copy was not sent: {}", first.message()));
+    Ok(Receipt {
+        message_id: Some(letter.message_id.clone()),
+        warning: warning.map(Arc::from),
+        parts: (parts.len() > 1).then(|| parts.into()),
+        ..Receipt::sent(PROVIDER)
+    })
+}
+
+impl Producer for Smtp {
+    fn provider(&self) -> &'static str {
+        PROVIDER
+    }
+
+    fn capability(&self) -> Capability {
+        Capability { message_id: true, ordered: self.pool.most == 1, ..Capability::default() }
+    }
+
+    fn send<'a>(&'a self, ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
+        Box::pin(async move {
+            let sent = self.send_one(ctx, &message).await.map_err(|error| error.by(PROVIDER));
+            match &sent {
+                Ok(_) => self.sent.fetch_add(1, Ordering::Relaxed),
+                Err(error) => {
+                    *self.last_error.lock() = Some(error.clone());
+                    self.failed.fetch_add(1, Ordering::Relaxed)
+                }
+            };
+            sent
+        })
+    }
+
+    fn flush<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.sends.drained(ctx).await.map_err(|error| error.by(PROVIDER)) })
+    }
+
+    fn status(&self) -> Value {
+        let state = match &*self.pool.last.lock() {
+            _ if self.closed.load(Ordering::Relaxed) => "closed",
+            Last::Untried => "connecting",
+            Last::Connected => "connected",
+            Last::Failed(_) => "disconnected",
+        };
+        json!({
+            "state": state,
+            "server": self.pool.site.label,
+            "tls": self.pool.site.tls.name(),
+            "connections": {"most": self.pool.most, "busy": self.pool.busy(), "idle": self.pool.idle()},
+            "connects": self.pool.connects.load(Ordering::Relaxed),
+            "pending": self.sends.count(),
+            "sent": self.sent.load(Ordering::Relaxed),
+            "failed": self.failed.load(Ordering::Relaxed),
+            "last_error": self.last_error.lock().as_ref().map(|error| error.to_string()),
+        })
+    }
+
+    fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            self.closed.store(true, Ordering::Relaxed);
+            let ended = self.sends.close(ctx).await;
+            self.pool.close().await;
+            ended.map_err(|error| {
+                let text = "sends were ended by the close with their outcome";
+                Error::new(error.kind(), text).by(PROVIDER)
+            })
+        })
+    }
+}
+
+impl Drop for Smtp {
+    fn drop(&mut self) {
+        self.sends.stop().cancel();
+    }
+}
