@@ -73,7 +73,7 @@ fn providers() -> Vec<String> {
         .collect();
     names.dedup();
     // Pieces that several share: it may know none of them.
-    names.retain(|name| name != "socket");
+    names.retain(|name| !["socket", "http"].contains(&name.as_str()));
     names
 }
 

@@ -9,11 +9,11 @@ use crate::config::{ClientConfig, Connect, Role, WhenDisconnected, nearest};
 use crate::error::{Error, Kind, Result};
 #[cfg(feature = "smtp")]
 use crate::provider::smtp;
-use crate::provider::{Setup, dpmq, kapokmq, memory};
+use crate::provider::{Setup, dingtalk, dpmq, kapokmq, memory, sms, webhook};
 use crate::strategy::{self, Member, Random, Section};
 
 /// The providers by the `type` in a config.
-pub const PROVIDERS: [&str; 4] = ["dpmq", "kapokmq", "memory", "smtp"];
+pub const PROVIDERS: [&str; 7] = ["dingtalk", "dpmq", "kapokmq", "memory", "sms", "smtp", "webhook"];
 
 /// The strategies by the `type` in a config.
 pub const STRATEGIES: [&str; 7] = strategy::NAMES;
@@ -38,9 +38,12 @@ fn check_at(config: &ClientConfig, depth: usize) -> Result<()> {
     }
     let Some((name, section)) = stack.provider else { return Ok(()) };
     match name.as_str() {
+        "dingtalk" if config.role != Some(Role::Consumer) => dingtalk::check(section),
         "dpmq" => dpmq::check(section, config.role.unwrap_or_default()),
         "kapokmq" => kapokmq::check(section, config.role.unwrap_or_default()),
         "memory" => memory::check(section),
+        "sms" if config.role != Some(Role::Consumer) => sms::check(section),
+        "webhook" if config.role != Some(Role::Consumer) => webhook::check(section),
         #[cfg(feature = "smtp")]
         "smtp" if config.role != Some(Role::Consumer) => smtp::check(section),
         other => Err(unknown_provider(other)),
@@ -224,9 +227,12 @@ async fn provided(
 ) -> Result<Arc<dyn Producer>> {
     let setup = Setup::from_config(id, config);
     match name {
+        "dingtalk" => dingtalk::open_producer(&setup, section).await,
         "dpmq" => dpmq::open_producer(&setup, section).await,
         "kapokmq" => kapokmq::open_producer(&setup, section).await,
         "memory" => memory::open_producer(&setup, section, topics),
+        "sms" => sms::open_producer(&setup, section).await,
+        "webhook" => webhook::open_producer(&setup, section).await,
         #[cfg(feature = "smtp")]
         "smtp" => smtp::open_producer(&setup, section).await,
         other => Err(unknown_provider(other)),
@@ -261,7 +267,8 @@ fn role_is(config: &ClientConfig, role: Role) -> Result<()> {
 
 fn unknown_provider(name: &str) -> Error {
     if PROVIDERS.contains(&name) {
-        let text = format!("the provider `{name}` has no such client: it only sends, or this build is without it");
+        let text =
+            format!("the provider `{name}` has no such client: it only sends, or this build is without it");
         return Error::new(Kind::InvalidConfig, text);
     }
     let mut text = format!("unknown provider `{name}`; known are: {}", PROVIDERS.join(", "));

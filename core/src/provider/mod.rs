@@ -1,9 +1,15 @@
-//! The list of providers: one file or folder for each outside system; `socket` is what several share.
+//! The list of providers: one file or folder for each outside system; `socket` and `http` are what several share.
 
+pub mod dingtalk;
 pub mod dpmq;
+mod http;
 pub mod kapokmq;
 pub mod memory;
+pub mod sms;
+#[cfg(feature = "smtp")]
+pub mod smtp;
 mod socket;
+pub mod webhook;
 
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 //!
 //! Each file turns the part before the `?` of its schemes into the section of a provider; the query is read here.
 
+mod http;
+mod mail;
 mod queues;
 
 use percent_encoding::percent_decode_str;
@@ -18,8 +20,16 @@ const CLIENT_KEYS: [&str; 7] =
 const STRATEGY_KEYS: [&str; 3] = ["retry", "timeout", "rate_limit"];
 
 /// Keys that take a number.
-const NUMBERS: [&str; 7] =
-    ["window", "connections", "prefetch", "prefetch_bytes", "capacity", "max_pending", "max_pending_bytes"];
+const NUMBERS: [&str; 8] = [
+    "recipients_per_mail",
+    "window",
+    "connections",
+    "prefetch",
+    "prefetch_bytes",
+    "capacity",
+    "max_pending",
+    "max_pending_bytes",
+];
 
 /// Keys that take a boolean.
 const SWITCHES: [&str; 2] = ["resend_unacked", "discard"];
@@ -28,12 +38,19 @@ const SWITCHES: [&str; 2] = ["resend_unacked", "discard"];
 type Reader = fn(&Url) -> Result<Map<String, Value>>;
 
 /// The schemes.
-const SCHEMES: [(&str, Reader); 5] = [
+const SCHEMES: [(&str, Reader); 12] = [
     ("kapokmq", queues::kapokmq),
     ("kapokmqs", queues::kapokmqs),
     ("dpmq", queues::dpmq),
     ("dpmqs", queues::dpmqs),
     ("memory", queues::memory),
+    ("http", http::webhook),
+    ("https", http::webhook),
+    ("sms+aliyun", http::aliyun),
+    ("sms+tencent", http::tencent),
+    ("dingtalk", http::dingtalk),
+    ("smtp", mail::smtp),
+    ("smtps", mail::smtp),
 ];
 
 // The text may hold a secret: no error quotes it.
@@ -57,7 +74,12 @@ pub(super) fn to_json(text: &str) -> Result<Value> {
     let mut provider = reader(&url)?;
     let mut client = Map::new();
     let mut strategies = Map::new();
-    for (key, value) in url.query_pairs() {
+    // The query of an address is its own.
+    let keys = if matches!(scheme, "http" | "https") { url.fragment() } else { url.query() };
+    for (key, value) in url::form_urlencoded::parse(keys.unwrap_or_default().as_bytes()) {
+        if http::WHERE_SECRETS_ARE.contains(&key.as_ref()) && http::has_login(scheme) {
+            continue;
+        }
         let target = match key.as_ref() {
             key if CLIENT_KEYS.contains(&key) => &mut client,
             key if STRATEGY_KEYS.contains(&key) => &mut strategies,

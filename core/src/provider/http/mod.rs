@@ -1,0 +1,29 @@
+//! What the providers share that send each message by HTTP requests: `webhook`, `sms` and `dingtalk`. It knows none of
+//! them.
+//!
+//! `site` is where requests go, `outlet` sends one and reads its answer within bounds, `written` tells whether a byte of
+//! it was written, `answer` is what came back and what its status means; `rule` decides whether an answer is good where
+//! the config says so, `content` makes headers and bodies of a message, `each` sums up how recipients ended.
+
+mod answer;
+mod content;
+mod each;
+mod outlet;
+mod rule;
+mod site;
+mod written;
+
+pub(in crate::provider) use answer::Answer;
+pub(in crate::provider) use content::{Body, BodyKeys, Headers, header_value, values};
+pub(in crate::provider) use each::{Each, sum_up};
+pub(in crate::provider) use outlet::{Options, Outlet, Reads, Request};
+pub(in crate::provider) use rule::{Judge, Rule};
+pub(in crate::provider) use site::Site;
+
+/// What requests say of who sends them.
+pub(in crate::provider) const USER_AGENT: &str = concat!("ceiba/", env!("CARGO_PKG_VERSION"));
+
+/// Seconds and milliseconds since 1970: for signatures.
+pub(in crate::provider) fn unix_time() -> std::time::Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+}

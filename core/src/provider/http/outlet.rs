@@ -1,0 +1,437 @@
+//! Sends requests and reads their answers, within bounds of time, size and number.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, USER_AGENT as AGENT};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use url::Url;
+
+use super::USER_AGENT;
+use super::answer::{Answer, retry_after};
+use super::site::Site;
+use super::written::{Begun, Watched};
+use crate::client::Context;
+use crate::config::{Connect, WhenDisconnected};
+use crate::error::{Error, Kind, Outcome, Result};
+use crate::intake::UnderWay;
+use crate::log_line::printable;
+use crate::provider::Setup;
+use crate::provider::socket::{Backoff, Dialer, Server, Target};
+use crate::secret::Secret;
+use crate::tls;
+
+/// The most connections of a producer.
+const MAX_CONNECTIONS: u32 = 1024;
+/// The longest answer that is read.
+const MAX_ANSWER: usize = 1 << 20;
+/// How much of an answer is read, and for how long, that decides nothing: to use its connection again.
+const DRAINED: usize = 64 << 10;
+const DRAINED_FOR: Duration = Duration::from_secs(1);
+/// Characters of a server's reason that are shown.
+const SHOWN: usize = 200;
+
+/// The keys of a section that concern connections.
+#[derive(Default)]
+pub(in crate::provider) struct Options {
+    /// PEM file with the only certificates to trust; default those of the system.
+    pub(in crate::provider) ca_file: Option<PathBuf>,
+    /// Requests on their way at once, each on a connection of its own; default 8.
+    pub(in crate::provider) connections: Option<u32>,
+    /// The address of a proxy, or `environment` for what the process's environment says; default none.
+    pub(in crate::provider) proxy: Option<Secret>,
+}
+
+impl Options {
+    /// Checks what can be checked without opening anything.
+    ///
+    /// # Errors
+    /// `invalid_config`.
+    pub(in crate::provider) fn check(&self) -> Result<()> {
+        if !(1..=MAX_CONNECTIONS).contains(&self.connections()) {
+            let text = format!("`connections` must be from 1 to {MAX_CONNECTIONS}");
+            return Err(Error::new(Kind::InvalidConfig, text));
+        }
+        self.proxy().map(drop)
+    }
+
+    pub(in crate::provider) fn connections(&self) -> u32 {
+        self.connections.unwrap_or(8)
+    }
+
+    fn proxy(&self) -> Result<Option<reqwest::Proxy>> {
+        match &self.proxy {
+            Some(proxy) if proxy.expose() != "environment" => {
+                Site::parse("proxy", proxy.expose())?;
+                // Its text can quote the address.
+                let wrong = |_| Error::new(Kind::InvalidConfig, "`proxy` is not the address of a proxy");
+                Ok(Some(reqwest::Proxy::all(proxy.expose()).map_err(wrong)?))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// A request.
+pub(in crate::provider) struct Request {
+    pub(in crate::provider) method: Method,
+    pub(in crate::provider) url: Url,
+    pub(in crate::provider) headers: HeaderMap,
+    pub(in crate::provider) body: Bytes,
+}
+
+/// What of an answer is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::provider) enum Reads {
+    /// Its status decides, whatever the body is.
+    Status,
+    /// The body decides.
+    Body,
+}
+
+#[derive(Default)]
+struct Counts {
+    requests: AtomicU64,
+    answered: AtomicU64,
+    not_written: AtomicU64,
+    lost: AtomicU64,
+    sent: AtomicU64,
+    failed: AtomicU64,
+    // The number of the kind of the last error; 0 for none.
+    last: AtomicI32,
+}
+
+/// The way out of one producer.
+pub(in crate::provider) struct Outlet {
+    provider: &'static str,
+    id: String,
+    label: Arc<str>,
+    authorization: Option<HeaderValue>,
+    client: reqwest::Client,
+    room: Arc<Semaphore>,
+    connections: u32,
+    when_disconnected: WhenDisconnected,
+    sends: Arc<UnderWay>,
+    counts: Counts,
+    secrets: Vec<Secret>,
+}
+
+// An answer, and the rest of it that was not read.
+type Answered = (Answer, Option<Response>);
+
+// Why there is no answer.
+struct Failed {
+    error: Error,
+    // There was no connection: another may come.
+    disconnected: bool,
+}
+
+impl Outlet {
+    /// Makes one, and unless open is lazy, or goes through a proxy, makes sure that the server can be reached.
+    /// `secrets` are never shown, though a server may repeat them.
+    ///
+    /// # Errors
+    /// `invalid_config`; `unavailable` when the server cannot be reached within the connect timeout.
+    pub(in crate::provider) async fn open(
+        provider: &'static str,
+        setup: &Setup,
+        site: &Site,
+        options: Options,
+        secrets: Vec<Secret>,
+    ) -> Result<Outlet> {
+        options.check()?;
+        let encrypted = site.url.scheme() == "https";
+        let proxy = options.proxy()?;
+        let dialer =
+            Dialer::new(setup, encrypted || options.proxy.is_some(), options.ca_file.as_deref(), 0, None);
+        let dialer = dialer.await?;
+        if setup.connect == Connect::Eager && options.proxy.is_none() {
+            reach(provider, &dialer, site).await?;
+        }
+        let tls = match &dialer.tls {
+            Some(config) => config.clone(),
+            None => tls::client_config_without_roots()?,
+        };
+        // No redirect: what is sent goes to whom the config names and to nobody else. No second try: whether a message
+        // may be sent twice is for strategies to say.
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured((*tls).clone())
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .connect_timeout(setup.connect_timeout)
+            .pool_max_idle_per_host(options.connections() as usize)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .tcp_nodelay(true);
+        if options.proxy.is_none() {
+            builder = builder.no_proxy();
+        }
+        if let Some(proxy) = proxy {
+            builder = builder.proxy(proxy);
+        }
+        let client = builder.build().map_err(|error| {
+            Error::new(Kind::Internal, "no HTTP client could be made").caused_by(error.without_url())
+        })?;
+        Ok(Outlet {
+            provider,
+            id: setup.id.clone(),
+            label: site.label.clone(),
+            authorization: site.authorization.clone(),
+            client,
+            room: Arc::new(Semaphore::new(options.connections() as usize)),
+            connections: options.connections(),
+            when_disconnected: setup.when_disconnected,
+            sends: Arc::default(),
+            counts: Counts::default(),
+            secrets,
+        })
+    }
+
+    /// Scheme, host and port of the server.
+    pub(in crate::provider) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Requests that are on their way at once.
+    pub(in crate::provider) fn connections(&self) -> usize {
+        self.connections as usize
+    }
+
+    /// Runs a whole send: counted, and ended with the producer. Its error names the provider.
+    pub(in crate::provider) async fn run<T>(&self, send: impl Future<Output = Result<T>>) -> Result<T> {
+        let entered = self.sends.enter().map_err(|error| error.by(self.provider))?;
+        let result = send.await;
+        drop(entered);
+        match result {
+            Ok(value) => {
+                self.counts.sent.fetch_add(1, Ordering::Relaxed);
+                Ok(value)
+            }
+            Err(error) => {
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                self.counts.last.store(error.kind().code(), Ordering::Relaxed);
+                Err(error.by(self.provider).tried(1))
+            }
+        }
+    }
+
+    /// Sends a request and reads its answer. `make` makes the request: anew for each connection that is tried, so that
+    /// what it signs is fresh.
+    ///
+    /// # Errors
+    /// Those of `make`; `timeout`, `cancelled` and `closed`; `unavailable` and `protocol` where no answer came. All are
+    /// `not_sent` unless the request was begun to be written.
+    pub(in crate::provider) async fn exchange(
+        &self,
+        ctx: &Context,
+        reads: Reads,
+        make: impl Fn() -> Result<Request>,
+    ) -> Result<Answer> {
+        ctx.check()?;
+        let room = self.stopping(ctx, self.room.clone().acquire_owned()).await?;
+        let room = room.map_err(|_| Error::new(Kind::Closed, "the producer was closed"))?;
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), rand::random());
+        loop {
+            let failed = match self.attempt(ctx, reads, make()?).await {
+                Ok((answer, None)) => return Ok(answer),
+                Ok((answer, Some(rest))) => {
+                    // Nobody waits for what decides nothing; its connection has its place until then.
+                    tokio::spawn(async move {
+                        let _ = tokio::time::timeout(DRAINED_FOR, drained(rest)).await;
+                        drop(room);
+                    });
+                    return Ok(answer);
+                }
+                Err(failed) => failed,
+            };
+            let error = failed.error;
+            tracing::debug!(id = %self.id, provider = self.provider, outcome = error.outcome().name(),
+                error = error.text(), "a request has no answer");
+            if !failed.disconnected || self.when_disconnected == WhenDisconnected::Fail {
+                return Err(error);
+            }
+            if let Err(ended) = self.stopping(ctx, tokio::time::sleep(backoff.next())).await {
+                return Err(ended.caused_by(error));
+            }
+        }
+    }
+
+    async fn attempt(&self, ctx: &Context, reads: Reads, request: Request) -> Result<Answered, Failed> {
+        let begun = Begun::default();
+        self.counts.requests.fetch_add(1, Ordering::Relaxed);
+        let result = match self.stopping(ctx, self.answered(reads, request, &begun)).await {
+            Ok(result) => result,
+            Err(error) => {
+                let text = format!("{}: {} has not answered", error.message(), self.label);
+                Err(Failed { error: Error::new(error.kind(), text), disconnected: false })
+            }
+        };
+        result.map_err(|mut failed| {
+            let (counter, outcome) = if begun.is() {
+                (&self.counts.lost, Outcome::Unknown)
+            } else {
+                (&self.counts.not_written, Outcome::NotSent)
+            };
+            counter.fetch_add(1, Ordering::Relaxed);
+            failed.disconnected &= !begun.is();
+            failed.error = failed.error.outcome_is(outcome);
+            failed
+        })
+    }
+
+    async fn answered(&self, reads: Reads, request: Request, begun: &Begun) -> Result<Answered, Failed> {
+        let mut sent = reqwest::Request::new(request.method, request.url);
+        *sent.headers_mut() = request.headers;
+        let headers = sent.headers_mut();
+        headers.entry(AGENT).or_insert(HeaderValue::from_static(USER_AGENT));
+        if request.body.is_empty() {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        if let Some(authorization) = &self.authorization {
+            headers.entry(AUTHORIZATION).or_insert(authorization.clone());
+        }
+        *sent.body_mut() = Some(reqwest::Body::wrap(Watched::new(request.body, begun.clone())));
+        let response = self.client.execute(sent).await.map_err(|error| self.broken(error))?;
+        let status = response.status().as_u16();
+        let retry_after = retry_after(response.headers(), SystemTime::now());
+        let (body, rest) = match reads {
+            Reads::Body => (self.body(response).await, None),
+            Reads::Status => (Ok(Bytes::new()), Some(response)),
+        };
+        self.counts.answered.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(id = %self.id, provider = self.provider, status, "a request is answered");
+        Ok((Answer { status, retry_after, body }, rest))
+    }
+
+    async fn body(&self, mut response: Response) -> Result<Bytes> {
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if body.len() + chunk.len() > MAX_ANSWER => {
+                    let text = format!("{} answers with more than {MAX_ANSWER} bytes", self.label);
+                    return Err(Error::new(Kind::Protocol, text).outcome_is(Outcome::Unknown));
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => return Ok(body.into()),
+                Err(error) => {
+                    let text = format!("the answer of {} broke off", self.label);
+                    let error = Error::new(Kind::Unavailable, text).caused_by(error.without_url());
+                    return Err(error.outcome_is(Outcome::Unknown));
+                }
+            }
+        }
+    }
+
+    fn broken(&self, error: reqwest::Error) -> Failed {
+        let error = error.without_url();
+        let causes = || std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+        let certificate = causes().any(|cause| {
+            // An input error keeps what it is made of apart from its causes.
+            let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+            let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+            matches!(tls.or(cause.downcast_ref()), Some(rustls::Error::InvalidCertificate(_)))
+        });
+        let garbled =
+            causes().filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(hyper::Error::is_parse);
+        let disconnected = error.is_connect() && !certificate;
+        let label = &self.label;
+        let made = if certificate {
+            // One that is refused now is refused at the next try: it is no matter of time.
+            Error::new(Kind::Unavailable, format!("the certificate of {label} is not trusted"))
+                .retryable_is(false)
+        } else if garbled {
+            Error::new(Kind::Protocol, format!("{label} does not answer in HTTP"))
+        } else if error.is_connect() {
+            Error::new(Kind::Unavailable, format!("{label} cannot be reached"))
+        } else if error.is_builder() {
+            Error::new(Kind::InvalidArgument, format!("the request to {label} cannot be written"))
+        } else {
+            Error::new(Kind::Unavailable, format!("the connection to {label} was lost"))
+        };
+        // What the server wrote instead of HTTP is not repeated.
+        let error = if garbled { made } else { made.caused_by(error) };
+        Failed { error, disconnected }
+    }
+
+    // Runs a future until it ends, the context does, or the producer is closed.
+    async fn stopping<T>(&self, ctx: &Context, future: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            biased;
+            result = ctx.run(future) => result,
+            () = self.sends.stop().cancelled() => Err(Error::new(Kind::Closed, "the producer was closed")),
+        }
+    }
+
+    /// A server's words as they may be shown: on one line, not long, and without our secrets.
+    pub(in crate::provider) fn shown(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in self.secrets.iter().map(Secret::expose).filter(|secret| !secret.is_empty()) {
+            text = text.replace(secret, "***");
+        }
+        let short: String = text.chars().take(SHOWN).collect();
+        printable(&short).into_owned()
+    }
+
+    /// Waits for sends that began before.
+    ///
+    /// # Errors
+    /// `timeout` or `cancelled`.
+    pub(in crate::provider) async fn flush(&self, ctx: &Context) -> Result<()> {
+        self.sends.drained(ctx).await.map_err(|error| error.by(self.provider))
+    }
+
+    /// Takes no more, waits for what is under way, and ends it with the context.
+    ///
+    /// # Errors
+    /// `timeout` or `cancelled` when some had to be ended.
+    pub(in crate::provider) async fn close(&self, ctx: &Context) -> Result<()> {
+        let ended = self.sends.close(ctx).await;
+        self.room.close();
+        ended.map_err(|error| error.by(self.provider))
+    }
+
+    /// What all of them show in `status`.
+    pub(in crate::provider) fn status(&self) -> Value {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts = &self.counts;
+        let last = Kind::from_code(counts.last.load(Ordering::Relaxed)).map(Kind::name);
+        json!({
+            "state": if self.room.is_closed() { "closed" } else { "open" },
+            "server": &*self.label,
+            "pending": self.sends.count(),
+            "sent": count(&counts.sent),
+            "failed": count(&counts.failed),
+            "requests": count(&counts.requests),
+            "answered": count(&counts.answered),
+            "not_written": count(&counts.not_written),
+            "lost": count(&counts.lost),
+            "last_error": last,
+        })
+    }
+}
+
+async fn drained(mut response: Response) {
+    let mut read = 0;
+    while let Ok(Some(chunk)) = response.chunk().await {
+        read += chunk.len();
+        if read > DRAINED {
+            return;
+        }
+    }
+}
+
+async fn reach(provider: &'static str, dialer: &Dialer, site: &Site) -> Result<()> {
+    let server = Server { provider, name: "HTTP server", no_login: "" };
+    let target = Target::parse(server, &site.label, ["http", "https"], "")?;
+    match tokio::time::timeout(dialer.timeout, dialer.stream(&target)).await {
+        Ok(reached) => reached.map(drop),
+        Err(_) => {
+            let text = format!("{} does not answer within {:?}", site.label, dialer.timeout);
+            Err(target.unavailable(text))
+        }
+    }
+}

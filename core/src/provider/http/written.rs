@@ -1,0 +1,58 @@
+//! A body that tells whether its request was begun to be written.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+/// Whether a connection took the request, to write it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Begun(Arc<AtomicBool>);
+
+impl Begun {
+    /// False is certain: no byte was written.
+    pub(super) fn is(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A body of known length. A connection asks for it when it writes the head of its request, not before: so what was
+/// not asked for was not written.
+pub(super) struct Watched {
+    body: Bytes,
+    begun: Begun,
+}
+
+impl Watched {
+    pub(super) fn new(body: Bytes, begun: Begun) -> Watched {
+        Watched { body, begun }
+    }
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.begun.0.store(true, Ordering::Release);
+        let body = std::mem::take(&mut self.body);
+        Poll::Ready((!body.is_empty()).then(|| Ok(Frame::data(body))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // Of an empty body nothing else is asked.
+        self.begun.0.store(true, Ordering::Release);
+        self.body.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.body.len() as u64)
+    }
+}

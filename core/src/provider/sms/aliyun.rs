@@ -1,0 +1,224 @@
+//! Short messages by Aliyun.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::header::{HeaderMap, HeaderName};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::producer::{Sent, Service, same};
+use super::{Opening, PROVIDER, batch, filled, params};
+use crate::client::{BoxFuture, Context};
+use crate::config::{deserialize_secret, deserialize_secret_option, from_value};
+use crate::error::{Error, Kind, Outcome, Result};
+use crate::message::Message;
+use crate::provider::http::{Options, Outlet, Reads, Request, Site, USER_AGENT, header_value, unix_time};
+use crate::secret::Secret;
+use crate::wire::sms::aliyun::{
+    Account, Answer, ENDPOINT, MAX_NUMBERS, SendSms, Sending, fault, number, send_sms,
+};
+
+/// `"provider": {"type": "sms", "service": "aliyun", …}`. Keys not listed here are errors.
+///
+/// Of a message it sends `template` (the code of a template), `args` (an object: the template's parameters),
+/// `recipients` (numbers) and the attribute `out_id`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AliyunSection {
+    /// Id of the access key.
+    #[serde(deserialize_with = "deserialize_secret")]
+    pub access_key_id: Secret,
+    /// Its secret.
+    #[serde(deserialize_with = "deserialize_secret")]
+    pub access_key_secret: Secret,
+    /// The token of temporary credentials.
+    #[serde(default, deserialize_with = "deserialize_secret_option")]
+    pub security_token: Option<Secret>,
+    /// The signature in front of the text.
+    pub sign: String,
+    /// The template of a message that names none.
+    pub template: Option<String>,
+    /// The parameter that a message's body becomes; without one a body is refused.
+    pub body_as: Option<String>,
+    /// The recipients of a message without any.
+    #[serde(default)]
+    pub recipients: Vec<String>,
+    /// Extension of the sender's number.
+    pub extend_code: Option<String>,
+    /// The service's address; default that of the public cloud.
+    pub endpoint: Option<String>,
+    /// Numbers in one request, up to 1000, the default: they end alike.
+    pub batch: Option<u32>,
+    /// PEM file with the only certificates to trust; default those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// Requests on their way at once; default 8.
+    pub connections: Option<u32>,
+    /// The address of a proxy, or `environment` for what the process's environment says; default none.
+    #[serde(default, deserialize_with = "deserialize_secret_option")]
+    pub proxy: Option<Secret>,
+}
+
+pub(super) struct Aliyun {
+    key_id: Secret,
+    key_secret: Secret,
+    token: Option<Secret>,
+    sign: String,
+    template: Option<String>,
+    body_as: Option<String>,
+    extend_code: Option<String>,
+    batch: usize,
+}
+
+pub(super) fn read(section: Map<String, Value>) -> Result<Opening<Aliyun>> {
+    let section: AliyunSection = from_value(Value::Object(section))?;
+    filled("access_key_id", section.access_key_id.expose())?;
+    filled("access_key_secret", section.access_key_secret.expose())?;
+    filled("sign", &section.sign)?;
+    let site = Site::parse("endpoint", section.endpoint.as_deref().unwrap_or(ENDPOINT))?;
+    let options =
+        Options { ca_file: section.ca_file, connections: section.connections, proxy: section.proxy };
+    options.check()?;
+    let mut secrets = vec![section.access_key_id.clone(), section.access_key_secret.clone()];
+    secrets.extend(section.security_token.clone());
+    let service = Aliyun {
+        key_id: section.access_key_id,
+        key_secret: section.access_key_secret,
+        token: section.security_token,
+        sign: section.sign,
+        template: section.template,
+        body_as: section.body_as,
+        extend_code: section.extend_code,
+        batch: batch(section.batch, MAX_NUMBERS, MAX_NUMBERS)?,
+    };
+    Ok(Opening { service, site, options, secrets, recipients: section.recipients })
+}
+
+/// The same for all numbers of a message.
+pub(super) struct Prepared {
+    template: String,
+    params: Option<String>,
+    out_id: Option<String>,
+}
+
+impl Aliyun {
+    fn request(&self, site: &Site, prepared: &Prepared, numbers: &str) -> Result<Request> {
+        let nonce = format!("{:032x}", rand::random::<u128>());
+        let account = Account {
+            key_id: self.key_id.expose(),
+            key_secret: self.key_secret.expose(),
+            security_token: self.token.as_ref().map(Secret::expose),
+        };
+        let sms = SendSms {
+            phone_numbers: numbers,
+            sign_name: &self.sign,
+            template_code: &prepared.template,
+            template_param: prepared.params.as_deref(),
+            out_id: prepared.out_id.as_deref(),
+            sms_up_extend_code: self.extend_code.as_deref(),
+        };
+        let further = [("user-agent", USER_AGENT)];
+        let time = unix_time().as_secs();
+        let signed =
+            send_sms(account, &sms, Sending { host: &site.host, time, nonce: &nonce, further: &further });
+        let mut url = site.url.clone();
+        // The path is part of what is signed.
+        url.set_path("/");
+        url.set_query(Some(&signed.query));
+        let mut headers = HeaderMap::with_capacity(signed.headers.len());
+        for (name, value) in &signed.headers {
+            let mut value = header_value(name, value)?;
+            value.set_sensitive(matches!(name.as_str(), "authorization" | "x-acs-security-token"));
+            let name = HeaderName::try_from(name)
+                .map_err(|_| Error::new(Kind::Internal, "a header without a name"))?;
+            headers.insert(name, value);
+        }
+        Ok(Request { method: Method::POST, url, headers, body: Bytes::new() })
+    }
+
+    async fn batch_sent(
+        &self,
+        outlet: &Outlet,
+        site: &Site,
+        ctx: &Context,
+        prepared: &Prepared,
+        numbers: &[&str],
+    ) -> Sent {
+        let list = numbers.iter().map(|one| number(one)).collect::<Vec<_>>().join(",");
+        let answer = outlet.exchange(ctx, Reads::Body, || self.request(site, prepared, &list)).await?;
+        let read = answer.body.as_ref().map_err(Clone::clone).and_then(|body| Answer::decode(body));
+        let read = match read {
+            Ok(read) => read,
+            Err(_) if !answer.is_success() => return Err(answer.error(outlet.label())),
+            Err(error) => return Err(error.outcome_is(Outcome::Unknown)),
+        };
+        if answer.is_success() && read.is_ok() {
+            return Ok(read.biz_id.map(Arc::from));
+        }
+        let text = format!(
+            "Aliyun refuses the message: {} ({})",
+            outlet.shown(&read.message),
+            outlet.shown(&read.code)
+        );
+        let error = match fault(&read.code) {
+            Some(fault) => fault.error(text),
+            None if !answer.is_success() => {
+                let by_status = answer.error(outlet.label());
+                Error::new(by_status.kind(), text)
+                    .retryable_is(by_status.retryable())
+                    .outcome_is(by_status.outcome())
+            }
+            None => Error::new(Kind::InvalidArgument, text),
+        };
+        Err(match answer.retry_after {
+            Some(wait) if error.retryable() => error.after(wait),
+            _ => error,
+        })
+    }
+}
+
+impl Service for Aliyun {
+    const NAME: &'static str = "aliyun";
+
+    type Prepared = Prepared;
+
+    fn prepare(&self, message: &Message) -> Result<Prepared> {
+        message.allow_only(
+            PROVIDER,
+            &["content_type", "template", "args", "recipients", "attributes"],
+            None,
+        )?;
+        let attributes = message.fields().map(|fields| &fields.attributes);
+        if let Some(other) = attributes.and_then(|all| all.keys().find(|name| *name != "out_id")) {
+            let text = format!("the attribute `{other}` cannot be sent by Aliyun; `out_id` can");
+            return Err(Error::new(Kind::Unsupported, text));
+        }
+        let named = params::named(message, params::body(message, self.body_as.as_deref())?)?;
+        Ok(Prepared {
+            template: params::template(message, self.template.as_deref())?.to_owned(),
+            params: (!named.is_empty()).then(|| Value::Object(named).to_string()),
+            out_id: attributes.and_then(|all| all.get("out_id")).cloned(),
+        })
+    }
+
+    fn batch(&self) -> usize {
+        self.batch
+    }
+
+    fn apart(&self, _: &str) -> bool {
+        false
+    }
+
+    fn send<'a>(
+        &'a self,
+        outlet: &'a Outlet,
+        site: &'a Site,
+        ctx: &'a Context,
+        prepared: &'a Prepared,
+        numbers: &'a [&'a str],
+    ) -> BoxFuture<'a, Vec<Sent>> {
+        Box::pin(async move { same(numbers, self.batch_sent(outlet, site, ctx, prepared, numbers).await) })
+    }
+}

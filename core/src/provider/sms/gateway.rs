@@ -1,0 +1,179 @@
+//! Short messages by a gateway that takes HTTP requests, described by templates.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::producer::{Sent, Service, same};
+use super::{Opening, PROVIDER, batch};
+use crate::client::{BoxFuture, Context};
+use crate::config::{deserialize_secret, deserialize_secret_option, from_value};
+use crate::error::{Error, Kind, Result};
+use crate::message::Message;
+use crate::provider::http::{Body, BodyKeys, Headers, Judge, Options, Outlet, Request, Rule, Site, values};
+use crate::secret::Secret;
+use crate::template::{Escape, Template};
+
+/// The most numbers of one request.
+const MAX_BATCH: usize = 1000;
+
+/// `"provider": {"type": "sms", "service": "http", …}`. Keys not listed here are errors.
+///
+/// Templates can name what a message holds; in addition `recipient` is the first number of the request,
+/// `recipients` all of them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewaySection {
+    /// Where requests go, a template whose values are encoded for a query. Its scheme, host and port are fixed. It may be a
+    /// secret (`{"env": NAME}`, `{"file": PATH}`).
+    #[serde(deserialize_with = "deserialize_secret")]
+    pub url: Secret,
+    /// `POST` (the default), `PUT` or `GET`, which has no body.
+    pub method: Option<String>,
+    /// Headers by name: a value, which may be a secret, or `{"template": TEXT}`.
+    #[serde(default)]
+    pub headers: BTreeMap<String, Value>,
+    /// A template of the body; without one the message's own body is sent.
+    pub template: Option<String>,
+    /// MIME type of the body: of a template `application/json` unless set.
+    pub content_type: Option<String>,
+    /// How a template escapes values: `json`, `form`, `html` or `none`; default what the content type asks for.
+    pub escape: Option<String>,
+    /// Which answers mean success, and what codes of failures mean; default success is a status from 200 to 299.
+    #[serde(default)]
+    pub success: Rule,
+    /// The recipients of a message without any.
+    #[serde(default)]
+    pub recipients: Vec<String>,
+    /// Numbers in one request; default 1. They end alike.
+    pub batch: Option<u32>,
+    /// PEM file with the only certificates to trust; default those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// Requests on their way at once; default 8.
+    pub connections: Option<u32>,
+    /// The address of a proxy, or `environment` for what the process's environment says; default none.
+    #[serde(default, deserialize_with = "deserialize_secret_option")]
+    pub proxy: Option<Secret>,
+}
+
+pub(super) struct Gateway {
+    url: Option<Template>,
+    method: Method,
+    headers: Headers,
+    body: Body,
+    judge: Judge,
+    batch: usize,
+}
+
+pub(super) fn read(section: Map<String, Value>) -> Result<Opening<Gateway>> {
+    let wrong = |text: &str| Error::new(Kind::InvalidConfig, text);
+    let section: GatewaySection = from_value(Value::Object(section))?;
+    let text = section.url.expose();
+    let place = text.find("{{").into_iter().chain(text.find("{%")).min();
+    let fixed = text.get(..place.unwrap_or(text.len())).unwrap_or(text);
+    let site = Site::parse("url", fixed)?;
+    // What follows the host must begin before the first place for a value.
+    let after_scheme = fixed.split_once("://").map_or("", |(_, rest)| rest);
+    if place.is_some() && !after_scheme.contains(['/', '?']) {
+        return Err(wrong(
+            "`url`: scheme, host and port are fixed, and the path begins before the first value",
+        ));
+    }
+    let url = match place {
+        Some(_) => Some(Template::escaped("url", text, Escape::Form)?),
+        None => None,
+    };
+    let method = match section.method.as_deref() {
+        None | Some("POST") => Method::POST,
+        Some("PUT") => Method::PUT,
+        Some("GET") => Method::GET,
+        Some(_) => return Err(wrong("`method` is POST, PUT or GET")),
+    };
+    if method == Method::GET && (section.template.is_some() || section.content_type.is_some()) {
+        return Err(wrong("a GET has no body: leave out `template` and `content_type`"));
+    }
+    let mut secrets = vec![section.url.clone()];
+    let options =
+        Options { ca_file: section.ca_file, connections: section.connections, proxy: section.proxy };
+    options.check()?;
+    let service = Gateway {
+        url,
+        method,
+        headers: Headers::read(section.headers, &mut secrets)?,
+        body: Body::read(BodyKeys {
+            template: section.template,
+            content_type: section.content_type,
+            escape: section.escape,
+        })?,
+        judge: Judge::new(section.success)?,
+        batch: batch(section.batch, 1, MAX_BATCH)?,
+    };
+    Ok(Opening { service, site, options, secrets, recipients: section.recipients })
+}
+
+impl Gateway {
+    async fn batch_sent(
+        &self,
+        outlet: &Outlet,
+        site: &Site,
+        ctx: &Context,
+        message: &Message,
+        numbers: &[&str],
+    ) -> Sent {
+        let more = vec![("recipient", json!(numbers.first())), ("recipients", json!(numbers))];
+        let values = values(message, more);
+        let mut headers = self.headers.of(&values)?;
+        let body = match self.method {
+            Method::GET => Bytes::new(),
+            _ => self.body.of(message, &values, &mut headers)?,
+        };
+        let url = match &self.url {
+            Some(template) => site.joined(&template.render(&values)?)?,
+            None => site.url.clone(),
+        };
+        let make = || {
+            let (method, url) = (self.method.clone(), url.clone());
+            Ok(Request { method, url, headers: headers.clone(), body: body.clone() })
+        };
+        let answer = outlet.exchange(ctx, self.judge.reads(), make).await?;
+        self.judge.judge(&answer, outlet.label(), |code| outlet.shown(code))
+    }
+}
+
+impl Service for Gateway {
+    const NAME: &'static str = "http";
+
+    type Prepared = Message;
+
+    fn prepare(&self, message: &Message) -> Result<Message> {
+        let all = ["content_type", "key", "tag", "topic", "template", "args", "recipients", "attributes"];
+        let templates = self.url.is_some() || self.body.is_made() || self.headers.are_made();
+        let allowed: &[&str] = if templates { &all } else { &["content_type", "recipients"] };
+        message.allow_only(PROVIDER, allowed, None)?;
+        // Cloning copies no body.
+        Ok(message.clone())
+    }
+
+    fn batch(&self) -> usize {
+        self.batch
+    }
+
+    fn apart(&self, _: &str) -> bool {
+        false
+    }
+
+    fn send<'a>(
+        &'a self,
+        outlet: &'a Outlet,
+        site: &'a Site,
+        ctx: &'a Context,
+        prepared: &'a Message,
+        numbers: &'a [&'a str],
+    ) -> BoxFuture<'a, Vec<Sent>> {
+        Box::pin(async move { same(numbers, self.batch_sent(outlet, site, ctx, prepared, numbers).await) })
+    }
+}
