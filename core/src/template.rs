@@ -104,6 +104,13 @@ impl Template {
         Ok(Template { name: name.to_owned(), environment })
     }
 
+    /// Whether a variable of this name is used.
+    pub fn uses(&self, name: &str) -> bool {
+        self.environment
+            .get_template(&self.name)
+            .is_ok_and(|template| template.undeclared_variables(false).contains(name))
+    }
+
     /// Fills in the values.
     ///
     /// # Errors

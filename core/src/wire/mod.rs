@@ -5,6 +5,7 @@ pub mod dpmq;
 pub mod kapokmq;
 pub mod sign;
 pub mod sms;
+pub mod smtp;
 pub mod webhook;
 
 mod escape;

@@ -77,7 +77,8 @@ pub(super) fn split(text: &str) -> Vec<&str> {
         }
         sign == ',' && !quoted
     });
-    parts.map(str::trim).filter(|part| !part.is_empty()).collect()
+    // Line ends stay, to be refused.
+    parts.map(|part| part.trim_matches([' ', '\t'])).filter(|part| !part.is_empty()).collect()
 }
 
 // A name without its quotes; none where there is none.
