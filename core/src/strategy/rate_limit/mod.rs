@@ -24,6 +24,9 @@ mod store;
 mod token_bucket;
 mod turnstile;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -4,6 +4,7 @@ mod cancel;
 mod circuit_breaker;
 mod failover;
 mod fan_out;
+mod rate_limit;
 mod retry;
 mod stack;
 mod timeout;
