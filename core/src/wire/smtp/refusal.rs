@@ -46,8 +46,9 @@ pub fn refused(reply: &Reply, step: Step, label: &str) -> Error {
 fn of_temporary(reply: &Reply, step: Step) -> Kind {
     match (reply.code, reply.status()) {
         (421, _) => Kind::Unavailable,
+        _ if matches!(step, Step::Hello | Step::Login) => Kind::Unavailable,
         // Policy: greylisting and rates.
-        (_, Some((_, 7, _))) if step != Step::Login => Kind::Throttled,
+        (_, Some((_, 7, _))) => Kind::Throttled,
         // Too many recipients.
         (_, Some((_, 5, 3))) => Kind::Throttled,
         (452, None) if step == Step::Recipient => Kind::Throttled,
@@ -88,6 +89,7 @@ mod tests {
             (452, "too many", Step::Recipient, Throttled),
             (452, "4.3.1 disk full", Step::Sender, Unavailable),
             (454, "4.7.0 try later", Step::Login, Unavailable),
+            (454, "4.7.0 no TLS now", Step::Hello, Unavailable),
             (535, "5.7.8 wrong", Step::Login, Authentication),
             (500, "no", Step::Login, Authentication),
             (530, "5.7.0 log in first", Step::Sender, Authentication),
