@@ -1,0 +1,10 @@
+//! Rate limits over a real `redis-server`: exact among processes, and bounded when it hangs, dies or lies.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod cancel;
+mod clock;
+mod exact;
+mod failures;
+mod inner;
+mod login;
+mod processes;
