@@ -20,7 +20,9 @@ const CLIENT_KEYS: [&str; 7] =
 const STRATEGY_KEYS: [&str; 3] = ["retry", "timeout", "rate_limit"];
 
 /// Keys that take a number.
-const NUMBERS: [&str; 8] = [
+const NUMBERS: [&str; 10] = [
+    "batch",
+    "max_body",
     "recipients_per_mail",
     "window",
     "connections",

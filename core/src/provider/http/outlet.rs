@@ -1,5 +1,6 @@
 //! Sends requests and reads their answers, within bounds of time, size and number.
 
+use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -142,8 +143,9 @@ impl Outlet {
         setup: &Setup,
         site: &Site,
         options: Options,
-        secrets: Vec<Secret>,
+        mut secrets: Vec<Secret>,
     ) -> Result<Outlet> {
+        secrets.extend(site.secrets());
         options.check()?;
         let encrypted = site.url.scheme() == "https";
         let proxy = options.proxy()?;
@@ -328,15 +330,10 @@ impl Outlet {
 
     fn broken(&self, error: reqwest::Error) -> Failed {
         let error = error.without_url();
-        let causes = || std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
-        let certificate = causes().any(|cause| {
-            // An input error keeps what it is made of apart from its causes.
-            let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-            matches!(tls.or(cause.downcast_ref()), Some(rustls::Error::InvalidCertificate(_)))
-        });
-        let garbled =
-            causes().filter_map(|cause| cause.downcast_ref::<hyper::Error>()).any(hyper::Error::is_parse);
+        let certificate = certificate(&error);
+        let garbled = std::iter::successors(error.source(), |&cause| cause.source())
+            .filter_map(|cause| cause.downcast_ref::<hyper::Error>())
+            .any(hyper::Error::is_parse);
         let disconnected = error.is_connect() && !certificate;
         let label = &self.label;
         let made = if certificate {
@@ -412,6 +409,16 @@ impl Outlet {
             "last_error": last,
         })
     }
+}
+
+// Whether a certificate was refused.
+fn certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return matches!(tls, rustls::Error::InvalidCertificate(_));
+    }
+    // An input error keeps what it is made of apart from its causes.
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    inner.is_some_and(|inner| certificate(inner)) || error.source().is_some_and(certificate)
 }
 
 async fn drained(mut response: Response) {

@@ -7,6 +7,7 @@ use reqwest::header::HeaderValue;
 use url::Url;
 
 use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
 use crate::wire::sign::base64;
 
 /// The longest address.
@@ -23,6 +24,7 @@ pub(in crate::provider) struct Site {
     pub(in crate::provider) host: String,
     /// The login that stood in the address.
     pub(in crate::provider) authorization: Option<HeaderValue>,
+    login: Vec<Secret>,
 }
 
 impl Site {
@@ -49,11 +51,11 @@ impl Site {
         };
         let label = format!("{}://{host}", url.scheme());
         let decoded = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
-        let mut authorization = None;
+        let (mut authorization, mut parts) = (None, Vec::new());
         if !url.username().is_empty() || url.password().is_some() {
-            let mut login = decoded(url.username());
-            login.push(b':');
-            login.extend(decoded(url.password().unwrap_or_default()));
+            let (user, password) = (decoded(url.username()), decoded(url.password().unwrap_or_default()));
+            parts = [&user, &password].map(|part| Secret::new(String::from_utf8_lossy(part))).to_vec();
+            let login = [user, password].join(&b':');
             let mut value = HeaderValue::try_from(format!("Basic {}", base64(&login)))
                 .map_err(|_| wrong("holds a login that cannot be sent".into()))?;
             value.set_sensitive(true);
@@ -63,7 +65,16 @@ impl Site {
             url.set_password(None).map_err(cannot)?;
         }
         url.set_fragment(None);
-        Ok(Site { url, label: label.into(), host, authorization })
+        Ok(Site { url, label: label.into(), host, authorization, login: parts })
+    }
+
+    /// What of the address may be a secret: its login, and whatever is long enough in its path and its query.
+    pub(super) fn secrets(&self) -> Vec<Secret> {
+        let path = self.url.path().split('/');
+        let path = path.map(|part| percent_decode_str(part).decode_utf8_lossy().into_owned());
+        let query = self.url.query_pairs().map(|(_, value)| value.into_owned());
+        let long = path.chain(query).filter(|part| part.len() >= 8).map(Secret::new);
+        long.chain(self.login.iter().cloned()).collect()
     }
 
     /// An address that a message made, which must lead to the same host.
