@@ -169,5 +169,6 @@ impl Section {
     }
 }
 
-#[cfg(all(test, not(ceiba_loom)))]
+#[cfg(test)]
+#[cfg(not(ceiba_loom))]
 mod tests;
