@@ -47,7 +47,7 @@ pub(in crate::provider) fn header_value(name: &str, text: &str) -> Result<Header
 
 enum Source {
     Fixed(HeaderValue),
-    Template(Template),
+    Template(Box<Template>),
 }
 
 /// The headers of a section: fixed ones, which may be secrets, and templates.
@@ -85,7 +85,7 @@ impl Headers {
             let within = |error: Error| wrong(error.message());
             let source = if value.get("template").is_some() {
                 let made: Made = from_value(value).map_err(within)?;
-                Source::Template(Template::parse(&format!("headers.{name}"), &made.template)?)
+                Source::Template(Box::new(Template::parse(&format!("headers.{name}"), &made.template)?))
             } else {
                 let Plain(text) = from_value(value).map_err(within)?;
                 let mut value = HeaderValue::from_bytes(text.expose().as_bytes())
