@@ -92,3 +92,6 @@ func orNil(err *Error) error {
 	}
 	return err
 }
+
+// CanRetry says whether the same call may succeed later; package ceiba/comm asks for it.
+func (e *Error) CanRetry() bool { return e.Retryable }
