@@ -62,8 +62,6 @@ async fn a_robot_says_text_markdown_and_links() {
 async fn twenty_a_minute_and_no_more() {
     let server = Server::start([ok(OK)]).await;
     let producer = open(&setup(), robot(&server, json!({}))).await.unwrap();
-    tokio::time::pause();
-    tokio::time::resume();
     // What is refused before it is sent takes no place.
     refused(&producer, Message::new("x".repeat(20_001))).await;
     for _ in 0..20 {
