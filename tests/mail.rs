@@ -129,6 +129,11 @@ impl MailServer {
         self.shared.mails.lock().unwrap().clone()
     }
 
+    /// Of what it accepted up to `max`, from the mail with this number on.
+    pub fn mails_from(&self, first: usize, max: usize) -> Vec<Mail> {
+        self.shared.mails.lock().unwrap().iter().skip(first).take(max).cloned().collect()
+    }
+
     /// The commands that came so far, of all connections.
     pub fn lines(&self) -> Vec<String> {
         self.shared.lines.lock().unwrap().clone()

@@ -366,7 +366,25 @@ fn body(text: String) -> Body {
     if text.chars().any(|sign| sign.is_control() && !matches!(sign, '\t' | '\r' | '\n')) {
         return bytes(text.into_bytes());
     }
-    Body::new(text)
+    Body::new(lines_of_mail(&text))
+}
+
+// Each line end as CR and LF. The builder of the mail would do it too, by moving the rest of the text at each line.
+fn lines_of_mail(text: &str) -> String {
+    let mut lines = String::with_capacity(text.len() + text.len() / 32);
+    let mut signs = text.chars().peekable();
+    while let Some(sign) = signs.next() {
+        match sign {
+            '\r' | '\n' => {
+                if sign == '\r' {
+                    signs.next_if_eq(&'\n');
+                }
+                lines.push_str("\r\n");
+            }
+            sign => lines.push(sign),
+        }
+    }
+    lines
 }
 
 fn bytes(content: Vec<u8>) -> Body {

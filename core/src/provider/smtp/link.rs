@@ -1,14 +1,16 @@
 //! One connection to a server, and the dialog over it.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
@@ -237,7 +239,8 @@ impl Link {
         if reply.code == 421 {
             self.accepted(reply, Step::Recipient)?;
         }
-        Ok((!reply.is_positive()).then(|| refused(reply, Step::Recipient, &self.site.label).by(PROVIDER)))
+        let refusal = || refused(reply, Step::Recipient, &self.site.label).by(PROVIDER).tried(1);
+        Ok((!reply.is_positive()).then(refusal))
     }
 
     fn accepted(&self, reply: &Reply, step: Step) -> Result<(), (Error, bool)> {
@@ -247,6 +250,14 @@ impl Link {
 
     async fn reply(&mut self) -> Result<Reply> {
         next_reply(&self.site, &mut self.stream, &mut self.inbox).await
+    }
+
+    /// Whether nothing came that was not asked for: the end of the connection, or a word that announces it.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let mut one = [0];
+        let mut one = ReadBuf::new(&mut one);
+        let mut context = Context::from_waker(Waker::noop());
+        self.inbox.is_empty() && Pin::new(&mut self.stream).poll_read(&mut context, &mut one).is_pending()
     }
 
     /// Takes leave, for a short time.

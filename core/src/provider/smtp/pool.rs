@@ -29,6 +29,8 @@ pub(super) enum Last {
     #[default]
     Untried,
     Connected,
+    /// The connections are gone, and none was tried since.
+    Lost,
     Failed(Error),
 }
 
@@ -93,9 +95,10 @@ impl Pool {
     /// A connection: one that is idle, or a new one. While there is none it waits and tries again, or fails at once,
     /// as configured.
     pub(super) async fn link(&self, _place: &Place<'_>) -> Result<Link> {
-        let idle = self.idle.lock().pop();
-        if let Some(link) = idle {
-            if link.since.elapsed() < self.idle_time {
+        loop {
+            let idle = self.idle.lock().pop();
+            let Some(mut link) = idle else { break };
+            if link.since.elapsed() < self.idle_time && link.is_quiet() {
                 return Ok(link);
             }
             tokio::spawn(link.close());
@@ -155,8 +158,20 @@ impl Pool {
         }
     }
 
+    /// How many connections are idle; those that were lost meanwhile are let go.
     pub(super) fn idle(&self) -> usize {
-        self.idle.lock().len()
+        let mut idle = self.idle.lock();
+        let before = idle.len();
+        idle.retain_mut(Link::is_quiet);
+        let left = idle.len();
+        drop(idle);
+        if left < before && left + self.busy() == 0 {
+            let mut last = self.last.lock();
+            if matches!(*last, Last::Connected) {
+                *last = Last::Lost;
+            }
+        }
+        left
     }
 
     pub(super) fn busy(&self) -> usize {

@@ -18,8 +18,11 @@ use crate::intake::UnderWay;
 use crate::message::{Message, Receipt};
 use crate::provider::Setup;
 
+/// Bytes of a message from which on making the mail is too long a work for a thread of the runtime.
+const LARGE: usize = 1 << 20;
+
 struct Smtp {
-    style: Style,
+    style: Arc<Style>,
     pool: Arc<Pool>,
     recipients_per_mail: usize,
     // Sends that may be under way at once.
@@ -42,7 +45,7 @@ pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Pr
         pool.give_back(link, place);
     }
     Ok(Arc::new(Smtp {
-        style,
+        style: Arc::new(style),
         pool,
         recipients_per_mail,
         room: Semaphore::new(room),
@@ -55,7 +58,21 @@ pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Pr
 }
 
 impl Smtp {
-    async fn send_one(&self, ctx: &Context, message: &Message) -> Result<Receipt> {
+    async fn write(&self, message: Arc<Message>) -> Result<Letter> {
+        let attached =
+            message.fields().map_or(0, |fields| fields.attachments.iter().map(|file| file.body.len()).sum());
+        // With one connection messages keep their order, which a thread of its own would not.
+        if self.pool.most == 1 || message.body().len().saturating_add(attached) < LARGE {
+            return Letter::write(&self.style, &message);
+        }
+        let style = self.style.clone();
+        match tokio::task::spawn_blocking(move || Letter::write(&style, &message)).await {
+            Ok(letter) => letter,
+            Err(error) => Err(Error::new(Kind::Internal, "the mail could not be made").caused_by(error)),
+        }
+    }
+
+    async fn send_one(&self, ctx: &Context, message: Arc<Message>) -> Result<Receipt> {
         let _entered = self.sends.enter()?;
         ctx.check()?;
         let full = || Error::new(Kind::QueueFull, "as many sends are under way as `max_pending` allows");
@@ -66,7 +83,11 @@ impl Smtp {
                 return Err(if end.kind() == Kind::Timeout { full() } else { end });
             }
         };
-        let letter = Letter::write(&self.style, message)?;
+        let letter = tokio::select! {
+            biased;
+            letter = self.write(message) => letter?,
+            end = self.ended(ctx) => return Err(end),
+        };
         let mut results: Vec<Option<Error>> = Vec::with_capacity(letter.addresses.len());
         for to in letter.addresses.chunks(self.recipients_per_mail) {
             results.extend(self.deliver(ctx, &letter, to).await);
@@ -118,7 +139,10 @@ impl Smtp {
                 biased;
                 sent = link.send(mail, &written) => sent,
                 // With the connection goes the answer, should it still come.
-                end = self.ended(ctx) => return everyone(outcome(end, &written)),
+                end = self.ended(ctx) => {
+                    let attempts = u32::from(written.load(Ordering::Relaxed));
+                    return everyone(outcome(end, &written).tried(attempts));
+                }
             };
             match sent {
                 Ok(results) => {
@@ -131,7 +155,7 @@ impl Smtp {
                 }
                 Err(failed) => {
                     self.pool.give_back(link, place);
-                    let error = outcome(failed.error, &written);
+                    let error = outcome(failed.error, &written).tried(1);
                     let each = |refused: Option<Error>| Some(refused.unwrap_or_else(|| error.clone()));
                     return failed.refused.into_iter().map(each).collect();
                 }
@@ -163,9 +187,11 @@ fn summary(letter: &Letter, results: &[Option<Error>]) -> Result<Receipt> {
     let failed: Vec<&Error> = parts.iter().filter_map(|part| part.error.as_ref()).collect();
     if let Some(first) = failed.first() {
         if parts.len() == 1 {
-            return Err(Error::clone(first).tried(1));
+            return Err(Error::clone(first));
         }
         let retryable = failed.iter().find(|error| error.retryable());
+        let some_sent = u32::from(failed.len() < parts.len());
+        let attempts = failed.iter().map(|error| error.attempts()).max().unwrap_or(0).max(some_sent);
         let unknown = failed.iter().any(|error| error.outcome() == Outcome::Unknown);
         let (kind, text) = if failed.len() == parts.len() {
             // A retry sends to all of them: it helps when it helps one.
@@ -190,7 +216,7 @@ fn summary(letter: &Letter, results: &[Option<Error>]) -> Result<Receipt> {
         };
         let error = Error::new(kind, text)
             .by(PROVIDER)
-            .tried(1)
+            .tried(attempts)
             .retryable_is(retryable.is_some())
             .outcome_is(if unknown { Outcome::Unknown } else { Outcome::NotSent });
         return Err(error.made_of(parts));
@@ -218,7 +244,7 @@ impl Producer for Smtp {
 
     fn send<'a>(&'a self, ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
         Box::pin(async move {
-            let sent = self.send_one(ctx, &message).await.map_err(|error| error.by(PROVIDER));
+            let sent = self.send_one(ctx, message).await.map_err(|error| error.by(PROVIDER));
             match &sent {
                 Ok(_) => self.sent.fetch_add(1, Ordering::Relaxed),
                 Err(error) => {
@@ -235,17 +261,18 @@ impl Producer for Smtp {
     }
 
     fn status(&self) -> Value {
+        let idle = self.pool.idle();
         let state = match &*self.pool.last.lock() {
             _ if self.closed.load(Ordering::Relaxed) => "closed",
             Last::Untried => "connecting",
             Last::Connected => "connected",
-            Last::Failed(_) => "disconnected",
+            Last::Failed(_) | Last::Lost => "disconnected",
         };
         json!({
             "state": state,
             "server": self.pool.site.label,
             "tls": self.pool.site.tls.name(),
-            "connections": {"most": self.pool.most, "busy": self.pool.busy(), "idle": self.pool.idle()},
+            "connections": {"most": self.pool.most, "busy": self.pool.busy(), "idle": idle},
             "connects": self.pool.connects.load(Ordering::Relaxed),
             "pending": self.sends.count(),
             "sent": self.sent.load(Ordering::Relaxed),

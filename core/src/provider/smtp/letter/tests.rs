@@ -182,3 +182,17 @@ fn templates_choose_their_values_and_tell_what_is_missing() {
         assert!(error.message().contains(hint), "{error}");
     }
 }
+
+#[test]
+fn a_long_text_costs_time_in_proportion() {
+    let style = style(json!({}));
+    for line in ["a\n", "ä\n", "\u{1f333}", "x", "a\u{1}\n", "\r"] {
+        let start = Instant::now();
+        let text = line.repeat((4 << 20) / line.len());
+        let letter = Letter::write(&style, &to(&text, "a@example.com")).unwrap();
+        assert!(letter.data.len() >= 4 << 20);
+        let longest = letter.data.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap();
+        assert!(longest < 999, "{line:?}: a line of {longest} bytes");
+        assert!(start.elapsed() < Duration::from_secs(20), "{line:?} took {:?}", start.elapsed());
+    }
+}
