@@ -26,6 +26,7 @@ pub(crate) const CORE: &[(&str, &[&str])] = &[
             "config",
             "intake",
             "completion",
+            "log_line",
             "tls",
             "secret",
             "message",

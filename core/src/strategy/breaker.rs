@@ -217,6 +217,7 @@ fn tenth_of(now: Duration, window: Duration) -> u64 {
 }
 
 #[cfg(all(test, not(ceiba_loom)))]
+#[allow(clippy::expect_used, reason = "a test may")]
 mod tests {
     use super::*;
 
