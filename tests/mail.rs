@@ -110,6 +110,8 @@ impl MailServer {
                 let mut connections = JoinSet::new();
                 loop {
                     let Ok((stream, _)) = listener.accept().await else { return };
+                    // Each reply is a small write of its own.
+                    let _ = stream.set_nodelay(true);
                     let number = shared.connections.fetch_add(1, Ordering::Relaxed);
                     connections.spawn(serve(stream, shared.clone(), number));
                     while connections.try_join_next().is_some() {}

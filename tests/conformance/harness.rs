@@ -2,9 +2,10 @@
 
 use std::future::Future;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ceiba_core::client::BoxFuture;
+use ceiba_core::client::{BoxFuture, Consumer};
 use ceiba_tests::proxy::Proxy;
 use serde_json::Value;
 
@@ -52,6 +53,11 @@ pub(crate) trait Peer: Send + Sync {
     /// The same of a consumer.
     fn consumer(&self) -> Value;
 
+    /// Where the messages arrive, of a provider that only sends: the cases take it for a consumer.
+    fn inbox(&self) -> Option<Arc<dyn Consumer>> {
+        None
+    }
+
     /// What stands between, when the case needs an outage and there is a connection at all.
     fn proxy(&self) -> Option<&Proxy>;
 
@@ -64,7 +70,28 @@ pub(crate) trait Peer: Send + Sync {
     /// A field of a message that it cannot send, where there is one that the suite can set.
     fn unsupported_field(&self) -> Option<&'static str>;
 
-    /// How many messages are written before the first answer comes.
+    /// The fields of a message that shape what arrives and do not arrive as such.
+    fn used_up(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// A recipient, for a provider that has some.
+    fn recipient(&self) -> &'static str {
+        "somebody"
+    }
+
+    /// Whether messages have a topic.
+    fn has_topics(&self) -> bool {
+        true
+    }
+
+    /// Whether the wire puts the line ends of a text in order.
+    fn text_is_mended(&self) -> bool {
+        false
+    }
+
+    /// How many messages are written before the first answer comes; none where an answer has to come before the
+    /// message is written.
     fn written_ahead(&self) -> usize {
         usize::MAX
     }

@@ -71,5 +71,7 @@ suite! {
     kapokmq_plain => crate::providers::kapokmq::KapokMq::Plain;
     dpmq => crate::providers::dpmq::Dpmq::Pool;
     dpmq_one_connection => crate::providers::dpmq::Dpmq::OneConnection;
+    smtp => crate::providers::smtp::Smtp::Pool;
+    smtp_one_connection => crate::providers::smtp::Smtp::OneConnection;
     kapokmq_cluster => crate::providers::kapokmq::KapokMq::Cluster;
 }

@@ -17,6 +17,7 @@ use ceiba_core::provider::memory::Topics;
 use ceiba_tests::proxy::Proxy;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::harness::{Harness, Needs, Peer};
 
@@ -97,11 +98,23 @@ impl Stage {
         open::producer(&self.id(), &self.config(section, keys), &self.topics).await
     }
 
+    /// Opens a producer, and a consumer where the provider has one.
+    pub(crate) async fn opens(&self, keys: &Value) -> Vec<Result<()>> {
+        let mut results = vec![self.try_producer(keys.clone()).await.map(drop)];
+        if self.peer.inbox().is_none() {
+            results.push(self.try_consumer(keys.clone()).await.map(drop));
+        }
+        results
+    }
+
     pub(crate) async fn consumer(&self) -> Arc<dyn Consumer> {
         self.try_consumer(json!({})).await.unwrap()
     }
 
     pub(crate) async fn try_consumer(&self, mut keys: Value) -> Result<Arc<dyn Consumer>> {
+        if let Some(inbox) = self.peer.inbox() {
+            return Ok(inbox);
+        }
         let mut section = self.peer.consumer();
         merge(&mut section, keys.as_object_mut().and_then(|keys| keys.remove("provider")));
         open::consumer(&self.id(), &self.config(section, keys), &self.topics).await
@@ -204,7 +217,7 @@ impl Submitter {
             Some(intake) => (intake.clone(), None),
             None => {
                 let intake = Intake::new(producer.provider(), Default::default());
-                let task = tokio::spawn(pump(intake.clone(), producer.clone()));
+                let task = tokio::spawn(pump(intake.clone(), producer.clone(), CancellationToken::new()));
                 (intake, Some(task))
             }
         };

@@ -136,7 +136,7 @@ pub(crate) async fn a_batch_has_a_result_for_each_message(harness: &dyn Harness)
 
 pub(crate) async fn a_bad_message_fails_alone_in_its_batch(harness: &dyn Harness) -> Verdict {
     let stage = Stage::plain(harness).await;
-    let field = stage.peer().unsupported_field();
+    let (field, recipient) = (stage.peer().unsupported_field(), stage.peer().recipient());
     let (consumer, producer) = (stage.consumer().await, stage.producer().await);
     let Some(field) = field else {
         stage.end().await;
@@ -145,7 +145,7 @@ pub(crate) async fn a_bad_message_fails_alone_in_its_batch(harness: &dyn Harness
     let batch = (0..9)
         .map(|number| {
             let message = Message::new(format!("{number}"));
-            Arc::new(if number == 4 { message.with(|fields| set(fields, field)) } else { message })
+            Arc::new(if number == 4 { message.with(|fields| set(fields, field, recipient)) } else { message })
         })
         .collect();
     let results = producer.send_batch(&seconds(10.0), batch).await;
@@ -166,7 +166,7 @@ pub(crate) async fn a_bad_message_fails_alone_in_its_batch(harness: &dyn Harness
 const FIELDS: [&str; 9] =
     ["content_type", "key", "tag", "topic", "template", "args", "recipients", "attributes", "attachments"];
 
-fn set(fields: &mut Fields, name: &str) {
+fn set(fields: &mut Fields, name: &str, recipient: &str) {
     match name {
         "content_type" => fields.content_type = Some("text/plain".into()),
         "key" => fields.key = Some("a key".into()),
@@ -174,7 +174,7 @@ fn set(fields: &mut Fields, name: &str) {
         "topic" => fields.topic = Some("another topic".into()),
         "template" => fields.template = Some("a template".into()),
         "args" => fields.args = Some(json!({"a": 1})),
-        "recipients" => fields.recipients.push("somebody".into()),
+        "recipients" => fields.recipients.push(recipient.into()),
         "attributes" => _ = fields.attributes.insert("a".into(), "b".into()),
         "attachments" => fields.attachments.push(Attachment {
             name: "a.txt".into(),
@@ -196,16 +196,18 @@ fn check_unsupported(error: &Error, field: &str) {
 /// Nothing is dropped in silence: a field arrives, or the message is refused and the field named.
 pub(crate) async fn a_field_that_cannot_be_sent_is_named(harness: &dyn Harness) -> Verdict {
     let stage = Stage::plain(harness).await;
-    let refused = stage.peer().unsupported_field();
+    let (refused, recipient) = (stage.peer().unsupported_field(), stage.peer().recipient());
     let (consumer, producer) = (stage.consumer().await, stage.producer().await);
     for name in FIELDS {
-        let sent = Message::new(name).with(|fields| set(fields, name));
+        let sent = Message::new(name).with(|fields| set(fields, name, recipient));
         let result: Result<Receipt> = producer.send(&seconds(10.0), Arc::new(sent.clone())).await;
         match result {
             Ok(_) => {
                 assert_ne!(refused, Some(name));
                 let (_, delivery) = receive(&consumer, 1, 10.0).await.remove(0);
-                assert_eq!(delivery.message.fields(), sent.fields(), "{name} was dropped");
+                if !stage.peer().used_up().contains(&name) {
+                    assert_eq!(delivery.message.fields(), sent.fields(), "{name} was dropped");
+                }
             }
             Err(error) => check_unsupported(&error, name),
         }
@@ -213,6 +215,10 @@ pub(crate) async fn a_field_that_cannot_be_sent_is_named(harness: &dyn Harness) 
     // The topic of the connection itself is no other topic.
     producer.send(&seconds(10.0), message("plain")).await.unwrap();
     let (_, delivery) = receive(&consumer, 1, 10.0).await.remove(0);
+    if !stage.peer().has_topics() {
+        stage.end().await;
+        return Verdict::Held;
+    }
     let own = Message::new("own").with(|fields| fields.topic = Some(delivery.topic.to_string()));
     producer.send(&seconds(10.0), Arc::new(own)).await.unwrap();
     assert_eq!(text(&receive(&consumer, 1, 10.0).await[0].1), "own");

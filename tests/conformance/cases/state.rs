@@ -48,10 +48,8 @@ pub(crate) async fn a_wrong_secret_is_refused(harness: &dyn Harness) -> Verdict 
     for wrong in ["canary-wrong-7c1b", &short, &format!("{right}x"), "\u{1f333}"] {
         let keys = json!({"connect_timeout": "4s", "provider": {key: wrong}});
         let started = Instant::now();
-        for error in [
-            stage.try_producer(keys.clone()).await.map(drop).unwrap_err(),
-            stage.try_consumer(keys.clone()).await.map(drop).unwrap_err(),
-        ] {
+        for opened in stage.opens(&keys).await {
+            let error = opened.unwrap_err();
             assert_eq!(error.kind(), Kind::Authentication, "{error}");
             assert!(!error.retryable(), "{error}");
             for shown in [error.to_string(), format!("{error:?}"), error.text()] {
@@ -78,10 +76,7 @@ pub(crate) async fn nobody_at_the_address_fails_open(harness: &dyn Harness) -> V
         }
         let keys = json!({"connect_timeout": "1s"});
         let started = Instant::now();
-        let results = [
-            stage.try_producer(keys.clone()).await.map(drop),
-            stage.try_consumer(keys.clone()).await.map(drop),
-        ];
+        let results = stage.opens(&keys).await;
         let took = started.elapsed();
         for result in results {
             let error = result.unwrap_err();

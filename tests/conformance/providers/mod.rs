@@ -3,3 +3,4 @@
 pub(crate) mod dpmq;
 pub(crate) mod kapokmq;
 pub(crate) mod memory;
+pub(crate) mod smtp;

@@ -388,8 +388,7 @@ fn lines_of_mail(text: &str) -> String {
 }
 
 fn bytes(content: Vec<u8>) -> Body {
-    Body::new_with_encoding(content, ContentTransferEncoding::Base64)
-        .unwrap_or_else(Body::new)
+    Body::new_with_encoding(content, ContentTransferEncoding::Base64).unwrap_or_else(Body::new)
 }
 
 fn attached(attachment: &crate::message::Attachment) -> Result<SinglePart> {

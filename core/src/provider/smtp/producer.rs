@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::unconstrained;
 
 use super::PROVIDER;
 use super::letter::Letter;
 use super::link::Mail;
-use super::pool::{Last, Pool};
+use super::pool::{Last, Place, Pool};
 use super::section::{Settings, Style};
 use crate::client::{BoxFuture, Capability, Context, Producer};
 use crate::config::Connect;
@@ -75,22 +76,28 @@ impl Smtp {
     async fn send_one(&self, ctx: &Context, message: Arc<Message>) -> Result<Receipt> {
         let _entered = self.sends.enter()?;
         ctx.check()?;
-        let full = || Error::new(Kind::QueueFull, "as many sends are under way as `max_pending` allows");
-        let _room = tokio::select! {
-            biased;
-            room = self.room.acquire() => room.map_err(|_| full())?,
-            end = self.ended(ctx) => {
-                return Err(if end.kind() == Kind::Timeout { full() } else { end });
-            }
-        };
-        let letter = tokio::select! {
-            biased;
-            letter = self.write(message) => letter?,
-            end = self.ended(ctx) => return Err(end),
-        };
+        // Whoever comes first is served first only when nothing makes this pause: the runtime would, for a task that
+        // polls many sends.
+        let (_room, letter, mut place) = unconstrained(async {
+            let room = self.room(ctx).await?;
+            let letter = tokio::select! {
+                biased;
+                letter = self.write(message) => letter?,
+                end = self.ended(ctx) => return Err(end),
+            };
+            Ok((room, letter, Some(self.place(ctx).await)))
+        })
+        .await?;
         let mut results: Vec<Option<Error>> = Vec::with_capacity(letter.addresses.len());
         for to in letter.addresses.chunks(self.recipients_per_mail) {
-            results.extend(self.deliver(ctx, &letter, to).await);
+            let place = match place.take() {
+                Some(place) => place,
+                None => self.place(ctx).await,
+            };
+            results.extend(match place {
+                Ok(place) => self.deliver(ctx, &letter, to, place).await,
+                Err(error) => everyone(to, error),
+            });
         }
         summary(&letter, &results)
     }
@@ -104,33 +111,49 @@ impl Smtp {
         }
     }
 
-    /// Sends a mail to some of its recipients: for each why not, where it was not.
-    async fn deliver(&self, ctx: &Context, letter: &Letter, to: &[String]) -> Vec<Option<Error>> {
-        let everyone = |error: Error| vec![Some(error.by(PROVIDER)); to.len()];
-        if let Err(error) = ctx.check() {
-            return everyone(error);
-        }
-        let not_sent = |end: Error| match self.pool.trouble() {
-            Some(cause) if end.kind() == Kind::Timeout => everyone(end.caused_by(cause)),
-            _ => everyone(end),
-        };
-        let place = tokio::select! {
+    async fn room(&self, ctx: &Context) -> Result<SemaphorePermit<'_>> {
+        let full = || Error::new(Kind::QueueFull, "as many sends are under way as `max_pending` allows");
+        tokio::select! {
             biased;
-            place = self.pool.place() => match place {
-                Ok(place) => place,
-                Err(error) => return everyone(error),
-            },
-            end = self.ended(ctx) => return not_sent(end),
-        };
+            room = self.room.acquire() => room.map_err(|_| full()),
+            end = self.ended(ctx) => Err(if end.kind() == Kind::Timeout { full() } else { end }),
+        }
+    }
+
+    async fn place(&self, ctx: &Context) -> Result<Place<'_>> {
+        ctx.check()?;
+        tokio::select! {
+            biased;
+            place = self.pool.place() => place,
+            end = self.ended(ctx) => Err(self.never_connected(end)),
+        }
+    }
+
+    /// The end of a call that had no connection: a passed deadline has the trouble of connecting as its cause.
+    fn never_connected(&self, end: Error) -> Error {
+        match self.pool.trouble() {
+            Some(cause) if end.kind() == Kind::Timeout => end.caused_by(cause),
+            _ => end,
+        }
+    }
+
+    /// Sends a mail to some of its recipients: for each why not, where it was not.
+    async fn deliver(
+        &self,
+        ctx: &Context,
+        letter: &Letter,
+        to: &[String],
+        place: Place<'_>,
+    ) -> Vec<Option<Error>> {
         // Each idle connection may turn out to be dead, and a new one after them.
         for _ in 0..=self.pool.most {
             let mut link = tokio::select! {
                 biased;
                 link = self.pool.link(&place) => match link {
                     Ok(link) => link,
-                    Err(error) => return everyone(error),
+                    Err(error) => return everyone(to, error),
                 },
-                end = self.ended(ctx) => return not_sent(end),
+                end = self.ended(ctx) => return everyone(to, self.never_connected(end)),
             };
             let was_used = link.used;
             let written = AtomicBool::new(false);
@@ -141,7 +164,7 @@ impl Smtp {
                 // With the connection goes the answer, should it still come.
                 end = self.ended(ctx) => {
                     let attempts = u32::from(written.load(Ordering::Relaxed));
-                    return everyone(outcome(end, &written).tried(attempts));
+                    return everyone(to, outcome(end, &written).tried(attempts));
                 }
             };
             match sent {
@@ -162,8 +185,13 @@ impl Smtp {
             }
         }
         let text = format!("{} closed one connection after the other", self.pool.site.label);
-        everyone(Error::new(Kind::Unavailable, text))
+        everyone(to, Error::new(Kind::Unavailable, text))
     }
+}
+
+/// One error for all recipients.
+fn everyone(to: &[String], error: Error) -> Vec<Option<Error>> {
+    vec![Some(error.by(PROVIDER)); to.len()]
 }
 
 /// Unknown when the server may have the mail.
