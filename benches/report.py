@@ -30,6 +30,22 @@ CALLS = [
     ("python", "submit_many", "ns_median", None),
     ("go", "send", "ns_each", 1200),
 ]
+# Each limiter of one process, as the program names it.
+LIMITERS = ["sliding_window", "fixed_window", "token_bucket", "leaky_bucket", "concurrent"]
+
+
+def added(line: dict, limiter: str, field: str) -> float:
+    """Nanoseconds that a limiter adds to a send, over a layer that only passes on."""
+    return line[limiter][field] - line["empty"][field]
+
+
+# What a measurement of rate limits says while it runs.
+LIMITS = {
+    "limiter": lambda line: f"sliding window {added(line, 'sliding_window', 'ns_median'):.0f} ns over an empty layer",
+    "redis_limiter": lambda line: ", ".join(
+        f"{at_once} at once {line[f'at_once_{at_once}']['ratio']:.2f} of redis-benchmark" for at_once in (1, 50)
+    ),
+}
 
 
 def said(command: list[str]) -> str:
@@ -158,6 +174,35 @@ class Report:
             ])
         return table(["", "least", "median", "p90", "aim"], rows)
 
+    def limits(self) -> list[str]:
+        lines = [sample.line for sample in self.samples[Case("rust", "limiter")]]
+        middle = lambda values: statistics.median(list(values))  # noqa: E731
+        rows = []
+        for limiter in ["none", "empty", *LIMITERS]:
+            name = {"none": "no layer", "empty": "a layer that only passes on"}.get(limiter, f"`{limiter}`")
+            over = limiter not in ("none", "empty")
+            rows.append([
+                name,
+                f"{min(line[limiter]['ns_min'] for line in lines):.0f}",
+                f"{middle(line[limiter]['ns_median'] for line in lines):.0f}",
+                f"{min(added(line, limiter, 'ns_min') for line in lines):.0f}" if over else "-",
+                f"{middle(added(line, limiter, 'ns_median') for line in lines):.0f}" if over else "-",
+                "40" if limiter == "sliding_window" else "-",
+            ])
+        text = table(["", "least", "median", "added, least", "added, median", "aim"], rows)
+        lines = [sample.line for sample in self.samples[Case("rust", "redis_limiter")]]
+        rows = []
+        for at_once in (1, 50):
+            found = [line[f"at_once_{at_once}"] for line in lines]
+            rows.append([
+                f"{at_once} at once",
+                f"{middle(each['rate'] for each in found):,.0f}",
+                f"{middle(each['redis_benchmark'] for each in found):,.0f}",
+                f"{middle(each['ratio'] for each in found):.2f}",
+                ">= 0.90",
+            ])
+        return text + table(["sliding window in Redis", "sends/s", "redis-benchmark", "ratio", "aim"], rows)
+
     def text(self) -> str:
         options = self.options
         foreign = [sample.foreign for found in self.samples.values() for sample in found]
@@ -205,5 +250,11 @@ class Report:
             "other core. A send that waits is wall time divided by all sends.",
             "",
             *self.calls(),
+            "## Rate limits",
+            "",
+            "Nanoseconds of a send over a producer that does nothing, each granted, on one thread; then sends a second through",
+            "a limit in Redis, and what redis-benchmark reaches with the same script, server and number of clients.",
+            "",
+            *self.limits(),
         ]
         return "\n".join(lines).rstrip() + "\n"

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from measure import Bench, Case, Sample
-from report import Report
+from report import LIMITS, Report
 
 OURS = ["rust", "c", "go", "python"]
 SIZES = [100, 1024]
@@ -27,6 +27,7 @@ def cases(peer: bool) -> list[Case]:
         plan += [Case(program, "e2e", 1, size) for program in [*others, *OURS]]
     plan += [Case(program, "submit") for program in OURS]
     plan += [Case("python", "submit_many"), Case("go", "send")]
+    plan += [Case("rust", "limiter"), Case("rust", "redis_limiter")]
     return plan
 
 
@@ -51,6 +52,7 @@ def main() -> None:
             samples[case].append(sample)
             nanoseconds = sample.line.get("ns_median", sample.line.get("ns_each"))
             seen = f"{sample.rate:,.0f}/s" if nanoseconds is None else f"{nanoseconds:.0f} ns a call"
+            seen = LIMITS[case.mode](sample.line) if case.mode in LIMITS else seen
             print(
                 f"round {round + 1} of {options.rounds}, {number} of {len(plan)}: {case.program} {case.mode}"
                 f" {case.clients} x {case.size} B: {seen}, other work {sample.foreign:.0%}",

@@ -1,13 +1,16 @@
 //! Measures ceiba from Rust and prints one line of JSON.
 //!
-//! `acked` and `e2e` talk to a broker whose address is given; `submit` needs no network.
+//! `acked` and `e2e` talk to a broker whose address is given; `submit` and `limiter` need no network, and
+//! `redis_limiter` starts the server that it needs.
 //! The secret is read from the environment variable `CEIBA_SECRET`.
 
 mod acked;
 mod consume;
 mod e2e;
+mod limiter;
 mod measure;
 mod produce;
+mod redis_limiter;
 mod submit;
 
 use std::process::ExitCode;
@@ -22,6 +25,11 @@ enum Mode {
     E2e,
     /// What a submit costs its caller, in bursts, without a network.
     Submit,
+    /// What a rate limit costs a send.
+    Limiter,
+    /// How many sends a limit in Redis lets through, beside redis-benchmark; both programs are started.
+    #[value(name = "redis_limiter")]
+    RedisLimiter,
 }
 
 #[derive(Debug, Clone, Parser)]
@@ -53,6 +61,8 @@ fn main() -> ExitCode {
         Mode::Acked => acked::run(&arguments),
         Mode::E2e => e2e::run(&arguments),
         Mode::Submit => submit::run(&arguments),
+        Mode::Limiter => limiter::run(&arguments),
+        Mode::RedisLimiter => redis_limiter::run(&arguments),
     };
     match line {
         Ok(line) => {

@@ -18,6 +18,7 @@ mod keys;
 mod leaky_bucket;
 mod pace;
 mod refusal;
+mod sending;
 mod sliding_window;
 #[cfg(feature = "redis")]
 mod store;
@@ -37,6 +38,7 @@ use self::config::{Counting, Parsed, Settings, WhenLimited};
 use self::fixed_window::FixedWindow;
 use self::leaky_bucket::LeakyBucket;
 use self::pace::{Pace, Paced, nanos};
+use self::sending::Sending;
 use self::sliding_window::SlidingWindow;
 use self::token_bucket::TokenBucket;
 use super::Setup;
@@ -118,16 +120,11 @@ impl Strategy for RateLimit {
     ) -> BoxFuture<'a, Result<Receipt>> {
         // What few sends need is apart, so that the future of each stays small.
         match &*self.limiter {
-            Limiter::Paced(paced) => Box::pin(async move {
-                if let Err(refusal) = paced.take(ctx) {
-                    Box::pin(self.wait_for_pace(paced, inner, ctx, refusal)).await?;
-                }
-                inner.send(ctx, message).await
-            }),
+            Limiter::Paced(paced) => Box::pin(Sending::new(self, paced, inner, ctx, message)),
             Limiter::Slots(slots) => Box::pin(async move {
                 let _slot = match slots.take() {
                     Ok(slot) => slot,
-                    Err(refusal) => Box::pin(self.wait_for_slot(slots, inner, ctx, refusal)).await?,
+                    Err(refusal) => self.wait_for_slot(slots, inner, ctx, refusal).await?,
                 };
                 inner.send(ctx, message).await
             }),
@@ -195,26 +192,32 @@ fn millis(span: Duration) -> u64 {
 }
 
 impl RateLimit {
-    async fn wait_for_pace(
-        &self,
-        paced: &Paced,
-        inner: &Arc<dyn Producer>,
-        ctx: &Context,
+    #[cold]
+    fn wait_for_pace<'a>(
+        &'a self,
+        paced: &'a Paced,
+        inner: &'a Arc<dyn Producer>,
+        ctx: &'a Context,
         refusal: Error,
-    ) -> Result<()> {
-        let passed = if self.waits(inner, &refusal) { paced.wait(ctx).await } else { Err(refusal) };
-        passed.map_err(|error| self.refused(inner, error, || paced.refused()))
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let passed = if self.waits(inner, &refusal) { paced.wait(ctx).await } else { Err(refusal) };
+            passed.map_err(|error| self.refused(inner, error, || paced.refused()))
+        })
     }
 
-    async fn wait_for_slot<'a>(
-        &self,
+    #[cold]
+    fn wait_for_slot<'a>(
+        &'a self,
         slots: &'a Slots,
-        inner: &Arc<dyn Producer>,
-        ctx: &Context,
+        inner: &'a Arc<dyn Producer>,
+        ctx: &'a Context,
         refusal: Error,
-    ) -> Result<Slot<'a>> {
-        let passed = if self.waits(inner, &refusal) { slots.wait(ctx).await } else { Err(refusal) };
-        passed.map_err(|error| self.refused(inner, error, || slots.refused()))
+    ) -> BoxFuture<'a, Result<Slot<'a>>> {
+        Box::pin(async move {
+            let passed = if self.waits(inner, &refusal) { slots.wait(ctx).await } else { Err(refusal) };
+            passed.map_err(|error| self.refused(inner, error, || slots.refused()))
+        })
     }
 
     // Whether a send that was not let through stands in line.

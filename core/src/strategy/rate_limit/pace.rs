@@ -26,7 +26,7 @@ pub(super) enum Pace {
 
 impl Pace {
     /// Takes, or says from when on that is possible.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take(&mut self, now: u64) -> Result<(), u64> {
         match self {
             Pace::SlidingWindow(window) => window.take(now),
@@ -104,20 +104,20 @@ impl Paced {
         }
         let at = self.since_start(now);
         let mut state = self.state.lock();
-        state.latest = state.latest.max(at);
-        let at = state.latest;
-        let waiting = self.line.waiting();
-        if waiting == 0 {
-            match state.pace.take(at) {
-                Ok(()) => {
-                    state.granted += 1;
-                    return Ok(());
-                }
-                Err(ready) => return Err(refusal::limited(Some(Duration::from_nanos(ready - at)))),
-            }
+        let at = state.latest.max(at);
+        state.latest = at;
+        if self.line.waiting() == 0 && state.pace.take(at).is_ok() {
+            state.granted += 1;
+            return Ok(());
         }
-        let ready = state.pace.ready(at, waiting);
-        Err(refusal::behind_others(Duration::from_nanos(ready - at)))
+        Err(self.refusal(&state, at))
+    }
+
+    #[cold]
+    fn refusal(&self, state: &State, at: u64) -> Error {
+        let waiting = self.line.waiting();
+        let wait = Duration::from_nanos(state.pace.ready(at, waiting).saturating_sub(at));
+        if waiting == 0 { refusal::limited(Some(wait)) } else { refusal::behind_others(wait) }
     }
 
     /// Waits in the line and takes.
@@ -175,6 +175,7 @@ impl Paced {
     }
 }
 
+#[cold]
 fn late() -> Error {
     Error::new(Kind::Timeout, "the deadline passed")
 }
