@@ -8,7 +8,7 @@ use ceiba_core::client::{BoxFuture, Capability, Context, Producer};
 use ceiba_core::error::Result;
 use ceiba_core::message::{Message, Receipt};
 use ceiba_core::strategy::{Random, Section, Setup};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::Arguments;
 use crate::measure::Failure;
@@ -115,11 +115,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value, Failure> {
             sent += BATCH as u64;
         }
     }
-    let mut line = json!({"name": "rust", "mode": "limiter", "messages": sent});
+    let mut line = Map::new();
+    line.insert("name".into(), json!("rust"));
+    line.insert("mode".into(), json!("limiter"));
+    line.insert("messages".into(), json!(sent));
     for (name, _, samples) in &mut measured {
         samples.sort_by(f64::total_cmp);
         let at = |part: usize| samples.get(samples.len() * part / 100).copied().unwrap_or(f64::NAN);
-        line[*name] = json!({"ns_min": at(0), "ns_median": at(50), "ns_p90": at(90)});
+        let seen = json!({"ns_min": at(0), "ns_median": at(50), "ns_p90": at(90)});
+        line.insert((*name).to_owned(), seen);
     }
-    Ok(line)
+    Ok(Value::Object(line))
 }

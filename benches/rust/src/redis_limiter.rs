@@ -12,7 +12,7 @@ use ceiba_core::client::{Context, Producer};
 use ceiba_core::error::Error;
 use ceiba_core::message::Message;
 use ceiba_core::runtime;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::Arguments;
 use crate::limiter::{Nothing, limited};
@@ -86,7 +86,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value, Failure> {
     let server = Server::start()?;
     let script = server.load()?;
     let runtime = runtime::handle()?;
-    let mut line = json!({"name": "rust", "mode": "redis_limiter"});
+    let mut line = Map::new();
+    line.insert("name".into(), json!("rust"));
+    line.insert("mode".into(), json!("redis_limiter"));
     let mut all = 0;
     for at_once in AT_ONCE {
         let config = json!({
@@ -109,12 +111,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value, Failure> {
             all += sent;
         }
         let mut ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
-        line[format!("at_once_{at_once}")] = json!({
+        let seen = json!({
             "rate": median(&mut ours), "redis_benchmark": median(&mut theirs), "ratio": median(&mut ratios),
         });
+        line.insert(format!("at_once_{at_once}"), seen);
     }
-    line["messages"] = json!(all);
-    Ok(line)
+    line.insert("messages".into(), json!(all));
+    Ok(Value::Object(line))
 }
 
 fn sending(
