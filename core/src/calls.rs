@@ -2,6 +2,7 @@
 //! turns them into blocking calls.
 
 mod held;
+mod shutdown;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -13,10 +14,13 @@ use crate::config::{ClientConfig, Role};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::intake::{Intake, Ticket, UnderWay, pump};
 use crate::message::{Delivery, Message, Receipt};
+use crate::provider::callback::{Host, Hosts};
 use crate::provider::memory::Topics;
 use crate::registry::Registry;
 use crate::runtime::{self, PerGeneration};
 use crate::{config, open};
+
+pub use shutdown::{ShutdownReport, shutdown};
 
 /// A producer under its id.
 pub struct ProducerClient {
@@ -123,6 +127,7 @@ struct Clients {
     producers: Registry<ProducerClient>,
     consumers: Registry<ConsumerClient>,
     topics: Topics,
+    hosts: Hosts,
 }
 
 static CLIENTS: PerGeneration<Clients> = PerGeneration::new();
@@ -133,6 +138,7 @@ fn clients() -> Result<&'static Clients> {
             producers: Registry::new("producer"),
             consumers: Registry::new("consumer"),
             topics: Topics::default(),
+            hosts: Hosts::default(),
         })
     })
 }
@@ -225,6 +231,17 @@ fn chosen_id<'a>(id: Option<&'a str>, config: &'a ClientConfig) -> Result<&'a st
     }
 }
 
+/// Makes a producer of the host known under a name, for configs with `"type": "callback"`.
+pub fn callback_register(name: &str, host: Arc<dyn Host>) -> Result<()> {
+    clients()?.hosts.register(name, host)
+}
+
+/// Forgets a producer of the host; clients that were opened with it go on with what it was. What is returned is to be
+/// dropped where the host may be called.
+pub fn callback_unregister(name: &str) -> Result<Arc<dyn Host>> {
+    clients()?.hosts.unregister(name)
+}
+
 /// Opens a producer under `id`, or under the config's own id. Submits complete to `queue`.
 pub async fn producer_open(
     id: Option<&str>,
@@ -234,7 +251,8 @@ pub async fn producer_open(
     let clients = clients()?;
     let reservation = clients.producers.reserve(chosen_id(id, &config)?)?;
     let members = |id: &str| held::hold(id, reservation.id());
-    let producer = open::producer_among(reservation.id(), &config, &clients.topics, &members).await?;
+    let around = open::Surroundings { topics: &clients.topics, hosts: &clients.hosts, members: &members };
+    let producer = open::producer_among(reservation.id(), &config, &around).await?;
     let (intake, task, sends) = match producer.intake() {
         Some(intake) => (intake.clone(), None, None),
         None => {
@@ -444,57 +462,4 @@ async fn finished(task: tokio::task::JoinHandle<Result<()>>) -> Result<()> {
     task.await.unwrap_or_else(|error| {
         Err(Error::new(Kind::Internal, "closing failed").outcome_is(Outcome::Unknown).caused_by(error))
     })
-}
-
-/// How a shutdown ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ShutdownReport {
-    /// Clients whose sends all ended in time.
-    pub clean: usize,
-    /// Clients with sends that had to be ended.
-    pub forced: usize,
-    /// Clients that another call was closing or that failed to close.
-    pub failed: usize,
-}
-
-/// Closes every client, all within `timeout`. New ones can be opened afterwards.
-pub async fn shutdown(timeout: Duration) -> Result<ShutdownReport> {
-    let Some(clients) = CLIENTS.get() else { return Ok(ShutdownReport::default()) };
-    let until = tokio::time::Instant::now().checked_add(timeout);
-    let left = || {
-        let left = until.map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
-        Some(left.unwrap_or(timeout))
-    };
-    let producers = clients.producers.ids();
-    let consumers = clients.consumers.ids();
-    let mut report = ShutdownReport::default();
-    let mut note = |result: &Result<()>| match result {
-        Ok(()) => report.clean += 1,
-        Err(error) if error.kind() == Kind::Timeout => report.forced += 1,
-        Err(_) => report.failed += 1,
-    };
-    // Those that others hold come after their holders.
-    let mut waiting = producers;
-    while !waiting.is_empty() {
-        let results =
-            futures_util::future::join_all(waiting.iter().map(|id| producer_close(id, left()))).await;
-        let held: Vec<bool> = results
-            .iter()
-            .map(|result| result.as_ref().is_err_and(|error| error.kind() == Kind::InUse))
-            .collect();
-        // A round that frees nothing ends it: nobody may wait for ever.
-        let progress = held.contains(&false);
-        results
-            .iter()
-            .zip(&held)
-            .filter(|(_, held)| !**held || !progress)
-            .for_each(|(result, _)| note(result));
-        let mut held = held.into_iter();
-        waiting.retain(|_| progress && held.next().unwrap_or_default());
-    }
-    for result in futures_util::future::join_all(consumers.iter().map(|id| consumer_close(id, left()))).await
-    {
-        note(&result);
-    }
-    Ok(report)
 }

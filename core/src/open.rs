@@ -9,17 +9,28 @@ use crate::config::{ClientConfig, Connect, Role, WhenDisconnected, nearest};
 use crate::error::{Error, Kind, Result};
 #[cfg(feature = "smtp")]
 use crate::provider::smtp;
-use crate::provider::{Setup, dingtalk, dpmq, kapokmq, memory, sms, webhook};
+use crate::provider::{Setup, callback, dingtalk, dpmq, kapokmq, memory, sms, webhook};
 use crate::strategy::{self, Member, Random, Section};
 
 /// The providers by the `type` in a config.
-pub const PROVIDERS: [&str; 7] = ["dingtalk", "dpmq", "kapokmq", "memory", "sms", "smtp", "webhook"];
+pub const PROVIDERS: [&str; 8] =
+    ["callback", "dingtalk", "dpmq", "kapokmq", "memory", "sms", "smtp", "webhook"];
 
 /// The strategies by the `type` in a config.
 pub const STRATEGIES: [&str; 7] = strategy::NAMES;
 
 /// Finds an open producer by its id, and holds it.
 pub type Members<'a> = dyn Fn(&str) -> Result<Arc<dyn Producer>> + Send + Sync + 'a;
+
+/// What a producer may find around it.
+pub struct Surroundings<'a> {
+    /// The topics of the provider `memory`.
+    pub topics: &'a memory::Topics,
+    /// What the host registered.
+    pub hosts: &'a callback::Hosts,
+    /// Members by their ids.
+    pub members: &'a Members<'a>,
+}
 
 /// How deep members may have members: a config is no place for a loop without end.
 const MAX_DEPTH: usize = 8;
@@ -39,6 +50,7 @@ fn check_at(config: &ClientConfig, depth: usize) -> Result<()> {
     let Some((name, section)) = stack.provider else { return Ok(()) };
     match name.as_str() {
         "dingtalk" if config.role != Some(Role::Consumer) => dingtalk::check(section),
+        "callback" => callback::check(section),
         "dpmq" => dpmq::check(section, config.role.unwrap_or_default()),
         "kapokmq" => kapokmq::check(section, config.role.unwrap_or_default()),
         "memory" => memory::check(section),
@@ -112,29 +124,28 @@ fn member_config(value: &Value) -> Result<ClientConfig> {
 /// `invalid_config`, and what the provider says of its connection.
 pub async fn producer(id: &str, config: &ClientConfig, topics: &memory::Topics) -> Result<Arc<dyn Producer>> {
     let none = |other: &str| Err(Error::new(Kind::UnknownId, format!("no producer `{other}` is open")));
-    producer_among(id, config, topics, &none).await
+    let around = Surroundings { topics, hosts: &callback::Hosts::default(), members: &none };
+    producer_among(id, config, &around).await
 }
 
-/// Opens a producer; `members` finds those that its strategies name by their ids.
+/// Opens a producer with what is around it.
 ///
 /// # Errors
 /// `invalid_config`, what the provider says of its connection, and what `members` says.
 pub async fn producer_among(
     id: &str,
     config: &ClientConfig,
-    topics: &memory::Topics,
-    members: &Members<'_>,
+    around: &Surroundings<'_>,
 ) -> Result<Arc<dyn Producer>> {
     role_is(config, Role::Producer)?;
     check(config)?;
-    producer_at(id, config, topics, members, 0).await
+    producer_at(id, config, around, 0).await
 }
 
 fn producer_at<'a>(
     id: &'a str,
     config: &'a ClientConfig,
-    topics: &'a memory::Topics,
-    members: &'a Members<'a>,
+    around: &'a Surroundings<'a>,
     depth: usize,
 ) -> BoxFuture<'a, Result<Arc<dyn Producer>>> {
     Box::pin(async move {
@@ -148,7 +159,7 @@ fn producer_at<'a>(
                     config.connect.get_or_insert(Connect::Lazy);
                     config.when_disconnected.get_or_insert(WhenDisconnected::Fail);
                 }
-                let producer = provided(id, &config, &name, section, topics).await?;
+                let producer = provided(id, &config, &name, section, around).await?;
                 Some(Member { name: name.into(), producer })
             }
         };
@@ -160,7 +171,7 @@ fn producer_at<'a>(
                 Some(listed) => {
                     let mut group: Vec<Member> = below.take().into_iter().collect();
                     for (number, member) in listed.iter().enumerate() {
-                        group.push(open_member(id, number, member, topics, members, depth).await?);
+                        group.push(open_member(id, number, member, around, depth).await?);
                     }
                     section.group(&setup, distinct(group))?
                 }
@@ -182,12 +193,11 @@ async fn open_member(
     id: &str,
     number: usize,
     member: &Value,
-    topics: &memory::Topics,
-    members: &Members<'_>,
+    around: &Surroundings<'_>,
     depth: usize,
 ) -> Result<Member> {
     if let Value::String(other) = member {
-        let producer = members(other).map_err(|error| {
+        let producer = (around.members)(other).map_err(|error| {
             Error::new(error.kind(), format!("member `{other}`: {}: open it first", error.message()))
         })?;
         return Ok(Member { name: other.as_str().into(), producer });
@@ -199,7 +209,7 @@ async fn open_member(
         (None, None) => format!("member-{number}"),
     };
     let own = format!("{id}/{number}");
-    let producer = producer_at(&own, &config, topics, members, depth + 1).await?;
+    let producer = producer_at(&own, &config, around, depth + 1).await?;
     Ok(Member { name: name.into(), producer })
 }
 
@@ -223,14 +233,15 @@ async fn provided(
     config: &ClientConfig,
     name: &str,
     section: Map<String, Value>,
-    topics: &memory::Topics,
+    around: &Surroundings<'_>,
 ) -> Result<Arc<dyn Producer>> {
     let setup = Setup::from_config(id, config);
     match name {
         "dingtalk" => dingtalk::open_producer(&setup, section).await,
+        "callback" => callback::open_producer(&setup, section, around.hosts),
         "dpmq" => dpmq::open_producer(&setup, section).await,
         "kapokmq" => kapokmq::open_producer(&setup, section).await,
-        "memory" => memory::open_producer(&setup, section, topics),
+        "memory" => memory::open_producer(&setup, section, around.topics),
         "sms" => sms::open_producer(&setup, section).await,
         "webhook" => webhook::open_producer(&setup, section).await,
         #[cfg(feature = "smtp")]

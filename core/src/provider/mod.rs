@@ -1,5 +1,6 @@
 //! The list of providers: one file or folder for each outside system; `socket` and `http` are what several share.
 
+pub mod callback;
 pub mod dingtalk;
 pub mod dpmq;
 mod http;

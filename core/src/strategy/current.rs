@@ -206,8 +206,9 @@ mod exhaustive {
         loom::model(|| {
             let (current, streak) = (Arc::new(Current::new(2)), Arc::new(Streak::new()));
             let seen = current.see();
-            let report =
-                move |current: &Current, streak: &Streak| streak.add(seen, current) >= 2 && current.move_on(seen);
+            let report = move |current: &Current, streak: &Streak| {
+                streak.add(seen, current) >= 2 && current.move_on(seen)
+            };
             streak.add(seen, &current);
             let other = thread::spawn({
                 let (current, streak) = (current.clone(), streak.clone());
