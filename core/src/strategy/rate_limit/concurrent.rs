@@ -105,7 +105,7 @@ impl Slots {
 
 impl Slot<'_> {
     /// Gives it back without telling the head of the line, which is who gives it back.
-    #[cfg_attr(not(feature = "redis"), expect(dead_code))]
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     pub(super) fn put_back(mut self) {
         self.silent = true;
     }

@@ -30,7 +30,7 @@ impl SlidingWindow {
     }
 
     /// Notes a grant that somebody else decided.
-    #[cfg_attr(not(feature = "redis"), expect(dead_code))]
+    #[cfg_attr(not(feature = "redis"), allow(dead_code))]
     pub(super) fn note(&mut self, now: u64) {
         if let Some(free_at) = self.free_at.get_mut(self.next) {
             *free_at = now.saturating_add(self.per);
