@@ -244,6 +244,12 @@
 typedef struct ceiba_broker ceiba_broker;
 
 /**
+ * One send for the host to make. It is ended, and freed, by ceiba_call_sent() or ceiba_call_failed(): once, at
+ * once or later, on any thread.
+ */
+typedef struct ceiba_call ceiba_call;
+
+/**
  * A batch of completions. The caller frees it with ceiba_completions_free(), or gives it to the next
  * poll. One thread at a time.
  */
@@ -384,6 +390,15 @@ uint32_t ceiba_error_attempts(const struct ceiba_error *error);
  * Any thread; never fails.
  */
 struct ceiba_slice ceiba_error_message(const struct ceiba_error *error);
+
+/**
+ * Everything about the error as a JSON object, which the caller frees: `kind`, `code`, `outcome`, `retryable`,
+ * `attempts`, `message`, where there is one `provider` and `retry_after_ms`, and as `parts` how each attempt of a
+ * retry, member of a failover or recipient ended: `of`, `name`, and `message_id` or `error`. NULL for NULL.
+ *
+ * Any thread; never fails.
+ */
+struct ceiba_string *ceiba_error_json(const struct ceiba_error *error);
 
 /**
  * The provider that failed, such as "kapokmq"; empty where none did. Valid until the error is freed.
@@ -764,6 +779,21 @@ int32_t ceiba_producer_status(const char *id,
                               size_t id_len,
                               struct ceiba_string **json,
                               struct ceiba_error **error);
+
+/**
+ * Changes the live state of a strategy. `command` is a JSON object that names it, such as
+ * `{"strategy": "failover", "current": 0}` or `{"strategy": "circuit_breaker", "state": "open"}`; `json`, which may be
+ * NULL, gets the new state, and the caller frees it.
+ *
+ * Any thread; does not block. CEIBA_ERR_INVALID_ARGUMENT, CEIBA_ERR_NOT_FOUND and CEIBA_ERR_UNSUPPORTED: no strategy
+ * of that name takes commands. CEIBA_ERR_UNKNOWN_ID, CEIBA_ERR_CLOSED, CEIBA_ERR_FORKED.
+ */
+int32_t ceiba_producer_control(const char *id,
+                               size_t id_len,
+                               const char *command,
+                               size_t command_len,
+                               struct ceiba_string **json,
+                               struct ceiba_error **error);
 
 /**
  * Closes a producer: it takes no more sends, those under way end within `timeout_ms` (negative: the
@@ -1159,6 +1189,94 @@ int32_t ceiba_open_file(const char *path,
                         const struct ceiba_queue *queue,
                         struct ceiba_string **ids_json,
                         struct ceiba_error **error);
+
+/**
+ * Makes a producer of the host known under `name`, for configs with `"provider": {"type": "callback", "name": …}`.
+ * `send` gets `user` and each call; it runs on threads that may block, on several at once (the config's `threads`,
+ * 16 unless set), and ends the call then or later. A call that it never ends is ended by its deadline, with an
+ * unknown outcome. `release` (may be NULL) is called with `user` once, when `send` is called no more; also when this
+ * call fails.
+ *
+ * Any thread. CEIBA_ERR_ALREADY_OPEN: the name is taken. CEIBA_ERR_INVALID_ARGUMENT.
+ */
+int32_t ceiba_callback_register(const char *name,
+                                size_t name_len,
+                                void (*send)(void *user, struct ceiba_call *call),
+                                void (*release)(void *user),
+                                void *user,
+                                struct ceiba_error **error);
+
+/**
+ * Forgets a producer of the host. Producers that were opened with it go on with it until they are closed.
+ *
+ * Any thread. CEIBA_ERR_UNKNOWN_ID: nothing has this name.
+ */
+int32_t ceiba_callback_unregister(const char *name, size_t name_len, struct ceiba_error **error);
+
+/**
+ * The body of the message: a view, valid until the call is ended.
+ *
+ * Any thread; never fails.
+ */
+struct ceiba_slice ceiba_call_body(const struct ceiba_call *call);
+
+/**
+ * The other fields of the message that are set, as a JSON object, which the caller frees: `content_type`, `key`,
+ * `tag`, `topic`, `template`, `args`, `recipients`, `attributes`, `attachments` (each with `name`, `content_type` and
+ * `length`) and `delay_ms`.
+ *
+ * Any thread.
+ */
+int32_t ceiba_call_fields(const struct ceiba_call *call,
+                          struct ceiba_string **json,
+                          struct ceiba_error **error);
+
+/**
+ * The content of an attachment, by its place in the list from 0: a view, valid until the call is ended; empty for a
+ * place that is not there.
+ *
+ * Any thread; never fails.
+ */
+struct ceiba_slice ceiba_call_attachment(const struct ceiba_call *call,
+                                         size_t place);
+
+/**
+ * What was left until the deadline when the call was made, in milliseconds; -1 without one.
+ *
+ * Any thread; never fails.
+ */
+int64_t ceiba_call_remaining_ms(const struct ceiba_call *call);
+
+/**
+ * Whether nobody waits for the end of the call any more: its deadline passed, or it was cancelled.
+ *
+ * Any thread; never fails.
+ */
+bool ceiba_call_abandoned(const struct ceiba_call *call);
+
+/**
+ * Ends a call well, and frees it. `message_id` is the other side's id of the message, empty where there is none; an
+ * id that is not UTF-8 counts as none. NULL as `call` does nothing.
+ *
+ * Any thread; never fails.
+ */
+void ceiba_call_sent(struct ceiba_call *call,
+                     const char *message_id,
+                     size_t message_id_len);
+
+/**
+ * Ends a call with an error, and frees it. `code` is one of CEIBA_ERR_*, any other counts as CEIBA_ERR_UNAVAILABLE;
+ * `outcome` says whether the message may have been sent all the same; `retry_after_ms` is the least wait before a
+ * retry, negative for none. NULL as `call` does nothing.
+ *
+ * Any thread; never fails.
+ */
+void ceiba_call_failed(struct ceiba_call *call,
+                       int32_t code,
+                       int32_t outcome,
+                       int64_t retry_after_ms,
+                       const char *message,
+                       size_t message_len);
 
 /**
  * Starts a broker in this process, which speaks the KapokMQ protocol on loopback or wherever it is told to

@@ -57,4 +57,7 @@ mod receive;
 mod file;
 
 #[allow(unsafe_code)]
+mod host;
+
+#[allow(unsafe_code)]
 mod broker;
