@@ -9,7 +9,9 @@ use ceiba_core::error::Result;
 use ceiba_core::message::Message;
 use ceiba_core::{calls, runtime};
 
-use crate::boundary::{Release, asked_for, bytes, copied, give, handles, invalid, lent_body, needed, put, text};
+use crate::boundary::{
+    Release, asked_for, bytes, copied, give, handles, invalid, lent_body, needed, put, text,
+};
 use crate::error::ceiba_error;
 use crate::message::{ceiba_message, seconds};
 use crate::queue::{ceiba_queue, of_this_process};

@@ -162,7 +162,7 @@ pub fn open_producer(
 ) -> Result<Arc<dyn Producer>> {
     let config = parse(section)?;
     Ok(Arc::new(CallbackProducer {
-        host: hosts.get(&config.name)?,
+        host: Mutex::new(Some(hosts.get(&config.name)?)),
         places: Arc::new(Semaphore::new(config.threads)),
         config,
         sent: AtomicU64::new(0),
@@ -173,7 +173,8 @@ pub fn open_producer(
 
 struct CallbackProducer {
     config: Config,
-    host: Arc<dyn Host>,
+    // Let go of at the close, whoever still holds the producer: the host waits for its release.
+    host: Mutex<Option<Arc<dyn Host>>>,
     places: Arc<Semaphore>,
     sent: AtomicU64,
     failed: AtomicU64,
@@ -191,10 +192,11 @@ impl CallbackProducer {
                 }
                 _ => ended.by(NAME),
             })?;
-        let place = place.map_err(|_| Error::new(Kind::Closed, "the producer was closed").by(NAME))?;
+        let closed = || Error::new(Kind::Closed, "the producer was closed").by(NAME);
+        let place = place.map_err(|_| closed())?;
+        let host = self.host.lock().clone().ok_or_else(closed)?;
         let (reply, answer) = oneshot::channel();
         let call = HostCall { message, remaining: ctx.remaining(), reply: Some(reply) };
-        let host = self.host.clone();
         tokio::task::spawn_blocking(move || {
             // A panic drops the call, which answers; the thread is the pool's own.
             host.send(call);
@@ -253,13 +255,13 @@ impl Producer for CallbackProducer {
     fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let threads = u32::try_from(self.config.threads).unwrap_or(u32::MAX);
-            match ctx.run(self.places.acquire_many(threads)).await {
-                Ok(_) => {
-                    self.places.close();
-                    Ok(())
-                }
+            let ended = ctx.run(self.places.acquire_many(threads)).await.map(drop);
+            self.places.close();
+            let host = self.host.lock().take();
+            drop(host);
+            match ended {
+                Ok(()) => Ok(()),
                 Err(ended) => {
-                    self.places.close();
                     let running = self.config.threads.saturating_sub(self.places.available_permits());
                     let text =
                         format!("{running} calls of the callback `{}` have not returned", self.config.name);
