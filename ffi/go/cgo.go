@@ -252,6 +252,12 @@ func cProducerStatus(id string) (string, *Error) {
 	return takenText(C.shim_producer_status(i, n))
 }
 
+func cProducerControl(id, command string) (string, *Error) {
+	i, n := chars(id)
+	c, m := chars(command)
+	return takenText(C.shim_producer_control(i, n, c, m))
+}
+
 func cConsumerOpen(id, config string) *Error {
 	i, n := chars(id)
 	c, m := chars(config)
@@ -410,3 +416,51 @@ func ceibaGoLog(handle C.uintptr_t, level C.int32_t, target unsafe.Pointer, targ
 
 //export ceibaGoLogRelease
 func ceibaGoLogRelease(handle C.uintptr_t) { cgo.Handle(handle).Delete() }
+
+// hostCall is one send for a sender of this program. It is ended once, by sent or failed.
+type hostCall struct{ call *C.ceiba_call }
+
+func cCallbackRegister(name string, take func(hostCall)) *Error {
+	n, l := chars(name)
+	// The release comes also when the call fails.
+	return taken(C.shim_callback_register(n, l, C.uintptr_t(cgo.NewHandle(take))))
+}
+
+func cCallbackUnregister(name string) *Error {
+	n, l := chars(name)
+	return taken(C.shim_callback_unregister(n, l))
+}
+
+func (c hostCall) body() []byte { return append([]byte(nil), view(C.ceiba_call_body(c.call))...) }
+
+func (c hostCall) fields() (string, *Error) { return takenText(C.shim_call_fields(c.call)) }
+
+func (c hostCall) attachment(i int) []byte {
+	return append([]byte(nil), view(C.ceiba_call_attachment(c.call, C.size_t(i)))...)
+}
+
+func (c hostCall) remaining() int64 { return int64(C.ceiba_call_remaining_ms(c.call)) }
+
+func (c hostCall) abandoned() bool { return bool(C.ceiba_call_abandoned(c.call)) }
+
+func (c hostCall) sent(id string) {
+	i, n := chars(id)
+	C.ceiba_call_sent(c.call, i, n)
+}
+
+func (c hostCall) failed(e *Error) {
+	wait := int64(-1)
+	if e.RetryAfter > 0 {
+		wait = e.RetryAfter.Milliseconds()
+	}
+	m, n := chars(e.Message)
+	C.ceiba_call_failed(c.call, C.int32_t(e.Kind), C.int32_t(e.Outcome), C.int64_t(wait), m, n)
+}
+
+//export ceibaGoSend
+func ceibaGoSend(handle C.uintptr_t, call unsafe.Pointer) {
+	cgo.Handle(handle).Value().(func(hostCall))(hostCall{(*C.ceiba_call)(call)})
+}
+
+//export ceibaGoSendRelease
+func ceibaGoSendRelease(handle C.uintptr_t) { cgo.Handle(handle).Delete() }

@@ -333,6 +333,23 @@ func (p *Producer) Status() (json.RawMessage, error) {
 	return json.RawMessage(text), nil
 }
 
+// Control changes the live state of a strategy. The command is anything that marshals to a JSON object that names it,
+// such as map[string]any{"strategy": "failover", "current": 0}. It returns the new state as JSON.
+func (p *Producer) Control(command any) (json.RawMessage, error) {
+	if p.closed.Load() {
+		return nil, p.errClosed()
+	}
+	asked, failed := json.Marshal(command)
+	if failed != nil {
+		return nil, errorf(ErrInvalidArgument, "the command is no JSON: %v", failed)
+	}
+	text, err := cProducerControl(p.id, string(asked))
+	if err != nil {
+		return nil, err
+	}
+	return json.RawMessage(text), nil
+}
+
 func (p *Producer) errClosed() *Error {
 	return errorf(ErrClosed, "the producer `%s` was closed", p.id)
 }

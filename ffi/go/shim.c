@@ -305,6 +305,34 @@ shim_text shim_shutdown(int64_t timeout_ms) {
     return report;
 }
 
+shim_text shim_producer_control(const char *id, size_t id_len, const char *command, size_t command_len) {
+    shim_text given = {0};
+    ceiba_producer_control(id, id_len, command, command_len, &given.text, &given.error);
+    return given;
+}
+
+static void host_send(void *user, ceiba_call *call) { ceibaGoSend((uintptr_t)user, call); }
+
+static void host_release(void *user) { ceibaGoSendRelease((uintptr_t)user); }
+
+ceiba_error *shim_callback_register(const char *name, size_t name_len, uintptr_t handle) {
+    ceiba_error *error = NULL;
+    ceiba_callback_register(name, name_len, host_send, host_release, (void *)handle, &error);
+    return error;
+}
+
+ceiba_error *shim_callback_unregister(const char *name, size_t name_len) {
+    ceiba_error *error = NULL;
+    ceiba_callback_unregister(name, name_len, &error);
+    return error;
+}
+
+shim_text shim_call_fields(const ceiba_call *call) {
+    shim_text given = {0};
+    ceiba_call_fields(call, &given.text, &given.error);
+    return given;
+}
+
 static void log_line(void *user, int32_t level, ceiba_slice target, ceiba_slice message) {
     ceibaGoLog((uintptr_t)user, level, (void *)target.data, target.len, (void *)message.data, message.len);
 }

@@ -1,0 +1,138 @@
+package ceiba
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"ceiba/comm"
+)
+
+// HostSender sends for the library: it is a provider that this program implements. It is called from many goroutines
+// at once and returns when ctx ends, which has the deadline of the send. It returns the other side's id of the message,
+// or "". An error that is an *Error keeps its kind, outcome and wait; another one is [ErrUnavailable], or [ErrInvalidArgument]
+// when it is [comm.Permanent]; both count as not sent.
+type HostSender func(ctx context.Context, message *Message) (id string, err error)
+
+// RegisterHost makes a sender known under a name, for configs such as
+// {"provider": {"type": "callback", "name": "sms"}}, so that any strategy can be put around it. A panic inside is an
+// error of that attempt; one that never returns is ended by its deadline with an unknown outcome, and the goroutine
+// stays until it returns.
+func RegisterHost(name string, sender HostSender) error {
+	if err := checkLibrary(); err != nil {
+		return err
+	}
+	if sender == nil {
+		return errorf(ErrInvalidArgument, "the sender is nil")
+	}
+	return orNil(cCallbackRegister(name, func(call hostCall) { go host(call, sender) }))
+}
+
+// UnregisterHost forgets a name. Producers that were opened with it go on with it until they are closed.
+func UnregisterHost(name string) error { return orNil(cCallbackUnregister(name)) }
+
+// RegisterSender makes a sender of package comm known under a name: biz is the message's template, args its arguments
+// (for a message without arguments its body, where T is string or []byte), and to its recipients.
+func RegisterSender[T any](name string, sender comm.Sender[T]) error {
+	if sender == nil {
+		return errorf(ErrInvalidArgument, "the sender is nil")
+	}
+	return RegisterHost(name, func(ctx context.Context, message *Message) (string, error) {
+		var args T
+		if raw, _ := message.Args.(json.RawMessage); raw != nil {
+			if err := json.Unmarshal(raw, &args); err != nil {
+				return "", errorf(ErrInvalidArgument, "the arguments do not fit the sender's: %v", err)
+			}
+		} else {
+			switch args := any(&args).(type) {
+			case *string:
+				*args = string(message.Body)
+			case *[]byte:
+				*args = message.Body
+			}
+		}
+		return "", sender.Send(ctx, message.Template, args, message.Recipients...)
+	})
+}
+
+func host(call hostCall, sender HostSender) {
+	var id string
+	err := func() (err error) {
+		defer func() {
+			if panicked := recover(); panicked != nil {
+				err = &Error{Kind: ErrInternal, Outcome: Unknown, Message: fmt.Sprintf("the sender panicked: %v", panicked)}
+			}
+		}()
+		message, err := hostMessage(call)
+		if err != nil {
+			return err
+		}
+		ctx := context.Background()
+		if left := call.remaining(); left >= 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, time.Duration(left)*time.Millisecond)
+			defer cancel()
+		}
+		id, err = sender(ctx, message)
+		return err
+	}()
+	if err == nil {
+		call.sent(id)
+		return
+	}
+	call.failed(hostError(err))
+}
+
+func hostError(err error) *Error {
+	var told *Error
+	switch {
+	case errors.As(err, &told):
+		return told
+	case errors.Is(err, context.DeadlineExceeded):
+		return &Error{Kind: ErrTimeout, Outcome: Unknown, Message: err.Error()}
+	case errors.Is(err, context.Canceled):
+		return &Error{Kind: ErrCancelled, Outcome: Unknown, Message: err.Error()}
+	case !comm.CanRetry(err):
+		return &Error{Kind: ErrInvalidArgument, Message: err.Error()}
+	}
+	return &Error{Kind: ErrUnavailable, Message: err.Error()}
+}
+
+func hostMessage(call hostCall) (*Message, error) {
+	text, failed := call.fields()
+	if failed != nil {
+		return nil, failed
+	}
+	var fields struct {
+		DelayMS     int64             `json:"delay_ms"`
+		ContentType string            `json:"content_type"`
+		Key         string            `json:"key"`
+		Tag         string            `json:"tag"`
+		Topic       string            `json:"topic"`
+		Template    string            `json:"template"`
+		Args        json.RawMessage   `json:"args"`
+		Recipients  []string          `json:"recipients"`
+		Attributes  map[string]string `json:"attributes"`
+		Attachments []struct {
+			Name        string `json:"name"`
+			ContentType string `json:"content_type"`
+		} `json:"attachments"`
+	}
+	if err := json.Unmarshal([]byte(text), &fields); err != nil {
+		return nil, errorf(ErrInternal, "the fields of a message: %v", err)
+	}
+	message := &Message{
+		Body: call.body(), Delay: time.Duration(fields.DelayMS) * time.Millisecond, ContentType: fields.ContentType,
+		Key: fields.Key, Tag: fields.Tag, Topic: fields.Topic, Template: fields.Template, Recipients: fields.Recipients,
+		Attributes: fields.Attributes,
+	}
+	if fields.Args != nil {
+		message.Args = fields.Args
+	}
+	for i, file := range fields.Attachments {
+		message.Attachments = append(message.Attachments, Attachment{Name: file.Name, ContentType: file.ContentType, Body: call.attachment(i)})
+	}
+	return message, nil
+}
