@@ -1,0 +1,111 @@
+package ceiba
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"ceiba/comm"
+)
+
+func openHost(t *testing.T, id, name, strategies string) *Producer {
+	t.Helper()
+	config := fmt.Sprintf(`{"id": %q, "provider": {"type": "callback", "name": %q}, "strategies": [%s], "deadline": "20s"}`, id, name, strategies)
+	p, err := OpenProducer(t.Context(), json.RawMessage(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close(context.Background()) })
+	return p
+}
+
+func TestAHostsSenderIsAProvider(t *testing.T) {
+	name := t.Name()
+	var calls atomic.Int32
+	err := RegisterHost(name, func(ctx context.Context, m *Message) (string, error) {
+		calls.Add(1)
+		switch string(m.Body) {
+		case "throttled":
+			return "", &Error{Kind: ErrThrottled, Message: "come back", RetryAfter: 5 * time.Millisecond}
+		case "panic":
+			panic("in the sender")
+		case "never":
+			<-ctx.Done()
+			return "", ctx.Err()
+		}
+		return strings.Join(m.Recipients, ","), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = UnregisterHost(name) })
+	if err := RegisterHost(name, func(context.Context, *Message) (string, error) { return "", nil }); !errors.Is(err, ErrAlreadyOpen) {
+		t.Error(err)
+	}
+
+	p := openHost(t, name, name, `{"type": "retry", "max_attempts": 3}, {"type": "timeout", "after": "300ms"}`)
+	receipt, err := p.SendMessage(t.Context(), Message{Body: []byte("x"), Recipients: []string{"a", "b"}})
+	if err != nil || receipt.MessageID != "a,b" || receipt.Provider != "callback" {
+		t.Error(receipt, err)
+	}
+	calls.Store(0)
+	if _, err := p.Send(t.Context(), []byte("throttled")); !errors.Is(err, ErrThrottled) || calls.Load() != 3 {
+		t.Error(err, calls.Load())
+	}
+	var failed *Error
+	if _, err := p.Send(t.Context(), []byte("panic")); !errors.As(err, &failed) || failed.Kind != ErrInternal || !strings.Contains(failed.Message, "in the sender") {
+		t.Error(err)
+	}
+	if _, err := p.Send(t.Context(), []byte("never")); !errors.Is(err, ErrTimeout) {
+		t.Error(err)
+	}
+}
+
+type welcome struct{ Name string }
+
+func TestASenderOfPackageCommIsAProvider(t *testing.T) {
+	name := t.Name()
+	got := make(chan string, 1)
+	sender := comm.SenderFunc[welcome](func(_ context.Context, biz string, args welcome, to ...string) error {
+		got <- fmt.Sprint(biz, " ", args.Name, " ", to)
+		return nil
+	})
+	if err := RegisterSender(name, sender); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = UnregisterHost(name) })
+	p := openHost(t, name, name, "")
+	if _, err := p.SendMessage(t.Context(), Message{Template: "welcome", Args: welcome{"Ada"}, Recipients: []string{"a@example.com"}}); err != nil {
+		t.Fatal(err)
+	}
+	if text := <-got; text != "welcome Ada [a@example.com]" {
+		t.Error(text)
+	}
+	if _, err := p.SendMessage(t.Context(), Message{Args: 7}); !errors.Is(err, ErrInvalidArgument) {
+		t.Error(err)
+	}
+}
+
+func TestTheCurrentMemberIsSetByControl(t *testing.T) {
+	members := `{"type": "failover", "members": [{"provider": {"type": "memory", "topic": "go-a"}}, {"provider": {"type": "memory", "topic": "go-b"}}]}`
+	p, err := OpenProducer(t.Context(), json.RawMessage(fmt.Sprintf(`{"id": %q, "strategies": [%s]}`, t.Name(), members)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close(context.Background())
+	state, err := p.Control(map[string]any{"strategy": "failover", "current": 1})
+	if err != nil || !strings.Contains(string(state), `"current":1`) {
+		t.Error(string(state), err)
+	}
+	if _, err := p.Control(map[string]any{"strategy": "failover", "current": 9}); !errors.Is(err, ErrInvalidArgument) {
+		t.Error(err)
+	}
+	if _, err := p.Control("failover"); !errors.Is(err, ErrInvalidArgument) {
+		t.Error(err)
+	}
+}
