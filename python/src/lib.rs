@@ -8,6 +8,7 @@ mod completion;
 mod consumer;
 mod delivery;
 mod failure;
+mod host;
 mod input;
 mod json;
 mod log;
@@ -34,6 +35,8 @@ mod _ceiba {
     };
     #[pymodule_export]
     use crate::delivery::Delivery;
+    #[pymodule_export]
+    use crate::host::{register_host, unregister_host};
     #[pymodule_export]
     use crate::log::{_log_close, _log_level, _log_take};
     #[pymodule_export]
