@@ -160,7 +160,8 @@ pub(crate) async fn close_during_an_outage(harness: &dyn Harness) -> Verdict {
             async move { consumer.receive(&seconds(60.0), 1).await }
         });
         if silent {
-            until("the writes", || producer.status()["unacked"] == 20).await;
+            let written = stage.peer().written_ahead().min(20);
+            until("the writes", || producer.status()["unacked"] == written).await;
         } else {
             pending(&producer, 20).await;
         }
