@@ -34,7 +34,7 @@ mod topic;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -128,6 +128,8 @@ pub fn repair(folder: &Path) -> Result<Vec<Repaired>> {
 #[derive(Debug)]
 pub struct Broker {
     hub: Arc<Hub>,
+    // The log is closed once.
+    stopped: AtomicBool,
 }
 
 /// Opens the log on a thread that may block.
@@ -162,7 +164,7 @@ impl Broker {
         if hub.config.dpmq && !address.ip().is_loopback() {
             tracing::warn!(%address, "DPMQ has no login: whoever reaches this address can send and receive");
         }
-        Ok(Broker { hub })
+        Ok(Broker { hub, stopped: AtomicBool::new(false) })
     }
 
     /// The address listened on.
@@ -182,6 +184,9 @@ impl Broker {
         if !closed {
             // What is left ends at its next step, which needs no peer.
             let _ = tokio::time::timeout(Duration::from_secs(1), self.hub.tasks.wait()).await;
+        }
+        if self.stopped.swap(true, Ordering::AcqRel) {
+            return closed;
         }
         let log = Arc::clone(&self.hub.shared.log);
         match tokio::task::spawn_blocking(move || log.close()).await {
