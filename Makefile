@@ -4,6 +4,7 @@ PROFILE ?= dev
 PROFILE_DIR = $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 VENV = target/venv
 FILE ?=
+LOOPS ?=
 PROVIDER ?= kapokmq
 
 .PHONY: help tools build lib wheel run test test-long check fmt header bench install clean
@@ -30,8 +31,8 @@ run: lib wheel   ## the main job: send a data file through the broker from C, Go
 test: tools      ## everything: checks, Rust, C, Go, Python, the program, the README
 	tests/run.sh
 
-test-long: tools ## the long loops; the output goes to tests/long.txt
-	tests/long.sh
+test-long: tools ## the long loops, or LOOPS="crash power"; their ends go to tests/long.txt
+	tests/long.sh $(LOOPS)
 
 check: tools     ## format, lints, licences
 	tests/check.sh
