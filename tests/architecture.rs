@@ -176,7 +176,7 @@ fn unsafe_code_stands_only_where_it_may() {
 #[test]
 fn files_hold_one_thing_and_say_which() {
     let mut wrong = Vec::new();
-    let folders = ["core", "ffi", "python", "cli", "tests", "include", "benches", "examples"];
+    let folders = ["core", "ffi", "python", "cli", "tests", "include", "benches", "examples", "fuzz"];
     for folder in folders.into_iter().filter(|folder| root().join(folder).exists()) {
         for (file, source) in files(folder, &[".rs", ".go", ".py", ".pyi", ".c", ".h", ".hpp", ".sh"]) {
             let python = file.ends_with(".py") || file.ends_with(".pyi") || file.ends_with(".sh");

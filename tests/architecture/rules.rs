@@ -21,6 +21,7 @@ pub(crate) const CORE: &[(&str, &[&str])] = &[
     ("outbox", &["client", "config", "message", "error", "intake"]),
     ("broker", &["wire", "message", "error", "runtime", "secret"]),
     ("open", &["provider", "strategy", "outbox", "client", "config", "message", "error"]),
+    ("fuzzing", &["wire", "config", "provider", "open", "broker", "log_line"]),
     (
         "calls",
         &[

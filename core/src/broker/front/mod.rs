@@ -3,6 +3,8 @@
 mod console;
 mod dpmq;
 mod form;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod kapokmq;
 mod socket;
 

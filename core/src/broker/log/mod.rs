@@ -12,6 +12,8 @@ mod codec;
 mod disk;
 #[cfg(test)]
 mod faulty;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod identity;
 mod memory;
 mod open;

@@ -6,6 +6,8 @@
 
 mod consumer;
 mod engine;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod jobs;
 mod lane;
 mod login;

@@ -1,0 +1,91 @@
+//! What the fuzz targets and the replay of their corpus call: one function for each parser, which takes any bytes
+//! and panics when the parser breaks a promise. No part of the API, and only there with the feature `fuzzing`.
+
+use crate::config::ClientConfig;
+use crate::{broker, config, log_line, open, provider, wire};
+
+/// A target: its name, which is that of its corpus, and what it does with an input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target of this crate.
+pub const TARGETS: &[Target] = &[
+    ("json_value", wire::fuzzing::json_value),
+    ("json_escape", wire::fuzzing::json_escape),
+    ("kapokmq_send", wire::fuzzing::kapokmq_send),
+    ("kapokmq_push", wire::fuzzing::kapokmq_push),
+    ("kapokmq_answer", wire::fuzzing::kapokmq_answer),
+    ("kapokmq_nodes", wire::fuzzing::kapokmq_nodes),
+    ("dpmq_push", wire::fuzzing::dpmq_push),
+    ("dpmq_reply", wire::fuzzing::dpmq_reply),
+    ("wire_paths", wire::fuzzing::wire_paths),
+    ("config_client", config_client),
+    ("config_span", config::fuzzing::config_span),
+    ("provider_texts", provider::fuzzing::provider_texts),
+    ("broker_code", broker::fuzzing::broker_code),
+    ("broker_form", broker::fuzzing::broker_form),
+    ("log_record", broker::fuzzing::log_record),
+    ("log_segments", broker::fuzzing::log_segments),
+    ("log_queues", broker::fuzzing::log_queues),
+    ("log_text", log_text),
+];
+
+/// Runs the target of this name.
+///
+/// # Panics
+/// When there is none, or when the input breaks it.
+pub fn run(name: &str, input: &[u8]) {
+    let target = TARGETS.iter().find(|(known, _)| *known == name);
+    assert!(target.is_some(), "no target is named {name}");
+    if let Some((_, check)) = target {
+        check(input);
+    }
+}
+
+/// What no error and no debug form may hold.
+const CANARY: &str = "hunter2canary";
+
+/// The config of a client, in all its forms, as far as it is read without a connection.
+fn config_client(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let forms = [text.to_owned(), format!("kapokmq://:{CANARY}@{text}"), text.replace("SECRET", CANARY)];
+    for form in forms {
+        if config::fuzzing::names_a_file(&form) {
+            // Reading what an input names would try files of this machine.
+            return;
+        }
+        let clients = match (ClientConfig::parse(&form), config::parse_file(&form)) {
+            (Ok(client), _) => vec![client],
+            (Err(error), Ok(clients)) => {
+                assert!(!error.to_string().contains(CANARY), "{error}");
+                clients
+            }
+            (Err(error), Err(of_file)) => {
+                assert!(
+                    !error.to_string().contains(CANARY) && !of_file.to_string().contains(CANARY),
+                    "{error}"
+                );
+                continue;
+            }
+        };
+        for client in clients {
+            let shown = format!("{client:?}");
+            // What stands in the place of an id is no secret.
+            let in_id = client.id.as_deref().unwrap_or_default().contains(CANARY);
+            assert!(in_id || !shown.contains(CANARY), "{shown}");
+            assert!(client.max_pending > 0 && !client.deadline.0.is_zero());
+            if let Err(error) = open::check(&client) {
+                let misplaced = client.provider.iter().any(|(key, value)| {
+                    key.contains(CANARY) || (key != "secret_key" && value.to_string().contains(CANARY))
+                });
+                assert!(misplaced || !error.to_string().contains(CANARY), "{error}");
+            }
+        }
+    }
+}
+
+/// What a peer says, as a log shows it: on one line, without what moves a terminal's cursor.
+fn log_text(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let shown = log_line::printable(&text);
+    assert!(!shown.chars().any(char::is_control), "{shown:?}");
+}
