@@ -264,6 +264,8 @@ fn a_right_import_passes() {
 fn the_other_checks_can_fail_too() {
     assert_eq!(rules::binding("x.rs", "use ceiba_core::calls; use ceiba_ffi::queue;").len(), 1);
     none(&rules::binding("x.rs", "use ceiba_core::calls; // ceiba_cli::x"));
+    none(&rules::binding("cli/src/main.rs", "fn main() { ceiba_cli::main() }"));
+    assert_eq!(rules::binding("cli/src/lib.rs", "fn main() { ceiba_cli::main() }").len(), 1);
     let manifest = "[dependencies]\nceiba-core.workspace = true\nceiba-ffi = { path = \"../ffi\" }\n";
     assert_eq!(rules::manifest("x", manifest, &["ceiba-core"]).len(), 1);
     assert_eq!(rules::manifest("x", manifest, &[]).len(), 2);

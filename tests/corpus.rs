@@ -16,7 +16,8 @@ fn fuzz() -> PathBuf {
 }
 
 fn targets() -> impl Iterator<Item = ceiba_core::fuzzing::Target> {
-    ceiba_core::fuzzing::TARGETS.iter().copied()
+    let all = [ceiba_core::fuzzing::TARGETS, ceiba_cli::fuzzing::TARGETS, ceiba::fuzzing::TARGETS];
+    all.into_iter().flatten().copied()
 }
 
 // The files of a folder; none where it is missing.
@@ -77,6 +78,6 @@ fn the_corpus_is_there_and_small() {
 
 #[test]
 fn a_broken_promise_is_seen() {
-    let run = || ceiba_core::fuzzing::run("no such target", b"");
+    let run = || ceiba_core::fuzzing::run(ceiba_core::fuzzing::TARGETS, "no such target", b"");
     assert!(catch_unwind(run).is_err());
 }

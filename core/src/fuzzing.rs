@@ -4,6 +4,8 @@
 use crate::config::ClientConfig;
 use crate::{broker, config, log_line, open, provider, wire};
 
+pub use crate::config::fuzzing::names_a_file;
+
 /// A target: its name, which is that of its corpus, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -20,7 +22,7 @@ pub const TARGETS: &[Target] = &[
     ("wire_paths", wire::fuzzing::wire_paths),
     ("config_client", config_client),
     ("config_span", config::fuzzing::config_span),
-    ("provider_texts", provider::fuzzing::provider_texts),
+    ("provider_texts", provider_texts),
     ("broker_code", broker::fuzzing::broker_code),
     ("broker_form", broker::fuzzing::broker_form),
     ("log_record", broker::fuzzing::log_record),
@@ -29,12 +31,12 @@ pub const TARGETS: &[Target] = &[
     ("log_text", log_text),
 ];
 
-/// Runs the target of this name.
+/// Runs the target of this name out of these.
 ///
 /// # Panics
 /// When there is none, or when the input breaks it.
-pub fn run(name: &str, input: &[u8]) {
-    let target = TARGETS.iter().find(|(known, _)| *known == name);
+pub fn run(targets: &[Target], name: &str, input: &[u8]) {
+    let target = targets.iter().find(|(known, _)| *known == name);
     assert!(target.is_some(), "no target is named {name}");
     if let Some((_, check)) = target {
         check(input);
@@ -81,6 +83,14 @@ fn config_client(input: &[u8]) {
             }
         }
     }
+}
+
+/// What servers tell their clients: a pushed frame as it becomes a delivery, and the address of a node, as a registry
+/// tells it.
+fn provider_texts(input: &[u8]) {
+    provider::kapokmq::fuzzing::node(input);
+    provider::kapokmq::fuzzing::delivery(input);
+    provider::dpmq::fuzzing::delivery(input);
 }
 
 /// What a peer says, as a log shows it: on one line, without what moves a terminal's cursor.

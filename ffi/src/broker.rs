@@ -151,7 +151,7 @@ fn durability(text: &str) -> Result<Durability> {
     })
 }
 
-fn parse(config: &str) -> Result<BrokerConfig> {
+pub(crate) fn parse(config: &str) -> Result<BrokerConfig> {
     let value: Value = serde_json::from_str(config).map_err(|error| {
         // The parser's text can quote the input, which holds a secret: only the place is told.
         Error::new(

@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ceiba_core::fuzzing::run("dpmq_push", data));
+use ceiba_core::fuzzing::{TARGETS, run};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| run(TARGETS, "dpmq_push", data));

@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ceiba_core::fuzzing::run("kapokmq_answer", data));
+use ceiba_core::fuzzing::{TARGETS, run};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| run(TARGETS, "kapokmq_answer", data));

@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| ceiba_core::fuzzing::run("log_record", data));
+use ceiba_core::fuzzing::{TARGETS, run};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| run(TARGETS, "log_record", data));

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Span, named_span};
 
 /// Whether a config names a file that a secret is to be read from.
-pub(crate) fn names_a_file(text: &str) -> bool {
+pub fn names_a_file(text: &str) -> bool {
     fn within(value: &Value) -> bool {
         match value {
             Value::Array(items) => items.iter().any(within),

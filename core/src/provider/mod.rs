@@ -1,8 +1,6 @@
 //! The list of providers: one file or folder for each outside system; `socket` is what several share.
 
 pub mod dpmq;
-#[cfg(feature = "fuzzing")]
-pub(crate) mod fuzzing;
 pub mod kapokmq;
 pub mod memory;
 mod socket;

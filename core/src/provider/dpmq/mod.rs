@@ -5,7 +5,7 @@
 
 mod consumer;
 #[cfg(feature = "fuzzing")]
-pub(super) mod fuzzing;
+pub(crate) mod fuzzing;
 mod http;
 mod pool;
 mod producer;

@@ -7,7 +7,7 @@
 mod consumer;
 mod engine;
 #[cfg(feature = "fuzzing")]
-pub(super) mod fuzzing;
+pub(crate) mod fuzzing;
 mod jobs;
 mod lane;
 mod login;

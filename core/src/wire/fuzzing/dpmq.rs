@@ -51,19 +51,17 @@ pub(crate) fn dpmq_reply(data: &[u8]) {
     let settings = dpmq::is_settings(data);
     match Seen::of(data) {
         Seen::Bad => assert!(reply.is_err() && !settings, "what is no object was taken"),
-        Seen::Members(members) if !has_odd_zero(&members) => {
-            // Here a later `null` takes back what was said.
-            if !members.iter().any(|(_, value)| value.is_null()) {
-                let expected = match (last_integer(&members, "code"), last_text(&members, "msg")) {
-                    (Ok(Some(0)), Ok(Some(text))) if !text.is_empty() => {
-                        Some(dpmq::Reply::Taken(text.into()))
-                    }
-                    (Ok(Some(0)), _) => None,
-                    (Ok(Some(_)), Ok(text)) => Some(dpmq::Reply::Refused(text.unwrap_or_default().into())),
-                    _ => None,
-                };
-                assert_eq!(reply.as_ref().ok(), expected.as_ref());
-            }
+        // Here a later `null` takes back what was said.
+        Seen::Members(members)
+            if !has_odd_zero(&members) && !members.iter().any(|(_, value)| value.is_null()) =>
+        {
+            let expected = match (last_integer(&members, "code"), last_text(&members, "msg")) {
+                (Ok(Some(0)), Ok(Some(text))) if !text.is_empty() => Some(dpmq::Reply::Taken(text.into())),
+                (Ok(Some(0)), _) => None,
+                (Ok(Some(_)), Ok(text)) => Some(dpmq::Reply::Refused(text.unwrap_or_default().into())),
+                _ => None,
+            };
+            assert_eq!(reply.as_ref().ok(), expected.as_ref());
         }
         _ => {}
     }
