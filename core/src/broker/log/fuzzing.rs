@@ -99,7 +99,9 @@ fn put_segment(disk: &MemoryDisk, number: u64, begins: u64, part: &[u8]) -> u64 
     let wrong = |bit: u8| shape(0) & (1 << bit) != 0;
     let base = if wrong(3) { word(1) } else { begins };
     let frames = part.get(SHAPE..).unwrap_or_default();
-    let size = if wrong(6) { word(1) } else { (HEADER + OPENED_SIZE + frames.len()) as u64 };
+    // As large as the memory of a run allows, or impossible.
+    let any_size = if word(1) >> 63 == 1 { word(1) } else { word(1) & 0xf_ffff };
+    let size = if wrong(6) { any_size } else { (HEADER + OPENED_SIZE + frames.len()) as u64 };
     let header = Header { number, size, salt: SALT };
     let mut bytes = BytesMut::from(header.page().as_slice());
     if wrong(0) {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -59,6 +59,8 @@ pub(super) struct Pending {
     pub(super) last_number: u64,
     /// When a segment was begun because the one before was full.
     pub(super) rolled: Option<Instant>,
+    /// How long the segment before the last one took to fill.
+    pub(super) lasted: Duration,
 }
 
 impl Pending {
@@ -80,6 +82,7 @@ impl Pending {
             returned: Vec::new(),
             last_number,
             rolled: None,
+            lasted: Duration::MAX,
         };
         pending.put_opened(opened);
         pending
@@ -163,7 +166,8 @@ impl Pending {
         }
         self.start = end + HEADER as u64;
         self.put_opened(&opened);
-        self.rolled = Some(Instant::now());
+        let before = self.rolled.replace(Instant::now());
+        self.lasted = before.map_or(Duration::MAX, |before| before.elapsed());
         shared.stock_work.notify_one();
     }
 
