@@ -137,6 +137,11 @@ pub(crate) struct BrokerArgs {
         value_parser = clap::value_parser!(u64).range(64 << 10..=1 << 30))]
     pub(crate) segment_bytes: u64,
 
+    /// Bytes that stored messages may take, about 100 more than the body each: beyond it senders wait, and sends by
+    /// HTTP are refused [default: 1073741824]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) stored_bytes: Option<usize>,
+
     /// How long a consumer may take to acknowledge before a message is delivered again: seconds, or a
     /// number with a unit such as 5m [default: 300]
     #[arg(long, value_name = "S", value_parser = seconds, allow_hyphen_values = true)]

@@ -92,6 +92,7 @@ fn settings(args: &BrokerArgs, file: Option<&Application>) -> Result<BrokerConfi
         return Err(Failure::usage("--durability needs a folder: name one with --data"));
     }
     config.limits.segment_bytes = args.segment_bytes;
+    config.limits.stored_bytes = args.stored_bytes.unwrap_or(config.limits.stored_bytes);
     config.advertise = args.advertise.clone().or(config.advertise);
     config.nodes = args.nodes.iter().map(|(host, port)| Node::at(host.clone(), *port)).collect();
     config.redeliver_after = args.redeliver_after.unwrap_or(config.redeliver_after);
