@@ -17,5 +17,6 @@ pub mod provider;
 pub mod registry;
 pub mod runtime;
 pub mod secret;
+pub mod settings;
 pub mod tls;
 pub mod wire;

@@ -182,6 +182,11 @@ pub(super) fn size_at(bytes: &[u8]) -> Option<usize> {
     (payload <= MAX_PAYLOAD && size <= bytes.len()).then_some(size)
 }
 
+/// Whether a frame of a known kind may begin here: most places need no closer look.
+pub(super) fn may_begin(bytes: &[u8]) -> bool {
+    bytes.get(8).is_some_and(|kind| (TOPIC..=SKIP).contains(kind))
+}
+
 /// The frame at the beginning of these bytes, whose crc is known to be right.
 pub(super) fn parse(bytes: &[u8]) -> Option<Frame<'_>> {
     let size = size_at(bytes)?;

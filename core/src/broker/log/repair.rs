@@ -240,7 +240,10 @@ fn rebuild(
 /// The next good frame from an offset on, with room for a frame that says nothing before it.
 fn next_good(bytes: &[u8], from: usize, seed: u32) -> Option<usize> {
     let mut scratch = Vec::new();
-    let mut good = |offset: usize| good_frame(bytes, offset, seed, &mut scratch).is_some();
+    let mut good = |offset: usize| {
+        bytes.get(offset..).is_some_and(codec::may_begin)
+            && good_frame(bytes, offset, seed, &mut scratch).is_some()
+    };
     if good(from) {
         return Some(from);
     }
