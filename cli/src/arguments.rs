@@ -198,6 +198,12 @@ pub(crate) struct TopicArgs {
     /// In publish_subscribe the first ack consumes a message for every consumer, as with the KapokMQ server
     #[arg(long)]
     pub(crate) compat: bool,
+
+    /// What holds for one topic alone, over all that: a JSON object with the keys max_attempts, expire_after,
+    /// push_every, push_count, max_messages, max_bytes, when_full, deduplicate and compat, such as
+    /// 'orders={"max_attempts": 5, "expire_after": "24h"}'; may be given many times
+    #[arg(long = "topic", value_name = "NAME=JSON")]
+    pub(crate) each: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

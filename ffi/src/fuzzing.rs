@@ -1,7 +1,7 @@
 //! What the fuzz targets and the replay of their corpus call: this library's own parser, with any bytes.
 #![allow(clippy::panic, clippy::expect_used, reason = "a broken promise ends the run")]
 
-use crate::broker::parse;
+use ceiba_core::settings::broker as parse;
 
 /// A target: its name, which is that of its corpus, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));

@@ -20,6 +20,7 @@ pub(crate) const CORE: &[(&str, &[&str])] = &[
     ("strategy", &["client", "config", "message", "error", "intake"]),
     ("outbox", &["client", "config", "message", "error", "intake"]),
     ("broker", &["wire", "message", "error", "runtime", "secret"]),
+    ("settings", &["broker", "config", "wire", "secret", "error"]),
     ("open", &["provider", "strategy", "outbox", "client", "config", "message", "error"]),
     ("fuzzing", &["wire", "config", "provider", "open", "broker", "log_line"]),
     (
