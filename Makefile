@@ -7,7 +7,7 @@ FILE ?=
 LOOPS ?=
 PROVIDER ?= kapokmq
 
-.PHONY: help tools build lib wheel run test test-long check fmt header bench install clean
+.PHONY: help tools build lib wheel run test test-long fuzz check fmt header bench install clean
 
 help:            ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  \1 - /p' Makefile
@@ -33,6 +33,10 @@ test: tools      ## everything: checks, Rust, C, Go, Python, the program, the RE
 
 test-long: tools ## the long loops, or LOOPS="crash power"; their ends go to tests/long.txt
 	tests/long.sh $(LOOPS)
+
+SECONDS_EACH ?= 20
+fuzz: tools      ## fuzz every parser and the log's reader (SECONDS_EACH=20; needs the nightly toolchain), and keep the corpus
+	SECONDS_EACH=$(SECONDS_EACH) fuzz/run.sh
 
 check: tools     ## format, lints, licences
 	tests/check.sh

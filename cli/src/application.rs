@@ -80,7 +80,8 @@ impl Application {
         Application::parse(&text).map_err(|text| Failure::usage(format!("{name}: {text}")))
     }
 
-    fn parse(text: &str) -> Result<Application, String> {
+    /// Reads the text of one.
+    pub(crate) fn parse(text: &str) -> Result<Application, String> {
         let keys = Keys::read(text)?;
         if keys.is_dpmq() { keys.dpmq() } else { keys.kapokmq() }
     }

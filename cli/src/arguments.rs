@@ -137,6 +137,11 @@ pub(crate) struct BrokerArgs {
         value_parser = clap::value_parser!(u64).range(64 << 10..=1 << 30))]
     pub(crate) segment_bytes: u64,
 
+    /// Bytes that stored messages may take, about 100 more than the body each: beyond it senders wait, and sends by
+    /// HTTP are refused [default: 1073741824]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) stored_bytes: Option<usize>,
+
     /// How long a consumer may take to acknowledge before a message is delivered again: seconds, or a
     /// number with a unit such as 5m [default: 300]
     #[arg(long, value_name = "S", value_parser = seconds, allow_hyphen_values = true)]
@@ -193,6 +198,12 @@ pub(crate) struct TopicArgs {
     /// In publish_subscribe the first ack consumes a message for every consumer, as with the KapokMQ server
     #[arg(long)]
     pub(crate) compat: bool,
+
+    /// What holds for one topic alone, over all that: a JSON object with the keys max_attempts, expire_after,
+    /// push_every, push_count, max_messages, max_bytes, when_full, deduplicate and compat, such as
+    /// 'orders={"max_attempts": 5, "expire_after": "24h"}'; may be given many times
+    #[arg(long = "topic", value_name = "NAME=JSON")]
+    pub(crate) each: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

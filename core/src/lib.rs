@@ -6,6 +6,9 @@ pub mod client;
 pub mod completion;
 pub mod config;
 pub mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod intake;
 pub mod log_line;
 pub mod message;
@@ -14,5 +17,6 @@ pub mod provider;
 pub mod registry;
 pub mod runtime;
 pub mod secret;
+pub mod settings;
 pub mod tls;
 pub mod wire;

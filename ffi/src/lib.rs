@@ -58,3 +58,7 @@ mod file;
 
 #[allow(unsafe_code)]
 mod broker;
+
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;

@@ -5,11 +5,18 @@
 
 mod acked;
 mod consume;
+mod disk;
 mod e2e;
+mod flow;
+mod http;
+mod latency;
 mod measure;
 mod produce;
+mod raw;
 mod submit;
+mod window;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -22,6 +29,26 @@ enum Mode {
     E2e,
     /// What a submit costs its caller, in bursts, without a network.
     Submit,
+    /// Sends with a window on each connection, without a client library.
+    Window,
+    /// The same with a consumer that acknowledges.
+    Flow,
+    /// One send after the other.
+    Serial,
+    /// The same against `floor-server`.
+    Floor,
+    /// Deliveries at an even rate.
+    Delivery,
+    /// The same against `echo-server`.
+    Echo,
+    /// Sends by HTTP.
+    Http,
+    /// Appends to a file without a broker: one sync for each window of messages.
+    Limit,
+    /// Writes and syncs each message before it answers.
+    FloorServer,
+    /// Sends every WebSocket message back.
+    EchoServer,
 }
 
 #[derive(Debug, Clone, Parser)]
@@ -45,6 +72,18 @@ struct Arguments {
     /// Messages after which to stop before that; 0 for none.
     #[arg(long, default_value_t = 0)]
     limit: u64,
+    /// Sends without an answer on each connection.
+    #[arg(long, default_value_t = 64)]
+    window: usize,
+    /// Messages per second, where they are sent at an even rate.
+    #[arg(long, default_value_t = 2000.0)]
+    rate: f64,
+    /// Where messages are sent by HTTP.
+    #[arg(long, default_value = "/ProducerSend")]
+    path: String,
+    /// Folder of the file that `limit` and `floor-server` write to.
+    #[arg(long)]
+    data: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -53,6 +92,16 @@ fn main() -> ExitCode {
         Mode::Acked => acked::run(&arguments),
         Mode::E2e => e2e::run(&arguments),
         Mode::Submit => submit::run(&arguments),
+        Mode::Window => window::run(&arguments),
+        Mode::Flow => flow::run(&arguments),
+        Mode::Serial => latency::serial(&arguments, false),
+        Mode::Floor => latency::serial(&arguments, true),
+        Mode::Delivery => latency::delivery(&arguments, false),
+        Mode::Echo => latency::delivery(&arguments, true),
+        Mode::Http => http::run(&arguments),
+        Mode::Limit => disk::limit(&arguments),
+        Mode::FloorServer => disk::floor_server(&arguments),
+        Mode::EchoServer => latency::echo_server(),
     };
     match line {
         Ok(line) => {

@@ -20,6 +20,8 @@ mod config;
 mod delay;
 mod folder;
 mod front;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod history;
 mod hub;
 mod listen;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::config::BrokerConfig;
 use super::delay::Clock;
-use super::log::record::Record;
+use super::log::record::{Position, Record};
 use super::log::{Disk, Durability, Log, LogOptions, MemoryDisk, RealDisk};
 use super::queue::Queue;
 use super::terms;
@@ -32,34 +32,9 @@ pub(super) fn open(config: &BrokerConfig) -> Result<Stored> {
     };
     let segment_bytes = config.limits.segment_bytes;
     let options = LogOptions { durability, segment_bytes, ..LogOptions::default() };
-    let mut queues: HashMap<u32, (Arc<str>, Queue)> = HashMap::new();
-    let log = Log::open(options, disk, |position, record| {
-        let number = match *record {
-            Record::Topic { topic, mode, name, .. } => {
-                queues.entry(topic).or_insert_with(|| {
-                    let name: Arc<str> = Arc::from(name);
-                    (Arc::clone(&name), Queue::new(topic, Arc::clone(&name), terms::of(config, &name, mode)))
-                });
-                topic
-            }
-            Record::TopicGone { topic } => {
-                queues.remove(&topic);
-                return;
-            }
-            Record::Synced { .. } => return,
-            Record::Message(message) => message.topic,
-            Record::Done { topic, .. }
-            | Record::Pushed { topic, .. }
-            | Record::Postponed { topic, .. }
-            | Record::Subscribed { topic, .. }
-            | Record::Unsubscribed { topic, .. }
-            | Record::Acked { topic, .. }
-            | Record::Purged { topic, .. } => topic,
-        };
-        if let Some((_, queue)) = queues.get_mut(&number) {
-            queue.replay(record, position);
-        }
-    })?;
+    let mut replay = Replay::new(config);
+    let log = Log::open(options, disk, |position, record| replay.take(position, record))?;
+    let queues = replay.queues;
     let clock = Clock::new();
     let mut restored = Vec::with_capacity(queues.len());
     for (number, (name, mut queue)) in queues {
@@ -72,4 +47,48 @@ pub(super) fn open(config: &BrokerConfig) -> Result<Stored> {
         restored.push((number, name, queue));
     }
     Ok(Stored { log, queues: restored, clock })
+}
+
+/// Queues that are made of the records of a log.
+#[derive(Debug)]
+pub(super) struct Replay<'a> {
+    config: &'a BrokerConfig,
+    /// Each with its name, by the number of its topic.
+    pub(super) queues: HashMap<u32, (Arc<str>, Queue)>,
+}
+
+impl Replay<'_> {
+    pub(super) fn new(config: &BrokerConfig) -> Replay<'_> {
+        Replay { config, queues: HashMap::new() }
+    }
+
+    /// Takes the next record. What names a topic that is none is passed over.
+    pub(super) fn take(&mut self, position: Position, record: &Record<'_>) {
+        let number = match *record {
+            Record::Topic { topic, mode, name, .. } => {
+                self.queues.entry(topic).or_insert_with(|| {
+                    let name: Arc<str> = Arc::from(name);
+                    let terms = terms::of(self.config, &name, mode);
+                    (Arc::clone(&name), Queue::new(topic, name, terms))
+                });
+                topic
+            }
+            Record::TopicGone { topic } => {
+                self.queues.remove(&topic);
+                return;
+            }
+            Record::Synced { .. } => return,
+            Record::Message(message) => message.topic,
+            Record::Done { topic, .. }
+            | Record::Pushed { topic, .. }
+            | Record::Postponed { topic, .. }
+            | Record::Subscribed { topic, .. }
+            | Record::Unsubscribed { topic, .. }
+            | Record::Acked { topic, .. }
+            | Record::Purged { topic, .. } => topic,
+        };
+        if let Some((_, queue)) = self.queues.get_mut(&number) {
+            queue.replay(record, position);
+        }
+    }
 }

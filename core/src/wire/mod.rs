@@ -4,6 +4,8 @@ pub mod dpmq;
 pub mod kapokmq;
 
 mod escape;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod json;
 mod path;
 

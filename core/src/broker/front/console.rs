@@ -187,7 +187,7 @@ fn config(hub: &Hub) -> String {
 }
 
 /// A time of the form, in seconds since 1970: local, as the original reads it.
-fn local_seconds(text: &str) -> i64 {
+pub(super) fn local_seconds(text: &str) -> i64 {
     let parsed = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").ok();
     parsed
         .and_then(|time| Local.from_local_datetime(&time).earliest())

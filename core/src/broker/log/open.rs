@@ -8,7 +8,9 @@ use super::identity::{self, Identity};
 use super::pending::Pending;
 use super::record::{Position, Record};
 use super::recover::{self, Loaded, Sound};
-use super::segment::{HEADER, Header, SMALLEST, Segment, Segments, is_spare, name_of, number_of, spare_name};
+use super::segment::{
+    HEADER, Header, SMALLEST, Segment, Segments, is_spare, name_of, number_of, spare_name, spare_number,
+};
 use super::shared::{Begun, Shared};
 use super::stock::{self, Filling, Pace, Stock};
 use super::writer::Writer;
@@ -87,15 +89,13 @@ fn gather(
     let mut spares = Vec::new();
     for name in unused {
         let right = disk.open(name)?.size()? == options.segment_bytes;
-        if !right || spares.len() > 2 {
+        let spare = spare_number(name);
+        if !right || spares.len() > 2 || (spare.is_none() && is_spare(name)) {
             disk.remove(name)?;
             continue;
         }
-        if is_spare(name) {
+        if let Some(number) = spare {
             // Its number may be given again to a file that is being made.
-            let number = name.bytes().filter(u8::is_ascii_digit).fold(0u64, |number, digit| {
-                number.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
-            });
             *last_number = (*last_number).max(number);
             spares.push(name.clone());
         } else if let Some(number) = number_of(name) {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::disk::{Disk, DiskFile, is_shortage, write_full};
-use super::pending::Ready;
+use super::pending::{Pending, Ready};
 use super::segment::{Header, name_of, spare_name, usable};
 use super::shared::Shared;
 use crate::error::{Error, Kind, Result};
@@ -22,6 +22,9 @@ const SPARES: usize = 3;
 const STEP: usize = 1 << 20;
 /// How often a full disk is tried again, and what happens in passing is looked at.
 const LOOK: Duration = Duration::from_millis(250);
+/// A segment that is full after so short a time was written in batches so large that filling the next one first
+/// costs more than it saves.
+const RUSH: Duration = Duration::from_millis(600);
 /// What is asked for beside the bytes of messages: heads of frames, ends of segments.
 const SLACK: u64 = 4096;
 
@@ -130,6 +133,11 @@ impl Drop for Admission {
     }
 }
 
+/// Whether segments are used up faster than it is worth to fill them.
+fn in_rush(pending: &Pending) -> bool {
+    pending.lasted < RUSH && pending.rolled.is_some_and(|rolled| rolled.elapsed() < 2 * RUSH)
+}
+
 impl Shared {
     /// Waits until there is room on disk for messages of so many bytes.
     pub(super) async fn admit(self: &Arc<Shared>, bytes: usize) -> Result<Admission> {
@@ -235,6 +243,9 @@ impl Shared {
             return Pace::Enough;
         }
         let pending = self.pending.lock();
+        if in_rush(&pending) {
+            return Pace::Enough;
+        }
         let used = pending.end().saturating_sub(pending.segment.base);
         let soon = pending.ready.is_empty() && used > pending.segment.size / 4;
         if soon { Pace::Fast } else { Pace::Slow }
@@ -313,7 +324,9 @@ impl Shared {
                     disk.open(&spare).inspect_err(|_| self.stock.lock().spares.push(spare.clone()))?;
                 name(disk, &spare, opened, header(number))?
             }
-            None if self.in_memory() || demand > 0 => make(disk, header(number), Filling::None, pace)?,
+            None if self.in_memory() || demand > 0 || in_rush(&self.pending.lock()) => {
+                make(disk, header(number), Filling::None, pace)?
+            }
             None => make(disk, header(number), Filling::Zeros, pace)?,
         };
         loop {

@@ -27,6 +27,14 @@ impl Drafts {
         self.items.push(Item { body, key: self.text.len(), delay });
     }
 
+    /// Takes all out, and keeps the memory unless it is much.
+    pub(in crate::broker) fn clear(&mut self) {
+        const MUCH: usize = 1 << 20;
+        self.text.clear();
+        self.text.shrink_to(MUCH);
+        self.items.clear();
+    }
+
     pub(in crate::broker) fn len(&self) -> usize {
         self.items.len()
     }
