@@ -23,6 +23,8 @@ if [ "$(target/tools/bin/cargo-fuzz --version 2>/dev/null)" != "cargo-fuzz $VERS
 fi
 export PATH="$PWD/target/tools/bin:$PATH"
 export CARGO_BUILD_JOBS=${CARGO_BUILD_JOBS:-2}
+# What was freed is watched for a while; the log's buffers are large.
+export ASAN_OPTIONS=${ASAN_OPTIONS:-quarantine_size_mb=32}
 fuzz() { # a subcommand of cargo-fuzz
   local command=$1
   shift
