@@ -14,6 +14,8 @@ use super::disk::{Disk, DiskFile};
 use super::memory::MemoryDisk;
 
 const SECTOR: usize = 512;
+pub(super) const HOLD: u64 = 1;
+pub(super) const HELD: u64 = 2;
 
 /// What the disk does wrong.
 #[derive(Debug, Default)]
@@ -32,6 +34,8 @@ pub(super) struct Faults {
     pub(super) room: AtomicU64,
     /// Writes and reads end early.
     pub(super) short: AtomicBool,
+    /// `HOLD`: the next sync waits while this is `HELD`, which it then becomes.
+    pub(super) hold: AtomicU64,
     /// Syncs that returned.
     pub(super) syncs: AtomicU64,
 }
@@ -281,6 +285,12 @@ impl DiskFile for FaultyFile {
     fn sync(&self) -> io::Result<()> {
         if is_set(&self.disk.faults.sync) {
             return Err(eio());
+        }
+        let hold = &self.disk.faults.hold;
+        if hold.compare_exchange(HOLD, HELD, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            while hold.load(Ordering::SeqCst) == HELD {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
         }
         self.disk.faults.syncs.fetch_add(1, Ordering::SeqCst);
         if is_set(&self.disk.faults.lying) {

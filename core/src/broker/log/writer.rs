@@ -136,8 +136,10 @@ impl Shared {
         let chunks = self.pending.lock().take(self, writer.synced);
         writer.held.extend(chunks);
         let result = self.write_held(writer).and_then(|()| {
-            let sync = force || self.options.durability == Durability::Fsync;
-            if sync && writer.dirty { self.sync(writer) } else { Ok(()) }
+            let sync = writer.dirty && (force || self.options.durability == Durability::Fsync);
+            // A sync of the interval may still be under way, and what it is about counts as clean already.
+            let aside = force && matches!(self.options.durability, Durability::Interval(_));
+            if sync || aside { self.sync(writer) } else { Ok(()) }
         });
         if let Err(error) = result {
             writer.held.clear();

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use super::super::faulty::FaultyDisk;
+use super::super::faulty::{FaultyDisk, HELD, HOLD};
 use super::super::{Durability, LogState};
 use super::model::Model;
 use super::*;
@@ -62,6 +62,28 @@ async fn an_error_of_a_sync_in_the_background_is_told_too() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(send(&model, 2, b"x").await.unwrap_err().kind(), Kind::Storage);
+}
+
+#[tokio::test]
+async fn a_commit_that_must_sync_does_not_trust_a_sync_that_is_under_way() {
+    let disk = FaultyDisk::default();
+    let durability = Durability::Interval(Duration::from_millis(10));
+    let (log, _) = open(&LogOptions { durability, ..small() }, Arc::new(disk.clone())).unwrap();
+    disk.faults.hold.store(HOLD, SeqCst);
+    let (_, ticket) = log.append(|journal| journal.append(&message(1, b"moved")));
+    log.committed(ticket).await.unwrap();
+    let start = Instant::now();
+    while disk.faults.hold.load(SeqCst) != HELD {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let committed = log.shared.commit_now();
+    let cuts: Vec<_> = (0..20).map(|seed| disk.lose_power(seed)).collect();
+    disk.faults.hold.store(0, SeqCst);
+    committed.unwrap();
+    for cut in cuts {
+        assert_eq!(open(&small(), Arc::new(cut)).unwrap().1.len(), 1);
+    }
 }
 
 /// Sends until messages are refused; the number of the first that was.
