@@ -295,9 +295,12 @@ impl Shared {
         }
     }
 
-    fn sync_due(&self, writer: &Writer) -> Option<Instant> {
+    /// When the thread has to sync on its own: never once the log has failed, or it would find that overdue for ever.
+    pub(super) fn sync_due(&self, writer: &Writer) -> Option<Instant> {
         match self.options.durability {
-            Durability::Interval(interval) if writer.dirty => Some(writer.last_sync + interval),
+            Durability::Interval(interval) if writer.dirty && !self.has_failed() => {
+                Some(writer.last_sync + interval)
+            }
             _ => None,
         }
     }

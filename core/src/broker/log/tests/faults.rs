@@ -65,6 +65,20 @@ async fn an_error_of_a_sync_in_the_background_is_told_too() {
 }
 
 #[tokio::test]
+async fn a_log_that_failed_has_no_sync_that_is_due() {
+    let disk = FaultyDisk::default();
+    let durability = Durability::Interval(Duration::from_secs(3600));
+    let (log, _) = open(&LogOptions { durability, ..small() }, Arc::new(disk.clone())).unwrap();
+    let (_, ticket) = log.append(|journal| journal.append(&message(1, b"x")));
+    log.committed(ticket).await.unwrap();
+    assert!(log.shared.sync_due(&log.shared.writer.lock()).is_some(), "written and not synced");
+    disk.faults.write.store(true, SeqCst);
+    let (_, ticket) = log.append(|journal| journal.append(&message(2, b"x")));
+    assert_eq!(log.committed(ticket).await.unwrap_err().kind(), Kind::Storage);
+    assert!(log.shared.sync_due(&log.shared.writer.lock()).is_none());
+}
+
+#[tokio::test]
 async fn a_commit_that_must_sync_does_not_trust_a_sync_that_is_under_way() {
     let disk = FaultyDisk::default();
     let durability = Durability::Interval(Duration::from_millis(10));
