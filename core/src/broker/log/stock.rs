@@ -130,6 +130,9 @@ pub(in crate::broker) struct Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.shared.admitted.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.shared.demand.load(Ordering::Relaxed) > 0 {
+            self.shared.stock_work.notify_one();
+        }
     }
 }
 
@@ -231,6 +234,9 @@ impl Shared {
                     Err(_) if self.stopping.load(Ordering::Relaxed) => {}
                     Err(error) => self.say_short(&error),
                 }
+            } else if self.demand.swap(0, Ordering::Relaxed) > 0 {
+                // Room came back without a new segment, or whoever asked is gone.
+                self.stocked.notify_waiters();
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Appending, committing, reading back, opening again.
 
+use std::sync::atomic::Ordering;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::super::{Durability, LogState};
@@ -120,6 +122,34 @@ async fn a_message_larger_than_a_segment() {
     assert_eq!(found.len(), 3);
     for position in positions {
         assert_eq!(log.read(position).unwrap().body.len(), body.len());
+    }
+}
+
+#[tokio::test]
+async fn room_that_is_given_back_lets_in_who_waits_for_it() {
+    let (log, _) = open(&small(), Arc::new(MemoryDisk::default())).unwrap();
+    let shared = &log.shared;
+    let start = std::time::Instant::now();
+    while shared.pending.lock().ready.is_empty() || !shared.has_reserve.load(Ordering::Relaxed) {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let capacity = shared.pending.lock().capacity() as usize;
+    let all = log.admit((capacity - 4096) / 2).await.unwrap();
+    let mut waiting = std::pin::pin!(log.admit(100));
+    {
+        // Nobody makes a segment before the room is there again.
+        let _stock = shared.stock.lock();
+        let waits = waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        assert!(waits && shared.demand.load(Ordering::Relaxed) > 0);
+        drop(all);
+    }
+    let admitted = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+    drop(admitted.expect("admitted").unwrap());
+    let start = std::time::Instant::now();
+    while shared.demand.load(Ordering::Relaxed) > 0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "nobody asks any more");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
