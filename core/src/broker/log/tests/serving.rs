@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
+use super::super::faulty::FaultyDisk;
 use super::super::{Durability, LogState};
 use super::*;
 use crate::error::Kind;
@@ -213,6 +214,21 @@ fn keys_and_numbers_stay() {
     let (log, found) = open(&small(), scratch.disk()).unwrap();
     assert_eq!(found.len(), 1);
     assert_ne!(log.code_key(), key);
+}
+
+#[test]
+fn no_number_is_given_twice_when_the_power_fails() {
+    let mut disk = FaultyDisk::default();
+    let mut last = 0;
+    for seed in 0..20 {
+        let (log, _) = open(&small(), Arc::new(disk.clone())).unwrap();
+        for _ in 0..40 {
+            let number = log.new_topic();
+            assert!(number > last, "{number} after {last}");
+            last = number;
+        }
+        disk = disk.lose_power(seed);
+    }
 }
 
 #[test]
