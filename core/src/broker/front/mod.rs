@@ -19,6 +19,9 @@ use axum::routing::{get, post};
 
 use super::hub::Hub;
 
+/// What is said when a message may or may not have been taken in.
+const LOG_FAILED: &str = "503 the log has failed";
+
 /// All paths.
 pub(super) fn router(hub: Arc<Hub>) -> Router {
     let body_bytes = hub.config.limits.body_bytes;
@@ -55,3 +58,6 @@ async fn not_found() -> Response {
 fn plain(status: StatusCode, text: &'static str) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain")], text).into_response()
 }
+
+#[cfg(test)]
+mod tests;

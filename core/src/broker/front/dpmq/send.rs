@@ -1,4 +1,4 @@
-//! `POST /ProducerSend`: HTTP status 200 whether the message was taken or not.
+//! `POST /ProducerSend`: HTTP status 200 whether the message was taken or not, 503 when nobody knows.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use axum::response::Response;
 
 use super::super::form::Form;
 use super::super::socket::NAME_BYTES;
-use super::super::{json, plain};
-use super::outlet;
+use super::super::{LOG_FAILED, json, plain};
+use super::outlet::{self, Failed};
 use crate::broker::hub::Hub;
 use crate::wire::dpmq::{
     BAD_TOPIC, DATA_FIELD, EMPTY_TOPIC, FORBIDDEN, LONG_MESSAGE, LONG_TOPIC, TOPIC_FIELD, encode_reply,
@@ -21,10 +21,14 @@ pub(super) async fn answer(State(hub): State<Arc<Hub>>, request: Request) -> Res
         return plain(StatusCode::PAYLOAD_TOO_LARGE, "413 request body too large");
     };
     let reply = match refused(&hub, &form) {
-        Some(reason) => Err(reason),
+        Some(reason) => Err(Failed::Refused(reason)),
         None => outlet::accept(&hub, form.get(TOPIC_FIELD), form.get(DATA_FIELD)).await,
     };
-    json(encode_reply(reply.as_deref().map_err(|reason| *reason)))
+    match reply {
+        Ok(code) => json(encode_reply(Ok(&code))),
+        Err(Failed::Refused(reason)) => json(encode_reply(Err(reason))),
+        Err(Failed::Unknown) => plain(StatusCode::SERVICE_UNAVAILABLE, LOG_FAILED),
+    }
 }
 
 fn refused(hub: &Hub, form: &Form) -> Option<&'static str> {
