@@ -30,7 +30,10 @@ pub(in crate::broker) trait Living: Send + Sync + std::fmt::Debug {
 impl Shared {
     /// Cleans as long as it is due.
     pub(super) fn clean(&self) {
-        while let Some(segment) = self.to_clean() {
+        // A segment whose file is left must be followed by the next one's, or a start finds that missing.
+        while self.put_away()
+            && let Some(segment) = self.to_clean()
+        {
             if let Err(error) = self.clean_segment(&segment) {
                 if !self.has_failed() {
                     tracing::warn!(%error, segment = segment.number, "the oldest segment cannot be cleaned");

@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 
 use super::disk::{Disk, DiskFile};
 use super::memory::MemoryDisk;
+use super::segment::number_of;
 
 const SECTOR: usize = 512;
 pub(super) const HOLD: u64 = 1;
@@ -34,6 +35,8 @@ pub(super) struct Faults {
     pub(super) room: AtomicU64,
     /// Writes and reads end early.
     pub(super) short: AtomicBool,
+    /// So many files of segments cannot be renamed or removed: EIO.
+    pub(super) stuck: AtomicU64,
     /// `HOLD`: the next sync waits while this is `HELD`, which it then becomes.
     pub(super) hold: AtomicU64,
     /// Syncs that returned.
@@ -169,6 +172,13 @@ impl FaultyDisk {
         if is_set(&self.faults.handles) { Err(io::Error::from_raw_os_error(24)) } else { Ok(()) }
     }
 
+    fn is_loose(&self, name: &str) -> io::Result<()> {
+        let less = |stuck: u64| stuck.checked_sub(1);
+        let stuck = number_of(name).is_some()
+            && self.faults.stuck.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok();
+        if stuck { Err(eio()) } else { Ok(()) }
+    }
+
     fn has_room(&self, world: &World, more: u64) -> io::Result<()> {
         let room = self.faults.room.load(Ordering::SeqCst);
         let full = room > 0 && more > 0 && world.used() + more > room;
@@ -209,6 +219,7 @@ impl Disk for FaultyDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.is_loose(from)?;
         let mut world = self.world.lock();
         if !world.names.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
@@ -218,6 +229,7 @@ impl Disk for FaultyDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.is_loose(name)?;
         let mut world = self.world.lock();
         if !world.names.contains_key(name) {
             return Err(io::ErrorKind::NotFound.into());

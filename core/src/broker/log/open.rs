@@ -145,7 +145,7 @@ fn begin(
     };
     let writer = Writer::new(Arc::clone(&segment), base + HEADER as u64);
     let pending = Pending::new(segment, &opened, header.number);
-    let stock = Stock { spares, reserve: None, stop: false };
+    let stock = Stock { spares, ..Stock::default() };
     let begun = Begun { segments, pending, writer, stock, next_topic: loaded.next_topic };
     let shared = Shared::new(options, disk, identity, begun);
     // On disk before anything is delivered, so that every later start sees where the last one ended.

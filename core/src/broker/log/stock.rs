@@ -36,6 +36,8 @@ pub(super) struct Stock {
     /// A file that only acks and what is moved get, when there is room for nothing else; open, since there may
     /// be no handles either.
     pub(super) reserve: Option<(String, Arc<dyn DiskFile>)>,
+    /// Numbers of segments that are not in use any more and could not be put away.
+    pub(super) left: Vec<u64>,
     pub(super) stop: bool,
 }
 
@@ -377,6 +379,24 @@ impl Shared {
         };
         if let Err(error) = result {
             tracing::warn!(file = name, %error, "a segment that is not needed any more cannot be put away");
+            self.stock.lock().left.push(number);
         }
+    }
+
+    /// Removes the files that could not be put away before; says whether none is left.
+    pub(super) fn put_away(&self) -> bool {
+        let left = std::mem::take(&mut self.stock.lock().left);
+        let gone = |name: String| match self.disk.remove(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        };
+        for number in left {
+            // It may have its other name already.
+            let both = gone(name_of(number)).and_then(|()| gone(spare_name(number)));
+            if both.and_then(|()| self.disk.sync_names()).is_err() {
+                self.stock.lock().left.push(number);
+            }
+        }
+        self.stock.lock().left.is_empty()
     }
 }

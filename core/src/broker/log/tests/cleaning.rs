@@ -1,7 +1,9 @@
 //! Segments go, what is alive stays.
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use super::super::faulty::FaultyDisk;
 use super::model::Model;
 use super::*;
 
@@ -96,4 +98,30 @@ fn nothing_of_an_earlier_life_of_a_file_comes_back() {
             model.log.abort();
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_cannot_be_put_away_keeps_the_later_ones() {
+    let disk = FaultyDisk::default();
+    let model = Model::open(&small(), Arc::new(disk.clone())).unwrap();
+    let mut sequence = 0;
+    let mut churn = async |segments: u64| {
+        for _ in 0..segments * 64 {
+            let ticket = model.send(sequence, &[3; 1000]);
+            let _ = sequence.checked_sub(1).and_then(|before| model.ack(before));
+            model.log.committed(ticket).await.unwrap();
+            sequence += 1;
+        }
+    };
+    churn(2).await;
+    disk.faults.stuck.store(3, SeqCst);
+    churn(3).await;
+    wait_until("it is tried again", || disk.faults.stuck.load(SeqCst) == 0);
+    // It was in the way for as long as that took, and is not any more.
+    churn(3).await;
+    wait_until("few segments are left", || model.log.status().segments <= 2);
+    let expected = model.alive();
+    model.log.abort();
+    drop(model);
+    assert_eq!(Model::open(&small(), Arc::new(disk)).unwrap().alive(), expected);
 }
