@@ -33,6 +33,8 @@ pub(super) struct Faults {
     pub(super) handles: AtomicBool,
     /// Bytes that there is room for; 0 for no bound.
     pub(super) room: AtomicU64,
+    /// Room that is taken ahead is not there.
+    pub(super) bare: AtomicBool,
     /// Writes and reads end early.
     pub(super) short: AtomicBool,
     /// So many files of segments cannot be renamed or removed: EIO.
@@ -152,6 +154,12 @@ impl FaultyDisk {
         let world =
             World { files, durable_names: names.clone(), names, namings: Vec::new(), last: world.last };
         FaultyDisk { world: Arc::new(Mutex::new(world)), faults: Arc::default() }
+    }
+
+    /// Leaves no room for anything more.
+    pub(super) fn fill_up(&self) {
+        let used = self.world.lock().used();
+        self.faults.room.store(used, Ordering::SeqCst);
     }
 
     /// The files as they are now.
@@ -321,6 +329,9 @@ impl DiskFile for FaultyFile {
     }
 
     fn preallocate(&self, size: u64) -> io::Result<()> {
+        if is_set(&self.disk.faults.bare) {
+            return Ok(());
+        }
         let mut world = self.disk.world.lock();
         let content = &world.files[&self.id];
         let more = size.saturating_sub(content.reserved.max(content.now.len() as u64));

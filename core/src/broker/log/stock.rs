@@ -168,6 +168,10 @@ impl Shared {
     }
 
     fn try_admit(&self, bytes: u64) -> bool {
+        // What is let in now would wait behind what found no room, for as long as that takes.
+        if self.holding.load(Ordering::SeqCst) {
+            return false;
+        }
         let reserve = if self.short.lock().is_some() { usable(self.options.segment_bytes) } else { 0 };
         let pending = self.pending.lock();
         let asked = self.admitted.load(Ordering::Relaxed).saturating_add(bytes).saturating_add(reserve);
@@ -198,10 +202,13 @@ impl Shared {
         self.stocked.notify_waiters();
     }
 
+    /// Messages are accepted, unless something waits for room as yet.
     fn say_stocked(&self) {
-        if self.short.lock().take().is_some() {
+        let mut short = self.short.lock();
+        if !self.holding.load(Ordering::SeqCst) && short.take().is_some() {
             tracing::info!("there is room again: messages are accepted");
         }
+        drop(short);
         self.stocked.notify_waiters();
     }
 
@@ -236,9 +243,9 @@ impl Shared {
                     Err(_) if self.stopping.load(Ordering::Relaxed) => {}
                     Err(error) => self.say_short(&error),
                 }
-            } else if self.demand.swap(0, Ordering::Relaxed) > 0 {
+            } else if self.demand.swap(0, Ordering::Relaxed) > 0 || self.short.lock().is_some() {
                 // Room came back without a new segment, or whoever asked is gone.
-                self.stocked.notify_waiters();
+                self.say_stocked();
             }
         }
     }

@@ -163,6 +163,42 @@ async fn a_full_disk_refuses_messages_and_takes_acks() {
 }
 
 #[tokio::test]
+async fn nothing_is_let_in_behind_what_found_no_room() {
+    let disk = FaultyDisk::default();
+    disk.faults.bare.store(true, SeqCst);
+    let model = Model::open(&small(), Arc::new(disk.clone())).unwrap();
+    // Much is asked for at once: segments are made that there is no room behind.
+    let mut rooms = Vec::new();
+    for _ in 0..8 {
+        rooms.push(model.log.admit(25_000).await.unwrap());
+    }
+    disk.fill_up();
+    drop(rooms);
+    let mut held = None;
+    for sequence in 0..100 {
+        let ticket = model.send(sequence, &[1; 4000]);
+        let committed = model.log.committed(ticket);
+        if tokio::time::timeout(Duration::from_millis(500), committed).await.is_err() {
+            held = Some((sequence, ticket));
+            break;
+        }
+    }
+    let (sequence, ticket) = held.expect("the disk is full");
+    assert!(model.log.shared.pending.lock().capacity() > 3 * (64 << 10), "as far as the log knows");
+    for _ in 0..50 {
+        let asked = tokio::time::timeout(Duration::from_secs(5), model.log.admit(100)).await;
+        let error = asked.expect("refused rather than kept waiting").map(drop).unwrap_err();
+        assert_eq!((error.kind(), error.retryable()), (Kind::Storage, true));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(matches!(model.log.status().state, LogState::Short(_)));
+    disk.faults.room.store(0, SeqCst);
+    let committed = tokio::time::timeout(Duration::from_secs(10), model.log.committed(ticket)).await;
+    committed.expect("it was only held").unwrap();
+    recovers(&model, sequence + 1).await;
+}
+
+#[tokio::test]
 async fn a_log_starts_on_a_full_disk() {
     let disk = FaultyDisk::default();
     disk.faults.room.store(500 << 10, SeqCst);
