@@ -163,6 +163,40 @@ async fn a_full_disk_refuses_messages_and_takes_acks() {
 }
 
 #[tokio::test]
+async fn what_no_room_is_left_for_is_not_moved() {
+    let disk = FaultyDisk::default();
+    disk.faults.room.store(1200 << 10, SeqCst);
+    let model = Model::open(&small(), Arc::new(disk.clone())).unwrap();
+    // A segment of its own, which is soon the oldest with anything alive.
+    let large = vec![1; 300_000];
+    send(&model, 10_000, &large).await.unwrap();
+    let refused = send_until_refused(&model).await;
+    for sequence in 0..refused {
+        let ticket = model.ack(sequence).unwrap();
+        let committed = tokio::time::timeout(Duration::from_secs(10), model.log.committed(ticket)).await;
+        committed.expect("acks go on").unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    // Long enough for the cleaner to look at it again.
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!model.log.shared.holding.load(SeqCst));
+    }
+    assert!(matches!(model.log.status().state, LogState::Short(_)), "{:?}", model.log.status());
+    assert_eq!(model.alive().get(&10_000), Some(&large));
+    model.read_all();
+    // With room it is moved like any other.
+    disk.faults.room.store(0, SeqCst);
+    recovers(&model, 20_000).await;
+    let start = Instant::now();
+    while *model.moved.lock() == 0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", model.log.status());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    model.read_all();
+}
+
+#[tokio::test]
 async fn nothing_is_let_in_behind_what_found_no_room() {
     let disk = FaultyDisk::default();
     disk.faults.bare.store(true, SeqCst);
