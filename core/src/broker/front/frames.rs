@@ -134,7 +134,7 @@ impl Frames {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
-    fn over(stream: S, most: usize) -> Frames<S> {
+    pub(super) fn over(stream: S, most: usize) -> Frames<S> {
         Frames {
             stream,
             input: vec![0; READ_BYTES],
