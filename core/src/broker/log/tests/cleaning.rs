@@ -1,5 +1,6 @@
 //! Segments go, what is alive stays.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,32 @@ async fn readers_and_the_cleaner_do_not_disturb_each_other() {
     }
     reader.join().unwrap();
     assert!(sequence > 500, "{sequence}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_overlap_do_not_keep_the_cleaner_out() {
+    let model = Model::open(&small(), Arc::new(MemoryDisk::default())).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (1..5)
+        .map(|number| {
+            let (model, stop) = (Arc::clone(&model), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                while !stop.load(SeqCst) {
+                    let reading = model.log.reading();
+                    std::thread::sleep(Duration::from_millis(20 + number));
+                    drop(reading);
+                }
+            })
+        })
+        .collect();
+    for sequence in 0..300 {
+        let ticket = model.send(sequence, &[3; 1000]);
+        let _ = model.ack(sequence);
+        model.log.committed(ticket).await.unwrap();
+    }
+    wait_until("one segment is left", || model.log.status().segments == 1);
+    stop.store(true, SeqCst);
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
 }
 
 #[test]
