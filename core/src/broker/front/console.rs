@@ -13,7 +13,7 @@ use chrono::{Local, NaiveDateTime, TimeZone};
 
 use super::form::Form;
 use super::socket::NAME_BYTES;
-use super::{LOG_FAILED, json, plain, text_of};
+use super::{LOG_FAILED, body, json, plain, text_of, unread};
 use crate::broker::code::Place;
 use crate::broker::config::DeliveryMode;
 use crate::broker::hub::{Hub, count};
@@ -57,8 +57,9 @@ pub(super) async fn answer(State(hub): State<Arc<Hub>>, request: Request) -> Res
         return json(r#"{"code":-1,"msg":"Secret key matching error"}"#);
     }
     let path = request.uri().path().to_owned();
-    let Ok(mut form) = Form::read(request, hub.config.limits.body_bytes).await else {
-        return plain(StatusCode::PAYLOAD_TOO_LARGE, "413 request body too large");
+    let mut form = match body::read(request, hub.config.limits.body_bytes, None).await {
+        Ok(form) => form,
+        Err(why) => return unread(why),
     };
     match path.as_str() {
         "/Producer/Send" => send(&hub, &mut form).await,

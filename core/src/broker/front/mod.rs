@@ -1,5 +1,6 @@
 //! The protocols that the broker speaks.
 
+mod body;
 mod console;
 mod dpmq;
 mod form;
@@ -53,6 +54,15 @@ fn json(body: impl Into<axum::body::Body>) -> Response {
 
 async fn not_found() -> Response {
     plain(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+/// The answer to a request whose form was not read.
+fn unread(why: body::Unread) -> Response {
+    match why {
+        body::Unread::Large => plain(StatusCode::PAYLOAD_TOO_LARGE, "413 request body too large"),
+        body::Unread::Slow => plain(StatusCode::REQUEST_TIMEOUT, "408 request body too slow"),
+        body::Unread::Crowded => plain(StatusCode::TOO_MANY_REQUESTS, "429 too many request bodies"),
+    }
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response {

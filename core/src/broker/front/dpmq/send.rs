@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
+use super::super::body::{self, Budget};
 use super::super::form::Form;
 use super::super::socket::NAME_BYTES;
-use super::super::{LOG_FAILED, json, plain};
+use super::super::{LOG_FAILED, json, plain, unread};
 use super::outlet::{self, Failed};
 use crate::broker::hub::Hub;
 use crate::wire::dpmq::{
@@ -16,9 +18,14 @@ use crate::wire::dpmq::{
 };
 
 /// Answers one request.
-pub(super) async fn answer(State(hub): State<Arc<Hub>>, request: Request) -> Response {
-    let Ok(form) = Form::read(request, hub.config.limits.body_bytes).await else {
-        return plain(StatusCode::PAYLOAD_TOO_LARGE, "413 request body too large");
+pub(super) async fn answer(
+    State(hub): State<Arc<Hub>>,
+    Extension(budget): Extension<Arc<Budget>>,
+    request: Request,
+) -> Response {
+    let form = match body::read(request, hub.config.limits.body_bytes, Some(&budget)).await {
+        Ok(form) => form,
+        Err(why) => return unread(why),
     };
     let reply = match refused(&hub, &form) {
         Some(reason) => Err(Failed::Refused(reason)),
