@@ -45,9 +45,11 @@ def said(command: list[str]) -> str:
 def machine(options) -> list[str]:
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())
+    # What stands behind the numbers names a machine rather than a kernel.
+    version = re.match(r"\d+(\.\d+)*", platform.release())
     return [
         f"- processor: {model.group(1) if model else platform.machine()}, {os.cpu_count()} cores",
-        f"- memory: {int(memory.group(1)) >> 20 if memory else 0} GiB; Linux {platform.release()}",
+        f"- memory: {int(memory.group(1)) >> 20 if memory else 0} GiB; Linux {version.group() if version else ''}",
         f"- {said(['rustc', '--version'])}; {said([os.environ.get('CC', 'cc'), '--version'])}",
         f"- {said(['go', 'version'])}; {said([options.python, '--version'])}",
     ]

@@ -126,9 +126,11 @@ impl Keys {
         Ok(Keys(keys))
     }
 
-    /// A DPMQ server has a key that KapokMQ lacks, and no secret; what both could have is taken for DPMQ's.
+    /// A DPMQ server has a key that KapokMQ lacks, and no login: what both could have is not enough to open one
+    /// to everybody.
     fn is_dpmq(&self) -> bool {
-        !self.0.iter().any(|(name, _)| KAPOKMQ.contains(name))
+        let has = |keys: &[&str]| self.0.iter().any(|(name, _)| keys.contains(name));
+        has(&DPMQ) && !has(&KAPOKMQ)
     }
 
     fn get(&self, name: &str) -> Option<&Value> {

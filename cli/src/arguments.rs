@@ -191,7 +191,8 @@ pub(crate) struct TopicArgs {
     #[arg(long, value_enum)]
     pub(crate) when_full: Option<Full>,
 
-    /// How long a second message with the same key counts as the first; only clients that send keys are concerned
+    /// How long a second message with the same key counts as the first (the last million keys of a topic
+    /// are remembered); only clients that send keys are concerned
     #[arg(long, value_name = "S", value_parser = longer, allow_hyphen_values = true)]
     pub(crate) deduplicate: Option<Duration>,
 

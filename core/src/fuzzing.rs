@@ -27,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     ("provider_texts", provider_texts),
     ("broker_code", broker::fuzzing::broker_code),
     ("broker_form", broker::fuzzing::broker_form),
+    ("ws_frames", broker::fuzzing::ws_frames),
     ("log_record", broker::fuzzing::log_record),
     ("log_segments", broker::fuzzing::log_segments),
     ("log_queues", broker::fuzzing::log_queues),

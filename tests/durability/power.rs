@@ -74,6 +74,7 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
         }
     }
     eprintln!("{done} power cuts in {:?}, {cleaned} files cleaned: {all:?}", started.elapsed());
+    assert!(cleaned > 0, "nothing was cleaned: {all:?}");
     assert!(all.accepted > 0 && all.again > 0, "{all:?}");
 }
 

@@ -28,6 +28,11 @@ pub(crate) fn broker_form(data: &[u8]) {
     super::front::fuzzing::broker_form(data);
 }
 
+/// The frames of a WebSocket.
+pub(crate) fn ws_frames(data: &[u8]) {
+    super::front::fuzzing::ws_frames(data);
+}
+
 /// A message code: what leads somewhere is what that place is called.
 pub(crate) fn broker_code(data: &[u8]) {
     let codes = Codes::new(&[7; 32]);

@@ -1,9 +1,9 @@
-//! The embedded broker: the KapokMQ protocol, and where wanted the DPMQ one, over WebSocket and HTTP; messages
-//! in memory.
+//! The embedded broker: the KapokMQ protocol, and where wanted the DPMQ one, over WebSocket and HTTP. Messages are
+//! in a log, whose files are in a folder or in memory.
 //!
 //! It runs on the tokio runtime that starts it. The way of a message:
-//! 1. `front` reads all frames of a producer that are there, decodes them and reserves their room in
-//!    `log`; while there is none the connection is not read.
+//! 1. `front` reads all frames of a producer that are there, decodes them and reserves `room` for them;
+//!    while there is none the connection is not read.
 //! 2. `hub` puts the batch into the queue of its `topic` under one lock, waits until the log says that
 //!    it is safe (in memory: at once), and the front answers one `ok` per message with one write.
 //! 3. The queue wakes as many waiting consumers as it got messages. A consumer's front takes a batch only

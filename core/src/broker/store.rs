@@ -1,9 +1,9 @@
 //! The start of a broker: its log is opened, and the queues are made of what is in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::config::BrokerConfig;
+use super::config::{BrokerConfig, DeliveryMode};
 use super::delay::Clock;
 use super::log::record::{Position, Record};
 use super::log::{Disk, Durability, Log, LogOptions, MemoryDisk, RealDisk};
@@ -34,7 +34,7 @@ pub(super) fn open(config: &BrokerConfig) -> Result<Stored> {
     let options = LogOptions { durability, segment_bytes, ..LogOptions::default() };
     let mut replay = Replay::new(config);
     let log = Log::open(options, disk, |position, record| replay.take(position, record))?;
-    let queues = replay.queues;
+    let queues = replay.finish();
     let clock = Clock::new();
     let mut restored = Vec::with_capacity(queues.len());
     for (number, (name, mut queue)) in queues {
@@ -55,14 +55,18 @@ pub(super) struct Replay<'a> {
     config: &'a BrokerConfig,
     /// Each with its name, by the number of its topic.
     pub(super) queues: HashMap<u32, (Arc<str>, Queue)>,
+    /// Those of them that no record tells of but their messages'.
+    lost: HashSet<u32>,
 }
 
 impl Replay<'_> {
     pub(super) fn new(config: &BrokerConfig) -> Replay<'_> {
-        Replay { config, queues: HashMap::new() }
+        Replay { config, queues: HashMap::new(), lost: HashSet::new() }
     }
 
-    /// Takes the next record. What names a topic that is none is passed over.
+    /// Takes the next record, topics and subscriptions before all others. A message of a topic that is none makes
+    /// one: it may be of one that is gone, which is told later, or a repair may have lost the topic's record. What
+    /// else names such a topic is passed over.
     pub(super) fn take(&mut self, position: Position, record: &Record<'_>) {
         let number = match *record {
             Record::Topic { topic, mode, name, .. } => {
@@ -75,10 +79,16 @@ impl Replay<'_> {
             }
             Record::TopicGone { topic } => {
                 self.queues.remove(&topic);
+                self.lost.remove(&topic);
                 return;
             }
             Record::Synced { .. } => return,
-            Record::Message(message) => message.topic,
+            Record::Message(message) => {
+                if !self.queues.contains_key(&message.topic) {
+                    self.add_lost(message.topic);
+                }
+                message.topic
+            }
             Record::Done { topic, .. }
             | Record::Pushed { topic, .. }
             | Record::Postponed { topic, .. }
@@ -91,4 +101,36 @@ impl Replay<'_> {
             queue.replay(record, position);
         }
     }
+
+    fn add_lost(&mut self, number: u32) {
+        let taken = |name: &str| self.queues.values().any(|(there, _)| **there == *name);
+        let mut name = format!("lost-{number}");
+        while taken(&name) {
+            name.push('-');
+        }
+        // Who had subscribed is not known: each message is for whoever comes, whatever the broker's mode, and what
+        // some acknowledged and others perhaps did not comes once more.
+        let (name, mode): (Arc<str>, _) = (Arc::from(name), DeliveryMode::WorkQueue);
+        let queue = Queue::new(number, Arc::clone(&name), terms::of(self.config, &name, mode));
+        self.queues.insert(number, (name, queue));
+        self.lost.insert(number);
+    }
+
+    /// The topics of the whole log.
+    fn finish(mut self) -> HashMap<u32, (Arc<str>, Queue)> {
+        for number in self.lost {
+            let Some((name, queue)) = self.queues.get(&number) else { continue };
+            let count = queue.all().count();
+            if count == 0 {
+                self.queues.remove(&number);
+            } else {
+                tracing::error!(topic = %name, messages = count, "the record of a topic is lost: its messages are in another one now");
+            }
+        }
+        self.queues
+    }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -21,7 +21,7 @@ use super::socket::{CLOSE_TIMEOUT, End, READ_BYTES};
 /// The most that is read at a time, once a connection has shown that it sends much.
 const READ_MOST: usize = 128 << 10;
 /// What the memory of a buffer is cut down to when it is not needed.
-const KEPT: usize = 256 << 10;
+pub(super) const KEPT: usize = 256 << 10;
 /// Unwritten bytes beyond which pings are not answered.
 const PONGS: usize = 64 << 10;
 /// The longest head of a frame.
@@ -49,19 +49,25 @@ impl<S: Sync> FromRequestParts<S> for Handshake {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Handshake, StatusCode> {
         let named = |name, value: &str| {
-            let said = parts.headers.get(name).and_then(|said| said.to_str().ok()).unwrap_or_default();
-            said.split(',').any(|word| word.trim().eq_ignore_ascii_case(value))
+            let lines = parts.headers.get_all(name).iter().filter_map(|said| said.to_str().ok());
+            lines.flat_map(|said| said.split(',')).any(|word| word.trim().eq_ignore_ascii_case(value))
         };
         let asked = parts.method == Method::GET
             && named(header::CONNECTION, "upgrade")
             && named(header::UPGRADE, "websocket")
             && named(header::SEC_WEBSOCKET_VERSION, "13");
-        let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| asked);
+        let key = parts.headers.get(header::SEC_WEBSOCKET_KEY).filter(|key| asked && is_key(key.as_bytes()));
         let answer = key.and_then(|key| HeaderValue::try_from(derive_accept_key(key.as_bytes())).ok());
         let upgrade = parts.extensions.remove::<OnUpgrade>();
         let (Some(answer), Some(upgrade)) = (answer, upgrade) else { return Err(StatusCode::BAD_REQUEST) };
         Ok(Handshake { answer, upgrade })
     }
+}
+
+/// Whether this is 16 bytes in base64.
+fn is_key(key: &[u8]) -> bool {
+    let digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(digit))
 }
 
 impl Handshake {
@@ -128,7 +134,7 @@ impl Frames {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
-    fn over(stream: S, most: usize) -> Frames<S> {
+    pub(super) fn over(stream: S, most: usize) -> Frames<S> {
         Frames {
             stream,
             input: vec![0; READ_BYTES],
@@ -190,6 +196,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
             (self.start, self.end) = (0, 0);
             if self.input.len() > KEPT {
                 self.input = vec![0; READ_BYTES];
+            }
+            if self.begun.is_none() && self.parts.capacity() > KEPT {
+                // The message in it was taken.
+                self.parts = Vec::new();
             }
         } else if self.end == self.input.len() {
             if self.start > 0 {
@@ -309,8 +319,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         match payload.split_first_chunk() {
             Some((code, reason)) => {
                 let allowed = matches!(u16::from_be_bytes(*code), 1000..=1003 | 1007..=1014 | 3000..=4999);
-                if !allowed || std::str::from_utf8(reason).is_err() {
+                if !allowed {
                     return Err(BROKEN);
+                }
+                if std::str::from_utf8(reason).is_err() {
+                    return Err(NO_TEXT);
                 }
             }
             None if payload.is_empty() => {}

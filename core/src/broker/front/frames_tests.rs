@@ -97,6 +97,7 @@ async fn what_breaks_the_protocol_ends_it() {
         ([frame(0x01, b"x"), frame(0x81, b"x")].concat(), 1002),
         (frame(0x88, b"x"), 1002),
         (frame(0x88, &1005u16.to_be_bytes()), 1002),
+        (frame(0x88, b"\x03\xe8\xff"), 1007),
         (frame(0x81, b"\xff"), 1007),
         ([frame(0x01, b"\xe6"), frame(0x80, b"x")].concat(), 1007),
         (long, 1009),
@@ -139,4 +140,50 @@ async fn who_closes_first_waits_for_the_other() {
     theirs.write_all(&frame(0x81, b"still on its way")).await.unwrap();
     theirs.write_all(&frame(0x88, &1001u16.to_be_bytes())).await.unwrap();
     closing.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_large_message_leaves_no_large_buffer() {
+    let (mut frames, mut theirs) = pair();
+    let half = vec![b'a'; KEPT / 2 + 1000];
+    let bytes = [frame(0x01, &half), frame(0x80, &half), frame(0x81, b"next")].concat();
+    let writing = tokio::spawn(async move {
+        theirs.write_all(&bytes).await.unwrap();
+        theirs
+    });
+    assert_eq!(next(&mut frames).await.unwrap().1.len(), 2 * half.len());
+    assert_eq!(next(&mut frames).await.unwrap().1, b"next");
+    drop(writing.await.unwrap());
+    assert!(matches!(next(&mut frames).await, Err(End::Gone)));
+    assert!(frames.parts.capacity() <= KEPT && frames.input.capacity() <= KEPT);
+}
+
+/// The status of the answer; 101 is said by a handshake.
+async fn asked(headers: &[(&str, &str)]) -> u16 {
+    let mut request = axum::extract::Request::get("/").body(Body::empty()).unwrap();
+    // One that never comes: only the headers are looked at.
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (mut parts, _) = request.into_parts();
+    parts.extensions.insert(upgrade);
+    for &(name, value) in headers {
+        parts.headers.append(axum::http::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
+    }
+    Handshake::from_request_parts(&mut parts, &()).await.map_or_else(|status| status.as_u16(), |_| 101)
+}
+
+#[tokio::test]
+async fn a_handshake_is_read_from_all_lines_and_has_a_key() {
+    let rest = [("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")];
+    let key = ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+    for (headers, status) in [
+        (&[("Connection", "keep-alive, Upgrade"), key][..], 101),
+        (&[("Connection", "keep-alive"), ("Connection", "Upgrade"), key], 101),
+        (&[("Connection", "keep-alive"), key], 400),
+        (&[("Connection", "Upgrade")], 400),
+        (&[("Connection", "Upgrade"), ("Sec-WebSocket-Key", "")], 400),
+        (&[("Connection", "Upgrade"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZSE=")], 400),
+        (&[("Connection", "Upgrade"), ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZ===")], 400),
+    ] {
+        assert_eq!(asked(&[headers, &rest[..]].concat()).await, status, "{headers:?}");
+    }
 }

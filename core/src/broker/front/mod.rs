@@ -1,5 +1,6 @@
 //! The protocols that the broker speaks.
 
+mod body;
 mod console;
 mod dpmq;
 mod form;
@@ -18,6 +19,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
 use super::hub::Hub;
+
+/// What is said when a message may or may not have been taken in.
+const LOG_FAILED: &str = "503 the log has failed";
 
 /// All paths.
 pub(super) fn router(hub: Arc<Hub>) -> Router {
@@ -52,6 +56,18 @@ async fn not_found() -> Response {
     plain(StatusCode::NOT_FOUND, "404 page not found")
 }
 
+/// The answer to a request whose form was not read.
+fn unread(why: body::Unread) -> Response {
+    match why {
+        body::Unread::Large => plain(StatusCode::PAYLOAD_TOO_LARGE, "413 request body too large"),
+        body::Unread::Slow => plain(StatusCode::REQUEST_TIMEOUT, "408 request body too slow"),
+        body::Unread::Crowded => plain(StatusCode::TOO_MANY_REQUESTS, "429 too many request bodies"),
+    }
+}
+
 fn plain(status: StatusCode, text: &'static str) -> Response {
     (status, [(header::CONTENT_TYPE, "text/plain")], text).into_response()
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,9 @@ use crate::error::{Error, Kind, Result};
 const FIRST: u64 = 4 << 20;
 /// The first segment on a full disk.
 const LEAST: u64 = 64 << 10;
+/// Numbers of topics left out at each start: what was delivered before a crash may be of topics that never
+/// reached the disk.
+const GAP: u32 = 1 << 12;
 
 pub(super) fn open(
     mut options: LogOptions,
@@ -41,6 +44,9 @@ pub(super) fn open(
     let salt = survey.parts.iter().find_map(|part| part.header).map(|header| header.salt);
     let identity = identify(&*disk, salt).map_err(cannot("keep the keys of"))?;
     let mut loaded = recover::load(&*disk, survey, visit)?;
+    if !loaded.sound.is_empty() {
+        loaded.next_topic = loaded.next_topic.saturating_add(GAP);
+    }
     // A start that nothing was written after leaves no trace: its segment is free again.
     while let Some(last) = loaded.sound.pop_if(|last| last.records == 0) {
         loaded.unused.push(name_of(last.header.number));
@@ -139,7 +145,7 @@ fn begin(
     };
     let writer = Writer::new(Arc::clone(&segment), base + HEADER as u64);
     let pending = Pending::new(segment, &opened, header.number);
-    let stock = Stock { spares, reserve: None, stop: false };
+    let stock = Stock { spares, ..Stock::default() };
     let begun = Begun { segments, pending, writer, stock, next_topic: loaded.next_topic };
     let shared = Shared::new(options, disk, identity, begun);
     // On disk before anything is delivered, so that every later start sees where the last one ended.

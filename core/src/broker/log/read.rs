@@ -156,7 +156,7 @@ impl Window {
 }
 
 /// Reads while positions stay where they are: no file is used again before it is dropped. For synchronous code
-/// only, and not for long.
+/// only, not for long, and one at a time on a thread: a second one may wait for a cleaner that waits for the first.
 #[derive(Debug)]
 pub(in crate::broker) struct Reading<'a> {
     shared: &'a Shared,
@@ -168,8 +168,9 @@ pub(in crate::broker) struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     pub(super) fn new(shared: &'a Shared) -> Reading<'a> {
-        // Recursive: a thread that reads already must not wait for the cleaner that waits for it.
-        let guard = shared.readers.read_recursive();
+        // Behind a cleaner that waits: readers that overlap for ever would keep it out. So no thread may begin to
+        // read while it reads.
+        let guard = shared.readers.read();
         Reading { shared, window: Window::default(), read_to: 0, _guard: guard }
     }
 

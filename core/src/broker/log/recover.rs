@@ -305,6 +305,10 @@ pub(super) fn load(
                 && !frame.is_synced()
                 && let Some(record) = frame.record(&mut scratch)
             {
+                // A repair may have lost the topic's record, and the number is in use all the same.
+                if let Record::Message(message) = record {
+                    loaded.next_topic = loaded.next_topic.max(message.topic.saturating_add(1));
+                }
                 visit(Position(sound.opened.base.0 + offset as u64), &record);
             }
             offset += frame.size;

@@ -50,17 +50,25 @@ pub(super) fn verify(disk: &dyn Disk) -> Result<Vec<SegmentReport>> {
     let mut reports = Vec::new();
     let mut buffer = Vec::new();
     let mut before: Option<Sound> = None;
+    // The number of a damaged one, of which nobody knows where it ends.
+    let mut broken = None;
     for (index, part) in survey.parts.iter().enumerate() {
         let mut records = 0;
         let mut each = |_, _: &codec::Frame<'_>| records += 1;
-        let finding = recover::examine(&survey.parts, index, before.as_ref(), &mut buffer, &mut each);
+        // What follows a damaged segment is only asked whether it follows that one.
+        let follows = broken.is_some() && part.possible().map(|opened| opened.previous) == broken;
+        let known = if follows { None } else { before.as_ref() };
+        let finding = recover::examine(&survey.parts, index, known, &mut buffer, &mut each);
         let damage = match finding.map_err(|error| cannot_read(disk, &part.name, error))? {
             Finding::Unused => None,
             Finding::Sound(sound) => {
-                before = Some(sound);
+                (before, broken) = (Some(sound), None);
                 None
             }
-            Finding::Damaged(damage) => Some(damage),
+            Finding::Damaged(damage) => {
+                broken = Some(part.number);
+                Some(damage)
+            }
         };
         reports.push(SegmentReport { name: part.name.clone(), bytes: part.size, records, damage });
     }

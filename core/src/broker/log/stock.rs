@@ -36,6 +36,8 @@ pub(super) struct Stock {
     /// A file that only acks and what is moved get, when there is room for nothing else; open, since there may
     /// be no handles either.
     pub(super) reserve: Option<(String, Arc<dyn DiskFile>)>,
+    /// Numbers of segments that are not in use any more and could not be put away.
+    pub(super) left: Vec<u64>,
     pub(super) stop: bool,
 }
 
@@ -130,6 +132,9 @@ pub(in crate::broker) struct Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.shared.admitted.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.shared.demand.load(Ordering::Relaxed) > 0 {
+            self.shared.stock_work.notify_one();
+        }
     }
 }
 
@@ -163,6 +168,10 @@ impl Shared {
     }
 
     fn try_admit(&self, bytes: u64) -> bool {
+        // What is let in now would wait behind what found no room, for as long as that takes.
+        if self.holding.load(Ordering::SeqCst) {
+            return false;
+        }
         let reserve = if self.short.lock().is_some() { usable(self.options.segment_bytes) } else { 0 };
         let pending = self.pending.lock();
         let asked = self.admitted.load(Ordering::Relaxed).saturating_add(bytes).saturating_add(reserve);
@@ -193,10 +202,13 @@ impl Shared {
         self.stocked.notify_waiters();
     }
 
+    /// Messages are accepted, unless something waits for room as yet.
     fn say_stocked(&self) {
-        if self.short.lock().take().is_some() {
+        let mut short = self.short.lock();
+        if !self.holding.load(Ordering::SeqCst) && short.take().is_some() {
             tracing::info!("there is room again: messages are accepted");
         }
+        drop(short);
         self.stocked.notify_waiters();
     }
 
@@ -231,6 +243,9 @@ impl Shared {
                     Err(_) if self.stopping.load(Ordering::Relaxed) => {}
                     Err(error) => self.say_short(&error),
                 }
+            } else if self.demand.swap(0, Ordering::Relaxed) > 0 || self.short.lock().is_some() {
+                // Room came back without a new segment, or whoever asked is gone.
+                self.say_stocked();
             }
         }
     }
@@ -371,6 +386,24 @@ impl Shared {
         };
         if let Err(error) = result {
             tracing::warn!(file = name, %error, "a segment that is not needed any more cannot be put away");
+            self.stock.lock().left.push(number);
         }
+    }
+
+    /// Removes the files that could not be put away before; says whether none is left.
+    pub(super) fn put_away(&self) -> bool {
+        let left = std::mem::take(&mut self.stock.lock().left);
+        let gone = |name: String| match self.disk.remove(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        };
+        for number in left {
+            // It may have its other name already.
+            let both = gone(name_of(number)).and_then(|()| gone(spare_name(number)));
+            if both.and_then(|()| self.disk.sync_names()).is_err() {
+                self.stock.lock().left.push(number);
+            }
+        }
+        self.stock.lock().left.is_empty()
     }
 }

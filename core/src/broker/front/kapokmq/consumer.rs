@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 
-use super::super::frames::Frames;
+use super::super::frames::{Frames, KEPT};
 use super::super::socket::{CLOSE_TIMEOUT, End, STOPPING};
 use super::super::text_of;
 use super::Connection;
@@ -186,6 +186,8 @@ impl Pump<'_> {
             }
             self.socket.push_text(&self.line);
         }
+        self.line.clear();
+        self.line.shrink_to(KEPT);
         true
     }
 

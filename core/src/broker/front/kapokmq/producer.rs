@@ -44,18 +44,18 @@ pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mu
         }
         if !batch.drafts.is_empty() {
             // Not reading on while there is no room is the back-pressure.
-            tokio::select! {
-                () = hub.room().reserve(batch.drafts.cost()) => {}
+            let reserved = tokio::select! {
+                reserved = hub.room().reserve(batch.drafts.cost()) => reserved,
                 () = hub.stopping.cancelled() => return End::STOPPING,
                 () = seat.replaced.cancelled() => return End::REPLACED,
-            }
+            };
             // It may wait for room in the topic: what was read meanwhile is not safe, and a lost connection
             // says so. Once it is taken in, it is taken in, whether the answer can be written or not.
             let accepted = tokio::select! {
                 biased;
                 () = hub.stopping.cancelled() => return End::STOPPING,
                 () = seat.replaced.cancelled() => return End::REPLACED,
-                accepted = hub.accept(topic, &batch.drafts) => accepted,
+                accepted = hub.accept(topic, &batch.drafts, reserved) => accepted,
             };
             let full = match (accepted, extended) {
                 (Ok(results), true) => {
