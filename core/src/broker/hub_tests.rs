@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use super::super::config::{TopicConfig, WhenFull};
-use super::super::store;
-use super::super::topic::Drafts;
 use super::*;
+use crate::broker::config::{TopicConfig, WhenFull};
+use crate::broker::store;
+use crate::broker::topic::Drafts;
 use crate::secret::Secret;
 
 fn hub(topic: TopicConfig) -> Arc<Hub> {
