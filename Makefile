@@ -4,9 +4,10 @@ PROFILE ?= dev
 PROFILE_DIR = $(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 VENV = target/venv
 FILE ?=
+LOOPS ?=
 PROVIDER ?= kapokmq
 
-.PHONY: help tools build lib wheel run test test-long check fmt header bench install clean
+.PHONY: help tools build lib wheel run test test-long fuzz check fmt header bench install clean
 
 help:            ## list the commands
 	@sed -n 's/^\([a-z-]*\):.*## /  \1 - /p' Makefile
@@ -30,8 +31,12 @@ run: lib wheel   ## the main job: send a data file through the broker from C, Go
 test: tools      ## everything: checks, Rust, C, Go, Python, the program, the README
 	tests/run.sh
 
-test-long: tools ## the long loops; the output goes to tests/long.txt
-	tests/long.sh
+test-long: tools ## the long loops, or LOOPS="crash power"; their ends go to tests/long.txt
+	tests/long.sh $(LOOPS)
+
+SECONDS_EACH ?= 20
+fuzz: tools      ## fuzz every parser and the log's reader (SECONDS_EACH=20; needs the nightly toolchain), and keep the corpus
+	SECONDS_EACH=$(SECONDS_EACH) fuzz/run.sh
 
 check: tools     ## format, lints, licences
 	tests/check.sh

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import secrets
 import subprocess
@@ -46,10 +47,10 @@ class Sample:
 class Broker:
     """Our broker as a process of its own."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, *arguments: str) -> None:
         self.secret = secrets.token_hex(8)
         self.process = subprocess.Popen(
-            [program, "broker", "--listen", "127.0.0.1:0"],
+            [program, "broker", "--listen", "127.0.0.1:0", *arguments],
             env={**os.environ, "CEIBA_SECRET": self.secret},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -61,6 +62,11 @@ class Broker:
     def cpu(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def memory(self) -> dict[str, int]:
+        """Bytes of its own memory, and of files that are mapped into it."""
+        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        return {name: int(re.search(rf"{name}:\s*(\d+)", text)[1]) << 10 for name in ("RssAnon", "RssFile")}
 
     def stop(self) -> None:
         self.process.terminate()

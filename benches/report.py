@@ -10,7 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from measure import FOREIGN, Case, Sample
+from measure import Case, Sample
+from page import noise, table
 
 TITLES = {
     "rust": "ceiba, Rust",
@@ -60,34 +61,25 @@ def said(command: list[str]) -> str:
 def machine(options) -> list[str]:
     model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     memory = re.search(r"MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text())
+    # What stands behind the numbers names a machine rather than a kernel.
+    version = re.match(r"\d+(\.\d+)*", platform.release())
     return [
         f"- processor: {model.group(1) if model else platform.machine()}, {os.cpu_count()} cores",
-        f"- memory: {int(memory.group(1)) >> 20 if memory else 0} GiB; Linux {platform.release()}",
+        f"- memory: {int(memory.group(1)) >> 20 if memory else 0} GiB; Linux {version.group() if version else ''}",
         f"- {said(['rustc', '--version'])}; {said([os.environ.get('CC', 'cc'), '--version'])}",
         f"- {said(['go', 'version'])}; {said([options.python, '--version'])}",
     ]
 
 
-def table(head: list[str], rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    cells = lambda row: "| " + " | ".join(  # noqa: E731
-        text.ljust(width) if column == 0 else text.rjust(width)
-        for column, (text, width) in enumerate(zip(row, widths))
-    ) + " |"
-    rule = "| " + " | ".join(
-        "-" * width if column == 0 else "-" * (width - 1) + ":" for column, width in enumerate(widths)
-    ) + " |"
-    return [cells(head), rule, *map(cells, rows), ""]
-
-
 class Report:
     """The page."""
 
-    def __init__(self, samples: dict[Case, list[Sample]], options, took: float, again: int) -> None:
+    def __init__(self, samples: dict[Case, list[Sample]], options, took: float, again: int, durable: list[str]) -> None:
         self.samples = samples
         self.options = options
         self.took = took
         self.again = again
+        self.durable = durable
 
     def rate(self, case: Case) -> float | None:
         found = self.samples.get(case)
@@ -154,11 +146,6 @@ class Report:
     def nanoseconds(self, case: Case, field: str) -> float:
         return statistics.median(sample.line[field] for sample in self.samples[case])
 
-    def noise(self, foreign: list[float]) -> list[str]:
-        if statistics.median(foreign) <= FOREIGN:
-            return []
-        return ["- **that is too much for good figures: rates are too low and times too long; ratios still compare**"]
-
     def calls(self) -> list[str]:
         rows = []
         for program, mode, field, bound in CALLS:
@@ -204,9 +191,12 @@ class Report:
         return text + table(["sliding window in Redis", "sends/s", "redis-benchmark", "ratio", "aim"], rows)
 
     def text(self) -> str:
+        clients = self.clients() if self.samples else []
+        return "\n".join([*self.head(), *clients, *self.durable]).rstrip() + "\n"
+
+    def head(self) -> list[str]:
         options = self.options
-        foreign = [sample.foreign for found in self.samples.values() for sample in found]
-        lines = [
+        return [
             "# Benchmarks",
             "",
             f"Written by `make bench` on {time.strftime('%Y-%m-%d')}. README.md in this folder says what is measured",
@@ -215,36 +205,45 @@ class Report:
             *machine(options),
             f"- {options.rounds} {'round' if options.rounds == 1 else 'rounds'}, {options.seconds:g} s for each measurement,"
             f" all in turns, {self.took / 60:.0f} minutes; broker and client share the machine",
+            "",
+        ]
+
+    def clients(self) -> list[str]:
+        foreign = [sample.foreign for found in self.samples.values() for sample in found]
+        lines = [
+            "## Clients",
+            "",
             f"- other work took {statistics.median(foreign):.1%} of the machine in the median run and {max(foreign):.1%}"
             f" in the worst; {self.again} runs were made again because of it",
-            *self.noise(foreign),
+            *noise(foreign),
             "",
-            "## What was aimed at",
+            "### What was aimed at",
             "",
             "Ratios are medians of the ratios of each round.",
             "",
             *self.goals(),
-            "## Acked sends",
+            "### Acked sends",
             "",
-            "CPU is seconds per 100,000 messages, of the client's process and of the broker's. The broker is ours and is",
-            "started anew for each run; nothing consumes. A message counts when its receipt is there.",
+            "CPU is seconds per 100,000 messages, of the client's process and of the broker's. The broker is ours, holds",
+            "messages in memory and is started anew for each run; nothing consumes. A message counts when its receipt is",
+            "there.",
             "",
         ]
         for size in (100, 1024):
             for clients in (1, 8):
                 noun = "client" if clients == 1 else "clients"
-                lines += [f"### {clients} {noun}, {size} B", "", *self.rates("acked", clients, size)]
+                lines += [f"#### {clients} {noun}, {size} B", "", *self.rates("acked", clients, size)]
         lines += [
-            "## Produce, consume and acknowledge",
+            "### Produce, consume and acknowledge",
             "",
             "One producer and one consumer in the same process, from the first send to the last acknowledgement. No",
             "message was lost or came twice: a run with either fails.",
             "",
         ]
         for size in (100, 1024):
-            lines += [f"### {size} B", "", *self.rates("e2e", 1, size)]
+            lines += [f"#### {size} B", "", *self.rates("e2e", 1, size)]
         lines += [
-            "## Cost of a call",
+            "### Cost of a call",
             "",
             "Nanoseconds. Submits of 100 B by id in bursts of 1024, without a network; the task that takes them runs on the",
             "other core. A send that waits is wall time divided by all sends.",
@@ -257,4 +256,4 @@ class Report:
             "",
             *self.limits(),
         ]
-        return "\n".join(lines).rstrip() + "\n"
+        return lines

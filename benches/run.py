@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import durable
+from durable_report import DurablePart
 from measure import Bench, Case, Sample
 from report import LIMITS, Report
 
@@ -38,14 +40,29 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--report", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="a folder for logs, emptied")
+    parser.add_argument("--only", choices=["clients", "broker"], help="one part of the page alone")
     options = parser.parse_args()
     options.peer = os.environ.get("BENCH_PEER", "")
     options.peer_secret = os.environ.get("BENCH_PEER_SECRET", "test")
 
+    start = time.monotonic()
+    samples, again = clients(options) if options.only != "broker" else ({}, 0)
+    part = broker(options) if options.only != "clients" else []
+    report = Report(samples, options, time.monotonic() - start, again, part)
+    options.report.write_text(report.text())
+    print(f"{options.report} is written")
+
+
+def broker(options) -> list[str]:
+    samples, memory, restart, seen = durable.measure(options)
+    return DurablePart(samples, memory, restart, seen.again, seen.waited).text()
+
+
+def clients(options) -> tuple[dict[Case, list[Sample]], int]:
     bench = Bench(options)
     plan = cases(bool(options.peer))
     samples: dict[Case, list[Sample]] = {case: [] for case in plan}
-    start = time.monotonic()
     for round in range(options.rounds):
         for number, case in enumerate(plan, 1):
             sample = bench.run(case)
@@ -58,9 +75,7 @@ def main() -> None:
                 f" {case.clients} x {case.size} B: {seen}, other work {sample.foreign:.0%}",
                 file=sys.stderr,
             )
-    report = Report(samples, options, time.monotonic() - start, bench.again)
-    options.report.write_text(report.text())
-    print(f"{options.report} is written")
+    return samples, bench.again
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Builds the programs that measure, runs them and writes the report. `make lib wheel` must have run.
 # Environment: BENCH_ROUNDS (3), BENCH_SECONDS (2), BENCH_REPORT (benches/REPORT.md), BENCH_PEER (HOST:PORT of
-# another KapokMQ server to measure in the same run, with BENCH_PEER_SECRET), VENV (target/venv).
+# another KapokMQ server to measure in the same run, with BENCH_PEER_SECRET), BENCH_DATA (target/benches/data, on
+# the disk to be measured; emptied), VENV (target/venv). `--only broker` and `--only clients` write that part alone.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
@@ -25,4 +26,4 @@ export LD_LIBRARY_PATH
 exec python3 "$here/run.py" \
     --broker "$target/release/ceiba" --rust "$target/release/ceiba-benches" --c "$out/c" --go "$out/go" \
     --plain "$out/plain" --python "${VENV:-$root/target/venv}/bin/python" \
-    --rounds "${BENCH_ROUNDS:-3}" --seconds "${BENCH_SECONDS:-2}" --report "${BENCH_REPORT:-$here/REPORT.md}" "$@"
+    --rounds "${BENCH_ROUNDS:-3}" --seconds "${BENCH_SECONDS:-2}" --data "${BENCH_DATA:-$out/data}" --report "${BENCH_REPORT:-$here/REPORT.md}" "$@"

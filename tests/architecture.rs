@@ -176,7 +176,7 @@ fn unsafe_code_stands_only_where_it_may() {
 #[test]
 fn files_hold_one_thing_and_say_which() {
     let mut wrong = Vec::new();
-    let folders = ["core", "ffi", "python", "cli", "tests", "include", "benches", "examples"];
+    let folders = ["core", "ffi", "python", "cli", "tests", "include", "benches", "examples", "fuzz"];
     for folder in folders.into_iter().filter(|folder| root().join(folder).exists()) {
         for (file, source) in files(folder, &[".rs", ".go", ".py", ".pyi", ".c", ".h", ".hpp", ".sh"]) {
             let python = file.ends_with(".py") || file.ends_with(".pyi") || file.ends_with(".sh");
@@ -264,6 +264,8 @@ fn a_right_import_passes() {
 fn the_other_checks_can_fail_too() {
     assert_eq!(rules::binding("x.rs", "use ceiba_core::calls; use ceiba_ffi::queue;").len(), 1);
     none(&rules::binding("x.rs", "use ceiba_core::calls; // ceiba_cli::x"));
+    none(&rules::binding("cli/src/main.rs", "fn main() { ceiba_cli::main() }"));
+    assert_eq!(rules::binding("cli/src/lib.rs", "fn main() { ceiba_cli::main() }").len(), 1);
     let manifest = "[dependencies]\nceiba-core.workspace = true\nceiba-ffi = { path = \"../ffi\" }\n";
     assert_eq!(rules::manifest("x", manifest, &["ceiba-core"]).len(), 1);
     assert_eq!(rules::manifest("x", manifest, &[]).len(), 2);

@@ -88,7 +88,8 @@ impl Record {
         let frames = seen.streams.entry((number, way)).or_default().feed(bytes);
         for frame in frames {
             match way {
-                Way::Down if frame.payload == b"ok" => seen.oks += 1,
+                // With the extension the code of the message follows.
+                Way::Down if frame.payload == b"ok" || frame.payload.starts_with(b"ok ") => seen.oks += 1,
                 Way::Up => {
                     let Ok(sent) = serde_json::from_slice::<serde_json::Value>(&frame.payload) else {
                         continue;
@@ -139,7 +140,8 @@ mod tests {
         tap(1, Way::Up, b"GET / HTTP/1.1\r\n\r\n\x81\x12{\"MessageData\":\"a\"}");
         tap(1, Way::Down, b"HTTP/1.1 101\r\n\r\n\x81\x02o");
         tap(1, Way::Down, b"k");
-        assert_eq!(record.oks(), 1);
+        tap(1, Way::Down, b"\x81\x05ok 7a");
+        assert_eq!(record.oks(), 2);
         assert_eq!(record.bodies().get("a"), None, "the frame is one byte short: {:?}", record.bodies());
         tap(2, Way::Up, b"GET / HTTP/1.1\r\n\r\n\x81\x13{\"MessageData\":\"a\"}");
         assert_eq!(record.bodies()["a"], 1);

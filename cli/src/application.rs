@@ -80,7 +80,8 @@ impl Application {
         Application::parse(&text).map_err(|text| Failure::usage(format!("{name}: {text}")))
     }
 
-    fn parse(text: &str) -> Result<Application, String> {
+    /// Reads the text of one.
+    pub(crate) fn parse(text: &str) -> Result<Application, String> {
         let keys = Keys::read(text)?;
         if keys.is_dpmq() { keys.dpmq() } else { keys.kapokmq() }
     }
@@ -125,9 +126,11 @@ impl Keys {
         Ok(Keys(keys))
     }
 
-    /// A DPMQ server has a key that KapokMQ lacks, and no secret; what both could have is taken for DPMQ's.
+    /// A DPMQ server has a key that KapokMQ lacks, and no login: what both could have is not enough to open one
+    /// to everybody.
     fn is_dpmq(&self) -> bool {
-        !self.0.iter().any(|(name, _)| KAPOKMQ.contains(name))
+        let has = |keys: &[&str]| self.0.iter().any(|(name, _)| keys.contains(name));
+        has(&DPMQ) && !has(&KAPOKMQ)
     }
 
     fn get(&self, name: &str) -> Option<&Value> {

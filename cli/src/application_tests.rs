@@ -120,8 +120,11 @@ fn the_file_of_a_dpmq_server() {
     topic.push_batches(1, Duration::from_secs(2));
     assert_eq!(application.topic, topic);
     assert!(application.warnings.iter().any(|warning| warning.contains("`mq.sendRetryCount`")));
-    // Without a key of its own it is one too: the other server has a secret.
-    assert!(Application::parse("server:\n  port: 1\n").unwrap().dpmq);
+    // Without a key of its own it opens nothing to everybody.
+    for text in ["server:\n  port: 1\n", "server:\n  port: 1\nmq:\n  messageChanBuffer: 100\n"] {
+        let application = Application::parse(text).unwrap();
+        assert_eq!((application.dpmq, application.delivery), (false, DeliveryMode::WorkQueue));
+    }
 }
 
 #[test]

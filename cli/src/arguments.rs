@@ -137,6 +137,11 @@ pub(crate) struct BrokerArgs {
         value_parser = clap::value_parser!(u64).range(64 << 10..=1 << 30))]
     pub(crate) segment_bytes: u64,
 
+    /// Bytes that stored messages may take, about 100 more than the body each: beyond it senders wait, and sends by
+    /// HTTP are refused [default: 1073741824]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) stored_bytes: Option<usize>,
+
     /// How long a consumer may take to acknowledge before a message is delivered again: seconds, or a
     /// number with a unit such as 5m [default: 300]
     #[arg(long, value_name = "S", value_parser = seconds, allow_hyphen_values = true)]
@@ -186,13 +191,20 @@ pub(crate) struct TopicArgs {
     #[arg(long, value_enum)]
     pub(crate) when_full: Option<Full>,
 
-    /// How long a second message with the same key counts as the first; only clients that send keys are concerned
+    /// How long a second message with the same key counts as the first (the last million keys of a topic
+    /// are remembered); only clients that send keys are concerned
     #[arg(long, value_name = "S", value_parser = longer, allow_hyphen_values = true)]
     pub(crate) deduplicate: Option<Duration>,
 
     /// In publish_subscribe the first ack consumes a message for every consumer, as with the KapokMQ server
     #[arg(long)]
     pub(crate) compat: bool,
+
+    /// What holds for one topic alone, over all that: a JSON object with the keys max_attempts, expire_after,
+    /// push_every, push_count, max_messages, max_bytes, when_full, deduplicate and compat, such as
+    /// 'orders={"max_attempts": 5, "expire_after": "24h"}'; may be given many times
+    #[arg(long = "topic", value_name = "NAME=JSON")]
+    pub(crate) each: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

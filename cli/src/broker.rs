@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use ceiba_core::broker::{Broker, BrokerConfig, DeliveryMode, Durability, TopicConfig, WhenFull};
+use ceiba_core::settings as broker_settings;
 use ceiba_core::wire::kapokmq::Node;
 use serde_json::json;
 
@@ -92,10 +93,23 @@ fn settings(args: &BrokerArgs, file: Option<&Application>) -> Result<BrokerConfi
         return Err(Failure::usage("--durability needs a folder: name one with --data"));
     }
     config.limits.segment_bytes = args.segment_bytes;
+    config.limits.stored_bytes = args.stored_bytes.unwrap_or(config.limits.stored_bytes);
     config.advertise = args.advertise.clone().or(config.advertise);
     config.nodes = args.nodes.iter().map(|(host, port)| Node::at(host.clone(), *port)).collect();
     config.redeliver_after = args.redeliver_after.unwrap_or(config.redeliver_after);
     topics(&args.topics, &mut config.topic)?;
+    for given in &args.topics.each {
+        let (name, keys) = given.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+            Failure::usage(format!(
+                "--topic {given}: it is NAME=JSON, such as orders={{\"max_attempts\": 5}}"
+            ))
+        })?;
+        let topic = broker_settings::topic(&config.topic, keys)
+            .map_err(|error| Failure::usage(format!("--topic {name}: {}", error.message())))?;
+        if config.topics.insert(name.to_owned(), topic).is_some() {
+            return Err(Failure::usage(format!("--topic {name} is given twice")));
+        }
+    }
     Ok(config)
 }
 

@@ -122,6 +122,23 @@ fn next(input: &mut BufReader<impl Read>, longest: usize) -> io::Result<Option<T
     Ok(Some((Some(body), taken)))
 }
 
+/// Lines of any bytes, read through a small buffer: each comes out whole, or is skipped whole.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzzing(input: &[u8]) {
+    const SHORT: usize = 16;
+    let (buffer, rest) =
+        input.split_first().map_or((1, input), |(first, rest)| (usize::from(*first) + 1, rest));
+    let mut reader = BufReader::with_capacity(buffer, rest);
+    let mut expected = rest.split_inclusive(|&byte| byte == b'\n');
+    while let Ok(Some((body, taken))) = next(&mut reader, SHORT) {
+        let line = expected.next().unwrap_or_default();
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        assert_eq!(taken, line.len());
+        assert_eq!(body.as_deref(), Some(text).filter(|text| text.len() <= SHORT));
+    }
+    assert_eq!(expected.next(), None);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,9 @@ pub mod client;
 pub mod completion;
 pub mod config;
 pub mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod intake;
 pub mod log_line;
 pub mod message;
@@ -14,6 +17,7 @@ pub mod provider;
 pub mod registry;
 pub mod runtime;
 pub mod secret;
+pub mod settings;
 pub mod strategy;
 pub mod template;
 pub mod tls;

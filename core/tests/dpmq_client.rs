@@ -221,9 +221,11 @@ async fn at_most_so_many_connections() {
 async fn each_answer_has_its_error() {
     let refused = r#"{"code":-1,"msg":"topic不能包含字符“|”"}"#;
     let full = r#"{"code":-1,"msg":"消息队列已满"}"#;
+    let no_disk = r#"{"code":-1,"msg":"磁盘空间不足"}"#;
     for (act, kind, outcome, retryable) in [
         (Act::Answer(200, refused), Kind::InvalidArgument, Outcome::NotSent, false),
         (Act::Answer(200, full), Kind::QueueFull, Outcome::NotSent, true),
+        (Act::Answer(200, no_disk), Kind::Storage, Outcome::NotSent, true),
         (Act::Answer(200, "{}"), Kind::Protocol, Outcome::Unknown, true),
         (Act::Answer(200, "welcome"), Kind::Protocol, Outcome::Unknown, true),
         (Act::Answer(404, "404 page not found"), Kind::NotFound, Outcome::NotSent, false),

@@ -314,7 +314,7 @@ async fn receipts_have_ids_and_refusals_are_not_sent() {
     assert_eq!((full.kind(), full.outcome(), full.retryable()), (Kind::QueueFull, Outcome::NotSent, true));
     assert_eq!((full.attempts(), full.provider()), (1, Some("kapokmq")));
     let disk = disk.unwrap_err();
-    assert_eq!((disk.kind(), disk.outcome()), (Kind::Storage, Outcome::NotSent));
+    assert_eq!((disk.kind(), disk.outcome(), disk.retryable()), (Kind::Storage, Outcome::NotSent, true));
     assert!(disk.text().contains("the disk is full"), "{disk}");
     assert_eq!(strange.unwrap_err().kind(), Kind::Unavailable);
 }

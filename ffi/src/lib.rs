@@ -61,3 +61,7 @@ mod host;
 
 #[allow(unsafe_code)]
 mod broker;
+
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;

@@ -159,6 +159,7 @@ class Broker:
         when_full: Literal["wait", "refuse"] | None = None,
         deduplicate: float | timedelta | None = None,
         compat: bool = False,
+        topics: dict[str, dict[str, object]] | None = None,
     ) -> Broker: ...
     @property
     def address(self) -> str: ...

@@ -7,9 +7,9 @@ use std::time::Duration;
 use ceiba_core::broker::{Broker as CoreBroker, BrokerConfig, DeliveryMode, Durability, LogHealth, WhenFull};
 use ceiba_core::config::{named_span, nearest};
 use ceiba_core::error::{Error, Kind};
-use ceiba_core::runtime;
 use ceiba_core::secret::Secret;
 use ceiba_core::wire::kapokmq::Node;
+use ceiba_core::{runtime, settings};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -35,7 +35,8 @@ const STOP: Duration = Duration::from_secs(5);
 /// Of all topics: `max_attempts`, pushes before a message goes to the dead letters (the topic NAME.dead);
 /// `expire_after`, the age at which it does; `push_every` and `push_count`, pushes in batches; `max_messages`,
 /// `max_bytes` and `when_full` ("wait" or "refuse"); `deduplicate`, how long a key is remembered; `compat`, the
-/// first ack of publish_subscribe consumes for all. Times are seconds or a timedelta.
+/// first ack of publish_subscribe consumes for all. Times are seconds or a timedelta. `topics` maps the names of
+/// single topics to dicts of the same keys, with times as texts such as "24h".
 #[pyclass(frozen, module = "ceiba")]
 pub(crate) struct Broker {
     running: Mutex<Option<Arc<CoreBroker>>>,
@@ -51,12 +52,13 @@ impl Broker {
     #[pyo3(signature = (listen=Text("127.0.0.1:0"), *, secret=None, delivery=Text("work_queue"), data=None,
                         redeliver_after=None, advertise=None, nodes=None, dpmq=false, durability=None,
                         max_attempts=None, expire_after=None, push_every=None, push_count=None,
-                        max_messages=None, max_bytes=None, when_full=None, deduplicate=None, compat=false),
+                        max_messages=None, max_bytes=None, when_full=None, deduplicate=None, compat=false,
+                        topics=None),
            text_signature = "(listen='127.0.0.1:0', *, secret=None, delivery='work_queue', data=None, \
                              redeliver_after=None, advertise=None, nodes=(), dpmq=False, durability=None, \
                              max_attempts=None, expire_after=None, push_every=None, push_count=None, \
                              max_messages=None, max_bytes=None, when_full=None, deduplicate=None, \
-                             compat=False)")]
+                             compat=False, topics=None)")]
     fn new(
         py: Python<'_>,
         listen: Text<'_>,
@@ -77,6 +79,7 @@ impl Broker {
         when_full: Option<Text<'_>>,
         deduplicate: Option<&Bound<'_, PyAny>>,
         compat: bool,
+        topics: Option<&Bound<'_, PyAny>>,
     ) -> Result<Broker, Failure> {
         let secret = match secret {
             Some(text) if text.0.is_empty() => return Err(invalid("the secret is empty")),
@@ -119,6 +122,15 @@ impl Broker {
         }
         topic.deduplicate = time("deduplicate", deduplicate)?;
         topic.compat = compat;
+        if let Some(topics) = topics {
+            for item in topics.call_method0("items")?.try_iter()? {
+                let (name, keys): (String, Bound<'_, PyAny>) = item?.extract()?;
+                let keys: String = py.import("json")?.call_method1("dumps", (keys,))?.extract()?;
+                let one = settings::topic(&config.topic, &keys)
+                    .map_err(|error| invalid(format!("at `topics.{name}`: {}", error.message())))?;
+                config.topics.insert(name, one);
+            }
+        }
         if let Some(nodes) = nodes {
             for node in nodes.try_iter()? {
                 config.nodes.push(node_at(text("nodes", &node?)?)?);

@@ -36,7 +36,9 @@ pub(crate) const CORE: &[(&str, &[&str])] = &[
     ("strategy", &["client", "config", "message", "error", "intake", "runtime", "secret", "tls"]),
     ("outbox", &["client", "config", "message", "error", "intake"]),
     ("broker", &["wire", "message", "error", "runtime", "secret"]),
+    ("settings", &["broker", "config", "wire", "secret", "error"]),
     ("open", &["provider", "strategy", "outbox", "client", "config", "message", "error"]),
+    ("fuzzing", &["wire", "config", "provider", "open", "broker", "log_line"]),
     (
         "calls",
         &[
@@ -88,12 +90,15 @@ pub(crate) fn core(file: &str, module: &[String], source: &str, providers: &[Str
     wrong
 }
 
-/// What a source of `ffi`, `python` or `cli` names against the rules: of ours it may know `ceiba_core` alone.
+/// What a source of `ffi`, `python` or `cli` names against the rules: of ours it may know `ceiba_core` alone, and the
+/// program's `main` its own library.
 pub(crate) fn binding(file: &str, source: &str) -> Vec<String> {
+    let own = if file == "cli/src/main.rs" { "ceiba_cli" } else { "" };
     let tokens = tokens(source);
     let mut wrong = Vec::new();
     for pair in tokens.windows(2) {
-        if pair[1].text == "::" && CRATES.contains(&pair[0].text.as_str()) {
+        let name = pair[0].text.as_str();
+        if pair[1].text == "::" && name != own && CRATES.contains(&name) {
             wrong.push(format!("{file}:{}: `{}` may not be known here", pair[0].line, pair[0].text));
         }
     }

@@ -174,7 +174,9 @@ class Topics(Program):
         for arguments, parts in ((["--push-count", "2"], "--push-every"), (["--max-attempts", "0"], "--max-attempts"),
                                  (["--expire-after", "0"], "--expire-after"), (["--when-full", "no"], "refuse"),
                                  (["--durability", "sometimes"], "interval"), (["--durability", "fsync"], "--data"),
-                                 (["--sync-interval", "2"], "--durability interval")):
+                                 (["--sync-interval", "2"], "--durability interval"), (["--topic", "t"], "NAME=JSON"),
+                                 (["--topic", 't={"max_attempt": 1}'], "max_attempts"),
+                                 (["--topic", "t={}", "--topic", "t={}"], "twice")):
             code, _, err = self.run_it("broker", "--listen", "127.0.0.1:0", *arguments)
             self.assertEqual(code, 2, err)
             self.one_error(err, parts)
@@ -188,6 +190,15 @@ class Topics(Program):
         self.assertIn("queue_full", err)
         code, out, err = self.run_it("receive", f"kapokmq://{address}/t.dead", "--count", "2", "--timeout", "20")
         self.assertEqual((code, out), (0, b"1\n2\n"), err)
+        self.stop(broker)
+
+    def test_one_topic_has_settings_of_its_own(self):
+        broker = self.start("broker", "--listen", "127.0.0.1:0", "--max-messages", "1", "--when-full", "refuse",
+                            "--topic", 'wide={"max_messages": 3}')
+        address = self.line(broker).decode().split()[-1]
+        for topic, code in (("wide", 0), ("narrow", 1)):
+            seen, _, err = self.run_it("send", f"kapokmq://{address}/{topic}", input=b"1\n2\n3\n")
+            self.assertEqual(seen, code, err)
         self.stop(broker)
 
 

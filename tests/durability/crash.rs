@@ -13,6 +13,8 @@ use crate::load::{Load, emptied};
 
 /// Cycles on one folder; after them everything is accounted for.
 const CYCLES_OF_A_RUN: u64 = 15;
+/// The same where many are asked for: settling the account takes longer than a cycle.
+const CYCLES_OF_A_LONG_RUN: u64 = 100;
 /// Small, so that a second of load fills several.
 pub(crate) const SEGMENT: &str = "--segment-bytes=262144";
 
@@ -103,6 +105,7 @@ pub(crate) fn first_seed() -> u64 {
 fn killed(whom: Whom, delivery: &str) {
     let _turn = turn();
     let cycles = number("CEIBA_CRASH_CYCLES").unwrap_or(2 * CYCLES_OF_A_RUN) / 2;
+    let of_a_run = if cycles > 2 * CYCLES_OF_A_LONG_RUN { CYCLES_OF_A_LONG_RUN } else { CYCLES_OF_A_RUN };
     let (mut all, mut begun, mut cleaned) = (Figures::default(), 0, 0);
     let started = Instant::now();
     let mut seed = first_seed();
@@ -117,7 +120,7 @@ fn killed(whom: Whom, delivery: &str) {
             name: format!("crash-{whom:?}-{seed}"),
             seed,
             whom,
-            cycles: CYCLES_OF_A_RUN.min(cycles - done),
+            cycles: of_a_run.min(cycles - done),
             patience: Duration::from_secs(15),
             strike: &mut BrokerProcess::kill,
         };

@@ -100,6 +100,8 @@ fn pings_notice_a_peer_that_is_silent() {
 
         for lap in 0..2 {
             let before = (producers.accepted(), consumers.accepted());
+            // One that is lost in the silence would have its message come again.
+            until("the ack", 20, async || broker.status().acknowledged == lap + 1).await;
             producers.silence();
             consumers.silence();
             let started = Instant::now();

@@ -53,8 +53,10 @@ class Program:
     """A Python program in a process of its own; what it prints is read when it has ended."""
 
     def __init__(self, code: str, *arguments: str) -> None:
+        # A shell starts what it puts into the background with Ctrl-C ignored, and children inherit that.
+        begin = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         self.process = subprocess.Popen(
-            [sys.executable, "-u", "-W", "ignore:This process:DeprecationWarning", "-c", textwrap.dedent(code), *arguments],
+            [sys.executable, "-u", "-W", "ignore:This process:DeprecationWarning", "-c", begin + textwrap.dedent(code), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -205,6 +205,20 @@ def test_a_cluster_producer_spreads_over_the_nodes(topic: str) -> None:
     assert min(accepted) >= 5
 
 
+def test_one_topic_has_settings_of_its_own() -> None:
+    with ceiba.Broker(max_messages=1, when_full="refuse", topics={"wide": {"max_messages": 3}}) as broker:
+        with ceiba.Producer(broker.url("wide")) as wide, ceiba.Producer(broker.url("narrow")) as narrow:
+            for number in range(3):
+                wide.send(str(number))
+            narrow.send("0")
+            with pytest.raises(ceiba.QueueFull):
+                narrow.send("1")
+    with pytest.raises(ceiba.InvalidArgument, match="topics.wide.*max_messages"):
+        ceiba.Broker(topics={"wide": {"max_message": 3}})
+    with pytest.raises((TypeError, AttributeError)):
+        ceiba.Broker(topics=["wide"])  # type: ignore[arg-type]
+
+
 def test_topics_are_kept_and_delivered_as_the_broker_is_told(topic: str, tmp_path: pathlib.Path) -> None:
     with ceiba.Broker(
         data=tmp_path / "data",

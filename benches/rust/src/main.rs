@@ -6,13 +6,20 @@
 
 mod acked;
 mod consume;
+mod disk;
 mod e2e;
+mod flow;
+mod http;
+mod latency;
 mod limiter;
 mod measure;
 mod produce;
+mod raw;
 mod redis_limiter;
 mod submit;
+mod window;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -30,6 +37,26 @@ enum Mode {
     /// How many sends a limit in Redis lets through, beside redis-benchmark; both programs are started.
     #[value(name = "redis_limiter")]
     RedisLimiter,
+    /// Sends with a window on each connection, without a client library.
+    Window,
+    /// The same with a consumer that acknowledges.
+    Flow,
+    /// One send after the other.
+    Serial,
+    /// The same against `floor-server`.
+    Floor,
+    /// Deliveries at an even rate.
+    Delivery,
+    /// The same against `echo-server`.
+    Echo,
+    /// Sends by HTTP.
+    Http,
+    /// Appends to a file without a broker: one sync for each window of messages.
+    Limit,
+    /// Writes and syncs each message before it answers.
+    FloorServer,
+    /// Sends every WebSocket message back.
+    EchoServer,
 }
 
 #[derive(Debug, Clone, Parser)]
@@ -53,6 +80,18 @@ struct Arguments {
     /// Messages after which to stop before that; 0 for none.
     #[arg(long, default_value_t = 0)]
     limit: u64,
+    /// Sends without an answer on each connection.
+    #[arg(long, default_value_t = 64)]
+    window: usize,
+    /// Messages per second, where they are sent at an even rate.
+    #[arg(long, default_value_t = 2000.0)]
+    rate: f64,
+    /// Where messages are sent by HTTP.
+    #[arg(long, default_value = "/ProducerSend")]
+    path: String,
+    /// Folder of the file that `limit` and `floor-server` write to.
+    #[arg(long)]
+    data: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -63,6 +102,16 @@ fn main() -> ExitCode {
         Mode::Submit => submit::run(&arguments),
         Mode::Limiter => limiter::run(&arguments),
         Mode::RedisLimiter => redis_limiter::run(&arguments),
+        Mode::Window => window::run(&arguments),
+        Mode::Flow => flow::run(&arguments),
+        Mode::Serial => latency::serial(&arguments, false),
+        Mode::Floor => latency::serial(&arguments, true),
+        Mode::Delivery => latency::delivery(&arguments, false),
+        Mode::Echo => latency::delivery(&arguments, true),
+        Mode::Http => http::run(&arguments),
+        Mode::Limit => disk::limit(&arguments),
+        Mode::FloorServer => disk::floor_server(&arguments),
+        Mode::EchoServer => latency::echo_server(),
     };
     match line {
         Ok(line) => {

@@ -44,7 +44,7 @@ impl Codes {
         let mut digits = [0; 32];
         let bytes = left.to_be_bytes().into_iter().chain(right.to_be_bytes());
         for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+            pair.copy_from_slice(PAIRS.get(usize::from(byte)).unwrap_or(b"00"));
         }
         Code(digits)
     }
@@ -74,6 +74,18 @@ const VALUES: [u8; 256] = {
         value += 1;
     }
     values
+};
+
+/// The two digits of each byte.
+#[allow(clippy::indexing_slicing, reason = "done by the compiler, which would refuse an index out of bounds")]
+const PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [digit(byte as u8 >> 4), digit(byte as u8 & 15)];
+        byte += 1;
+    }
+    pairs
 };
 
 /// The word of 16 hex digits.

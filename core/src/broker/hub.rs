@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
 
-use futures_util::task::AtomicWaker;
 use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -18,7 +17,7 @@ use super::history::History;
 use super::log::record::{Journal, MessageRecord, Position, Record};
 use super::log::{Living, Log};
 use super::queue::{Accepted, Queue};
-use super::room::Room;
+use super::room::{Reserved, Room};
 use super::session::Sessions;
 use super::store::Stored;
 use super::terms::{self, DEAD};
@@ -93,7 +92,8 @@ impl Hub {
         for (number, name, queue) in queues {
             let (count, bytes) = (queue.counts(), queue.body_bytes());
             let messages = count.0.saturating_add(count.1);
-            hub.shared.room.charge(Room::cost(0).saturating_mul(messages).saturating_add(bytes));
+            let cost = Room::cost(0).saturating_mul(messages).saturating_add(bytes);
+            hub.shared.room.charge(cost).keep(cost);
             hub.start(&mut hub.topics.write(), number, name, queue);
         }
         let living: Weak<dyn Living> = hub.me.clone();
@@ -172,48 +172,43 @@ impl Hub {
         Some((self.topic_by_number(place.topic)?, place))
     }
 
-    /// Takes messages in whose cost was reserved; returns what became of each once all of them are safe. Waits
-    /// for room in the topic where the topic says so.
+    /// Takes messages in, for whose cost room was reserved; returns what became of each once all of them are
+    /// safe. Waits for room in the topic where the topic says so.
     ///
     /// # Errors
     /// `storage` when the disk is full, which nothing of the batch outlives, or when the log has failed, after
-    /// which nobody knows. What was reserved is given back.
-    pub(super) async fn accept(&self, topic: &Topic, drafts: &Drafts) -> Result<Vec<Accepted>> {
-        let admission = match self.log().admit(drafts.cost()).await {
-            Ok(admission) => admission,
-            Err(error) => {
-                self.room().release(drafts.cost());
-                return Err(error);
-            }
-        };
-        let mut reserved = Reserved { room: self.room(), drafts, done: 0 };
-        let (waker, mut results) = (Arc::new(AtomicWaker::new()), Vec::with_capacity(drafts.len()));
+    /// which nobody knows.
+    pub(super) async fn accept(
+        &self,
+        topic: &Topic,
+        drafts: &Drafts,
+        mut reserved: Reserved<'_>,
+    ) -> Result<Vec<Accepted>> {
+        let admission = self.log().admit(drafts.cost()).await?;
+        let (mut waiter, mut results) = (topic.waiter(), Vec::with_capacity(drafts.len()));
         let ticket = poll_fn(|cx| {
-            waker.register(cx.waker());
-            let ticket = topic.accept(drafts, results.len(), &waker, &mut results);
-            reserved.done = results.len();
+            let known = results.len();
+            let ticket = topic.accept(drafts, known, &mut waiter, cx.waker(), &mut results);
+            for (index, result) in results.iter().enumerate().skip(known) {
+                if matches!(result, Accepted::New(_)) {
+                    reserved.keep(drafts.kept_of(index));
+                }
+            }
             if results.len() < drafts.len() { Poll::Pending } else { Poll::Ready(ticket) }
         })
         .await;
-        drop(admission);
-        let mut new = 0;
-        for (index, result) in results.iter().enumerate() {
-            match result {
-                Accepted::New(_) => new += 1,
-                Accepted::Duplicate(_) | Accepted::Full => self.room().release(drafts.cost_of(index)),
-            }
-        }
+        drop((admission, waiter, reserved));
+        let new = results.iter().filter(|result| matches!(result, Accepted::New(_))).count();
         count(&self.counters.accepted, new);
         self.log().committed(ticket).await?;
         Ok(results)
     }
 
-    /// Stores dead messages of a topic in its dead letters; returns once they are safe.
-    pub(super) async fn bury(&self, topic: &Topic, drafts: &Drafts) -> Result<()> {
+    /// Stores dead messages of a topic in its dead letters; returns what became of each once they are safe.
+    pub(super) async fn bury(&self, topic: &Topic, drafts: &Drafts) -> Result<Vec<Accepted>> {
         let letters = self.topic_as(&format!("{}{DEAD}", topic.name), DeliveryMode::WorkQueue)?;
         // They are in the room's count already, where they come from.
-        self.room().charge(drafts.cost());
-        self.accept(&letters, drafts).await.map(drop)
+        self.accept(&letters, drafts, self.room().charge(drafts.cost())).await
     }
 
     /// Drops all topics, whose messages stay in the log.
@@ -246,21 +241,6 @@ impl Hub {
     }
 }
 
-/// Gives back what was reserved for messages that never came in, when their sender goes while they wait.
-struct Reserved<'a> {
-    room: &'a Room,
-    drafts: &'a Drafts,
-    done: usize,
-}
-
-impl Drop for Reserved<'_> {
-    fn drop(&mut self) {
-        for index in self.done..self.drafts.len() {
-            self.room.release(self.drafts.cost_of(index));
-        }
-    }
-}
-
 impl Living for Hub {
     fn renew(&self, records: &[(Position, Record<'_>)]) {
         let mut named: BTreeMap<u32, Position> = BTreeMap::new();
@@ -289,3 +269,7 @@ impl Living for Hub {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

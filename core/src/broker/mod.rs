@@ -1,9 +1,9 @@
-//! The embedded broker: the KapokMQ protocol, and where wanted the DPMQ one, over WebSocket and HTTP; messages
-//! in memory.
+//! The embedded broker: the KapokMQ protocol, and where wanted the DPMQ one, over WebSocket and HTTP. Messages are
+//! in a log, whose files are in a folder or in memory.
 //!
 //! It runs on the tokio runtime that starts it. The way of a message:
-//! 1. `front` reads all frames of a producer that are there, decodes them and reserves their room in
-//!    `log`; while there is none the connection is not read.
+//! 1. `front` reads all frames of a producer that are there, decodes them and reserves `room` for them;
+//!    while there is none the connection is not read.
 //! 2. `hub` puts the batch into the queue of its `topic` under one lock, waits until the log says that
 //!    it is safe (in memory: at once), and the front answers one `ok` per message with one write.
 //! 3. The queue wakes as many waiting consumers as it got messages. A consumer's front takes a batch only
@@ -20,6 +20,8 @@ mod config;
 mod delay;
 mod folder;
 mod front;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod history;
 mod hub;
 mod listen;
@@ -34,7 +36,7 @@ mod topic;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -128,6 +130,8 @@ pub fn repair(folder: &Path) -> Result<Vec<Repaired>> {
 #[derive(Debug)]
 pub struct Broker {
     hub: Arc<Hub>,
+    // The log is closed once.
+    stopped: AtomicBool,
 }
 
 /// Opens the log on a thread that may block.
@@ -162,7 +166,7 @@ impl Broker {
         if hub.config.dpmq && !address.ip().is_loopback() {
             tracing::warn!(%address, "DPMQ has no login: whoever reaches this address can send and receive");
         }
-        Ok(Broker { hub })
+        Ok(Broker { hub, stopped: AtomicBool::new(false) })
     }
 
     /// The address listened on.
@@ -182,6 +186,9 @@ impl Broker {
         if !closed {
             // What is left ends at its next step, which needs no peer.
             let _ = tokio::time::timeout(Duration::from_secs(1), self.hub.tasks.wait()).await;
+        }
+        if self.stopped.swap(true, Ordering::AcqRel) {
+            return closed;
         }
         let log = Arc::clone(&self.hub.shared.log);
         match tokio::task::spawn_blocking(move || log.close()).await {

@@ -1,11 +1,11 @@
 //! The start of a broker: its log is opened, and the queues are made of what is in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::config::BrokerConfig;
+use super::config::{BrokerConfig, DeliveryMode};
 use super::delay::Clock;
-use super::log::record::Record;
+use super::log::record::{Position, Record};
 use super::log::{Disk, Durability, Log, LogOptions, MemoryDisk, RealDisk};
 use super::queue::Queue;
 use super::terms;
@@ -32,34 +32,9 @@ pub(super) fn open(config: &BrokerConfig) -> Result<Stored> {
     };
     let segment_bytes = config.limits.segment_bytes;
     let options = LogOptions { durability, segment_bytes, ..LogOptions::default() };
-    let mut queues: HashMap<u32, (Arc<str>, Queue)> = HashMap::new();
-    let log = Log::open(options, disk, |position, record| {
-        let number = match *record {
-            Record::Topic { topic, mode, name, .. } => {
-                queues.entry(topic).or_insert_with(|| {
-                    let name: Arc<str> = Arc::from(name);
-                    (Arc::clone(&name), Queue::new(topic, Arc::clone(&name), terms::of(config, &name, mode)))
-                });
-                topic
-            }
-            Record::TopicGone { topic } => {
-                queues.remove(&topic);
-                return;
-            }
-            Record::Synced { .. } => return,
-            Record::Message(message) => message.topic,
-            Record::Done { topic, .. }
-            | Record::Pushed { topic, .. }
-            | Record::Postponed { topic, .. }
-            | Record::Subscribed { topic, .. }
-            | Record::Unsubscribed { topic, .. }
-            | Record::Acked { topic, .. }
-            | Record::Purged { topic, .. } => topic,
-        };
-        if let Some((_, queue)) = queues.get_mut(&number) {
-            queue.replay(record, position);
-        }
-    })?;
+    let mut replay = Replay::new(config);
+    let log = Log::open(options, disk, |position, record| replay.take(position, record))?;
+    let queues = replay.finish();
     let clock = Clock::new();
     let mut restored = Vec::with_capacity(queues.len());
     for (number, (name, mut queue)) in queues {
@@ -73,3 +48,89 @@ pub(super) fn open(config: &BrokerConfig) -> Result<Stored> {
     }
     Ok(Stored { log, queues: restored, clock })
 }
+
+/// Queues that are made of the records of a log.
+#[derive(Debug)]
+pub(super) struct Replay<'a> {
+    config: &'a BrokerConfig,
+    /// Each with its name, by the number of its topic.
+    pub(super) queues: HashMap<u32, (Arc<str>, Queue)>,
+    /// Those of them that no record tells of but their messages'.
+    lost: HashSet<u32>,
+}
+
+impl Replay<'_> {
+    pub(super) fn new(config: &BrokerConfig) -> Replay<'_> {
+        Replay { config, queues: HashMap::new(), lost: HashSet::new() }
+    }
+
+    /// Takes the next record, topics and subscriptions before all others. A message of a topic that is none makes
+    /// one: it may be of one that is gone, which is told later, or a repair may have lost the topic's record. What
+    /// else names such a topic is passed over.
+    pub(super) fn take(&mut self, position: Position, record: &Record<'_>) {
+        let number = match *record {
+            Record::Topic { topic, mode, name, .. } => {
+                self.queues.entry(topic).or_insert_with(|| {
+                    let name: Arc<str> = Arc::from(name);
+                    let terms = terms::of(self.config, &name, mode);
+                    (Arc::clone(&name), Queue::new(topic, name, terms))
+                });
+                topic
+            }
+            Record::TopicGone { topic } => {
+                self.queues.remove(&topic);
+                self.lost.remove(&topic);
+                return;
+            }
+            Record::Synced { .. } => return,
+            Record::Message(message) => {
+                if !self.queues.contains_key(&message.topic) {
+                    self.add_lost(message.topic);
+                }
+                message.topic
+            }
+            Record::Done { topic, .. }
+            | Record::Pushed { topic, .. }
+            | Record::Postponed { topic, .. }
+            | Record::Subscribed { topic, .. }
+            | Record::Unsubscribed { topic, .. }
+            | Record::Acked { topic, .. }
+            | Record::Purged { topic, .. } => topic,
+        };
+        if let Some((_, queue)) = self.queues.get_mut(&number) {
+            queue.replay(record, position);
+        }
+    }
+
+    fn add_lost(&mut self, number: u32) {
+        let taken = |name: &str| self.queues.values().any(|(there, _)| **there == *name);
+        let mut name = format!("lost-{number}");
+        while taken(&name) {
+            name.push('-');
+        }
+        // Who had subscribed is not known: each message is for whoever comes, whatever the broker's mode, and what
+        // some acknowledged and others perhaps did not comes once more.
+        let (name, mode): (Arc<str>, _) = (Arc::from(name), DeliveryMode::WorkQueue);
+        let queue = Queue::new(number, Arc::clone(&name), terms::of(self.config, &name, mode));
+        self.queues.insert(number, (name, queue));
+        self.lost.insert(number);
+    }
+
+    /// The topics of the whole log.
+    fn finish(mut self) -> HashMap<u32, (Arc<str>, Queue)> {
+        for number in self.lost {
+            let Some((name, queue)) = self.queues.get(&number) else { continue };
+            let count = queue.all().count();
+            if count == 0 {
+                self.queues.remove(&number);
+            } else {
+                tracing::error!(topic = %name, messages = count, "the record of a topic is lost: its messages are in another one now");
+            }
+        }
+        self.queues
+    }
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

@@ -30,6 +30,7 @@ pub(super) fn of(config: &BrokerConfig, name: &str, mode: DeliveryMode) -> Terms
         depth: topic.max_messages.filter(|_| dies).unwrap_or(usize::MAX),
         bytes: topic.max_bytes.filter(|_| dies).unwrap_or(usize::MAX),
         refuse: topic.when_full == WhenFull::Refuse,
-        keys: topic.deduplicate.map(|time| KeyWindow { time: ticks(time), keys: KEYS }),
+        // Two of one key may die, and both are to be found.
+        keys: topic.deduplicate.filter(|_| dies).map(|time| KeyWindow { time: ticks(time), keys: KEYS }),
     }
 }

@@ -1,5 +1,7 @@
 //! Strict parsing of configurations: from JSON text, and from a URL for the short form.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod strict;
 mod url_form;
 mod value;

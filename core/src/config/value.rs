@@ -1,5 +1,7 @@
 //! Values of configurations: spans of time with a unit, and secrets.
 
+use std::fs::File;
+use std::io::Read;
 use std::time::Duration;
 
 use serde::de::{Error as _, Visitor};
@@ -101,6 +103,18 @@ struct Source {
     file: Option<String>,
 }
 
+/// No secret is longer: a file that is was named by mistake.
+const LONGEST_SECRET: u64 = 64 << 10;
+
+fn secret_file(path: &str) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(LONGEST_SECRET + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LONGEST_SECRET {
+        return Err(std::io::Error::other(format!("it is longer than {LONGEST_SECRET} bytes")));
+    }
+    Ok(text)
+}
+
 /// Reads a secret: a string, `{"env": "NAME"}` or `{"file": "PATH"}` (trailing line ends are cut).
 ///
 /// For `#[serde(deserialize_with)]`. Errors never hold the secret.
@@ -115,7 +129,7 @@ pub fn deserialize_secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
                 (Some(name), None) => std::env::var(&name).map(Secret::new).map_err(|_| {
                     D::Error::custom(format!("the environment variable `{name}` is not set to a text"))
                 }),
-                (None, Some(path)) => match std::fs::read_to_string(&path) {
+                (None, Some(path)) => match secret_file(&path) {
                     Ok(text) => Ok(Secret::new(text.trim_end_matches(['\r', '\n']))),
                     Err(error) => {
                         Err(D::Error::custom(format!("the secret file `{path}` cannot be read: {error}")))
@@ -141,6 +155,18 @@ pub fn deserialize_secret_option<'de, D: Deserializer<'de>>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_without_end_is_no_secret() {
+        let read = |path: &str| deserialize_secret(serde_json::json!({"file": path}));
+        let error = read("/dev/zero").unwrap_err().to_string();
+        assert!(error.contains("`/dev/zero` cannot be read: it is longer than 65536 bytes"), "{error}");
+        let path = std::env::temp_dir().join(format!("ceiba-secret-{:x}", rand::random::<u64>()));
+        std::fs::write(&path, "s3cret\r\n").unwrap();
+        let secret = read(path.to_str().unwrap());
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(secret.unwrap().expose(), "s3cret");
+    }
 
     #[test]
     fn spans() {

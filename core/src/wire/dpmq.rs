@@ -42,6 +42,8 @@ pub const LONG_TOPIC: &str = "topic过长";
 pub const LONG_MESSAGE: &str = "messageData过长";
 /// The refusal of a message that there is no room for now.
 pub const NO_ROOM: &str = "消息队列已满";
+/// The refusal of a message for which the disk has no room now.
+pub const NO_DISK: &str = "磁盘空间不足";
 /// The refusal of one topic more than the server holds.
 pub const TOO_MANY_TOPICS: &str = "topic数量已达上限";
 

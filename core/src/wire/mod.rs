@@ -9,6 +9,8 @@ pub mod smtp;
 pub mod webhook;
 
 mod escape;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod json;
 mod path;
 

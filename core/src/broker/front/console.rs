@@ -1,4 +1,5 @@
-//! The HTTP side: sends, and what the original's console asks. HTTP status 200 for success and failure.
+//! The HTTP side: sends, and what the original's console asks. HTTP status 200 for success and failure; 503 when
+//! nobody knows whether a message was taken in.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use chrono::{Local, NaiveDateTime, TimeZone};
 
 use super::form::Form;
-use super::{json, plain, text_of};
+use super::socket::NAME_BYTES;
+use super::{LOG_FAILED, body, json, plain, text_of, unread};
 use crate::broker::code::Place;
 use crate::broker::config::DeliveryMode;
 use crate::broker::hub::{Hub, count};
@@ -21,7 +23,8 @@ use crate::broker::room::Room;
 use crate::broker::session::{Role, Session};
 use crate::broker::topic::{Drafts, Shown};
 use crate::wire::kapokmq::{
-    CONSUMED, MAX_DELAY, Node, PushText, REGISTRY_PATH, SECRET_HEADER, encode_nodes, encode_push,
+    CONSUMED, DELAYED, MAX_DELAY, Node, PushText, REGISTRY_PATH, SECRET_HEADER, WAITING, encode_nodes,
+    encode_push,
 };
 use crate::wire::push_quoted;
 
@@ -54,8 +57,9 @@ pub(super) async fn answer(State(hub): State<Arc<Hub>>, request: Request) -> Res
         return json(r#"{"code":-1,"msg":"Secret key matching error"}"#);
     }
     let path = request.uri().path().to_owned();
-    let Ok(mut form) = Form::read(request, hub.config.limits.body_bytes).await else {
-        return plain(StatusCode::PAYLOAD_TOO_LARGE, "413 request body too large");
+    let mut form = match body::read(request, hub.config.limits.body_bytes, None).await {
+        Ok(form) => form,
+        Err(why) => return unread(why),
     };
     match path.as_str() {
         "/Producer/Send" => send(&hub, &mut form).await,
@@ -92,19 +96,26 @@ async fn send(hub: &Hub, form: &mut Form) -> Response {
     if body.is_empty() || topic.is_empty() {
         return json(r#"{"code":-1,"msg":"Required data cannot be empty"}"#);
     }
+    if topic.len() > NAME_BYTES {
+        return json(r#"{"code":-1,"msg":"The name of the topic is too long"}"#);
+    }
     let Ok(topic) = hub.topic(&topic) else {
         return json(r#"{"code":-1,"msg":"Too many topics"}"#);
     };
-    if body.len() > hub.config.limits.frame_bytes || !hub.room().try_reserve(Room::cost(body.len())) {
+    let fits = body.len() <= hub.config.limits.frame_bytes;
+    let Some(reserved) = hub.room().try_reserve(Room::cost(body.len())).filter(|_| fits) else {
         return json(r#"{"code":-1,"msg":"No room for the message"}"#);
-    }
+    };
     let mut drafts = Drafts::default();
     drafts.push(&body, "", delay);
-    let sequence = match hub.accept(&topic, &drafts).await.as_deref() {
+    let sequence = match hub.accept(&topic, &drafts, reserved).await.as_deref() {
         Ok([Accepted::New(sequence) | Accepted::Duplicate(sequence), ..]) => *sequence,
         Ok(_) => return json(r#"{"code":-1,"msg":"The topic is full"}"#),
         Err(error) if error.retryable() => return json(r#"{"code":-1,"msg":"The disk is full"}"#),
-        Err(_) => return json(r#"{"code":-1,"msg":"The log has failed"}"#),
+        Err(error) => {
+            tracing::warn!(topic = %topic.name, %error, "a message was not taken in");
+            return plain(StatusCode::SERVICE_UNAVAILABLE, LOG_FAILED);
+        }
     };
     let place = Place { topic: topic.number, sequence };
     json(format!(r#"{{"code":0,"msg":"{}"}}"#, hub.codes.encode(place).as_str()))
@@ -187,7 +198,7 @@ fn config(hub: &Hub) -> String {
 }
 
 /// A time of the form, in seconds since 1970: local, as the original reads it.
-fn local_seconds(text: &str) -> i64 {
+pub(super) fn local_seconds(text: &str) -> i64 {
     let parsed = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").ok();
     parsed
         .and_then(|time| Local.from_local_datetime(&time).earliest())
@@ -245,10 +256,11 @@ fn list(hub: &Hub, form: &Form) -> Vec<u8> {
         if !name.is_empty() && *topic.name != *name {
             continue;
         }
-        let wanted = |shown: &Shown| {
-            (status == ANY_STATUS || shown.status == status) && times.contains(&shown.created)
-        };
-        for shown in topic.newest(LISTED, start, wanted) {
+        if status == CONSUMED {
+            break;
+        }
+        let looked_for = |delayed| status == ANY_STATUS || status == if delayed { DELAYED } else { WAITING };
+        for shown in topic.newest(LISTED, start, looked_for, |shown| times.contains(&shown.created)) {
             add(Listed { number: topic.number, topic: Arc::clone(&topic.name), shown });
         }
     }

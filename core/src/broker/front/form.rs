@@ -52,6 +52,9 @@ async fn url_encoded(body: Body, limit: usize) -> Result<Form, TooLarge> {
 }
 
 fn decoded(text: &[u8]) -> String {
+    if !text.iter().fold(false, |coded, &byte| coded | (byte == b'+') | (byte == b'%')) {
+        return mended(text).into_owned();
+    }
     let spaced: Vec<u8> = text.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
     let bytes: Vec<u8> = percent_encoding::percent_decode(&spaced).collect();
     mended(&bytes).into_owned()

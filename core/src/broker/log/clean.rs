@@ -8,7 +8,7 @@ use super::codec::{self, OPENED_SIZE};
 use super::disk::read_full;
 use super::record::{Position, Record};
 use super::recover::cannot_read;
-use super::segment::{HEADER, Segment};
+use super::segment::{HEADER, Segment, usable};
 use super::shared::Shared;
 use crate::error::{Error, Kind, Result};
 
@@ -16,6 +16,8 @@ use crate::error::{Error, Kind, Result};
 const FEW: u64 = 4;
 /// Records that are asked about at a time.
 const AT_A_TIME: usize = 4096;
+/// A record is at most so many times as long as its message is counted: a head, and a key of up to 1 KiB.
+const LONGER: u64 = 24;
 
 /// Who knows what is alive.
 pub(in crate::broker) trait Living: Send + Sync + std::fmt::Debug {
@@ -30,7 +32,10 @@ pub(in crate::broker) trait Living: Send + Sync + std::fmt::Debug {
 impl Shared {
     /// Cleans as long as it is due.
     pub(super) fn clean(&self) {
-        while let Some(segment) = self.to_clean() {
+        // A segment whose file is left must be followed by the next one's, or a start finds that missing.
+        while self.put_away()
+            && let Some(segment) = self.to_clean()
+        {
             if let Err(error) = self.clean_segment(&segment) {
                 if !self.has_failed() {
                     tracing::warn!(%error, segment = segment.number, "the oldest segment cannot be cleaned");
@@ -49,7 +54,26 @@ impl Shared {
         }
         let (_, bytes, live) = self.segments.sums();
         let over = bytes > (FEW * self.options.segment_bytes).max(live.saturating_mul(2));
-        (over || oldest.live.load(Ordering::Relaxed) == 0).then_some(oldest)
+        let dead = oldest.live.load(Ordering::Relaxed) == 0;
+        (dead || (over && self.has_room_for(&oldest))).then_some(oldest)
+    }
+
+    /// Whether what is alive in a segment finds room at the end. On a full disk that is the segment written to,
+    /// or one more of the usual size; what is moved and fits neither would only keep all behind it waiting.
+    fn has_room_for(&self, segment: &Segment) -> bool {
+        if self.short.lock().is_none() {
+            return true;
+        }
+        let begun = segment.base.saturating_add((HEADER + OPENED_SIZE) as u64);
+        let records = segment.end.load(Ordering::Acquire).saturating_sub(begun);
+        let needed = records.min(segment.live.load(Ordering::Relaxed).saturating_mul(LONGER));
+        let usual = usable(self.options.segment_bytes);
+        let pending = self.pending.lock();
+        let rest = pending.segment.limit().saturating_sub(pending.end());
+        let another = self.has_reserve.load(Ordering::Relaxed)
+            || pending.ready.iter().any(|ready| usable(ready.header.size) >= usual);
+        let fits = needed <= rest || (another && needed <= usual);
+        fits && !self.holding.load(Ordering::SeqCst)
     }
 
     fn clean_segment(&self, segment: &Segment) -> Result<()> {

@@ -14,6 +14,8 @@ pub(super) const HEAD: usize = 16;
 pub(super) const ALIGN: usize = 8;
 /// The longest payload that is written or believed.
 pub(super) const MAX_PAYLOAD: usize = 1 << 30;
+/// Past every sequence that a topic reaches: there is always a next one.
+const SEQUENCES: u64 = 1 << 62;
 /// Bytes of a whole `Synced` frame.
 pub(super) const SYNCED_SIZE: usize = HEAD + 8;
 /// Bytes of a whole `Opened` frame.
@@ -51,6 +53,13 @@ pub(super) struct Opened {
     pub(super) previous_end: Position,
     /// The number that the next new topic gets.
     pub(super) next_topic: u32,
+}
+
+impl Opened {
+    /// Whether a segment can begin like this.
+    pub(super) fn is_possible(&self) -> bool {
+        self.base < Position::END && self.previous_end <= self.base
+    }
 }
 
 /// A frame whose crc is right.
@@ -173,6 +182,11 @@ pub(super) fn size_at(bytes: &[u8]) -> Option<usize> {
     (payload <= MAX_PAYLOAD && size <= bytes.len()).then_some(size)
 }
 
+/// Whether a frame of a known kind may begin here: most places need no closer look.
+pub(super) fn may_begin(bytes: &[u8]) -> bool {
+    bytes.get(8).is_some_and(|kind| (TOPIC..=SKIP).contains(kind))
+}
+
 /// The frame at the beginning of these bytes, whose crc is known to be right.
 pub(super) fn parse(bytes: &[u8]) -> Option<Frame<'_>> {
     let size = size_at(bytes)?;
@@ -240,7 +254,11 @@ impl<'a> Frame<'a> {
             PUSHED => Record::Pushed { topic, ranges: ranges(payload, scratch)? },
             POSTPONED => {
                 exact(16)?;
-                Record::Postponed { topic, sequence: u64_at(payload, 0)?, due_ms: u64_at(payload, 8)? as i64 }
+                Record::Postponed {
+                    topic,
+                    sequence: sequence_at(payload, 0)?,
+                    due_ms: u64_at(payload, 8)? as i64,
+                }
             }
             UNSUBSCRIBED => {
                 exact(4)?;
@@ -253,7 +271,7 @@ impl<'a> Frame<'a> {
             },
             PURGED => {
                 exact(8)?;
-                Record::Purged { topic, below: u64_at(payload, 0)? }
+                Record::Purged { topic, below: sequence_at(payload, 0)? }
             }
             SYNCED => {
                 exact(8)?;
@@ -274,7 +292,7 @@ impl<'a> Frame<'a> {
                     1 => DeliveryMode::PublishSubscribe,
                     _ => return None,
                 },
-                next_sequence: u64_at(payload, 0)?,
+                next_sequence: sequence_at(payload, 0)?,
                 name: text(payload.get(8..)?)?,
             },
             SUBSCRIBED => Record::Subscribed {
@@ -285,7 +303,7 @@ impl<'a> Frame<'a> {
                     1 => true,
                     _ => return None,
                 },
-                from: u64_at(payload, 4)?,
+                from: sequence_at(payload, 4)?,
                 id: text(payload.get(12..)?)?,
             },
             MESSAGE => Record::Message(self.message()?),
@@ -299,7 +317,7 @@ impl<'a> Frame<'a> {
             return None;
         }
         let mut rest = self.payload;
-        let sequence = take_u64(&mut rest)?;
+        let sequence = take_u64(&mut rest).filter(|sequence| *sequence <= SEQUENCES)?;
         let created_ms = take_u64(&mut rest)? as i64;
         let mut optional = |flag: u8| if self.flags & flag == 0 { Some(0) } else { take_u64(&mut rest) };
         let due_ms = optional(HAS_DUE)? as i64;
@@ -401,7 +419,7 @@ fn ranges<'a>(mut bytes: &[u8], scratch: &'a mut Vec<Range>) -> Option<&'a [Rang
         let distance = (word >> 1) as i64 ^ -((word & 1) as i64);
         let first = end.wrapping_add(distance as u64);
         let count = u32::try_from(take_varint(&mut bytes)?).ok()?;
-        end = first.checked_add(u64::from(count))?;
+        end = first.checked_add(u64::from(count)).filter(|end| *end <= SEQUENCES)?;
         scratch.push(Range { first, count });
     }
     bytes.is_empty().then_some(scratch)
@@ -452,6 +470,11 @@ pub(super) fn u64_at(bytes: &[u8], offset: usize) -> Option<u64> {
 /// The half word at this offset.
 pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     bytes.get(offset..)?.first_chunk().map(|word| u32::from_le_bytes(*word))
+}
+
+/// The sequence at this offset.
+fn sequence_at(bytes: &[u8], offset: usize) -> Option<u64> {
+    u64_at(bytes, offset).filter(|sequence| *sequence <= SEQUENCES)
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {

@@ -12,8 +12,11 @@ use rand::{Rng, SeedableRng};
 
 use super::disk::{Disk, DiskFile};
 use super::memory::MemoryDisk;
+use super::segment::number_of;
 
 const SECTOR: usize = 512;
+pub(super) const HOLD: u64 = 1;
+pub(super) const HELD: u64 = 2;
 
 /// What the disk does wrong.
 #[derive(Debug, Default)]
@@ -30,8 +33,14 @@ pub(super) struct Faults {
     pub(super) handles: AtomicBool,
     /// Bytes that there is room for; 0 for no bound.
     pub(super) room: AtomicU64,
+    /// Room that is taken ahead is not there.
+    pub(super) bare: AtomicBool,
     /// Writes and reads end early.
     pub(super) short: AtomicBool,
+    /// So many files of segments cannot be renamed or removed: EIO.
+    pub(super) stuck: AtomicU64,
+    /// `HOLD`: the next sync waits while this is `HELD`, which it then becomes.
+    pub(super) hold: AtomicU64,
     /// Syncs that returned.
     pub(super) syncs: AtomicU64,
 }
@@ -147,6 +156,12 @@ impl FaultyDisk {
         FaultyDisk { world: Arc::new(Mutex::new(world)), faults: Arc::default() }
     }
 
+    /// Leaves no room for anything more.
+    pub(super) fn fill_up(&self) {
+        let used = self.world.lock().used();
+        self.faults.room.store(used, Ordering::SeqCst);
+    }
+
     /// The files as they are now.
     pub(super) fn image(&self) -> MemoryDisk {
         let world = self.world.lock();
@@ -163,6 +178,13 @@ impl FaultyDisk {
 
     fn has_handles(&self) -> io::Result<()> {
         if is_set(&self.faults.handles) { Err(io::Error::from_raw_os_error(24)) } else { Ok(()) }
+    }
+
+    fn is_loose(&self, name: &str) -> io::Result<()> {
+        let less = |stuck: u64| stuck.checked_sub(1);
+        let stuck = number_of(name).is_some()
+            && self.faults.stuck.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok();
+        if stuck { Err(eio()) } else { Ok(()) }
     }
 
     fn has_room(&self, world: &World, more: u64) -> io::Result<()> {
@@ -205,6 +227,7 @@ impl Disk for FaultyDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.is_loose(from)?;
         let mut world = self.world.lock();
         if !world.names.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
@@ -214,6 +237,7 @@ impl Disk for FaultyDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.is_loose(name)?;
         let mut world = self.world.lock();
         if !world.names.contains_key(name) {
             return Err(io::ErrorKind::NotFound.into());
@@ -282,6 +306,12 @@ impl DiskFile for FaultyFile {
         if is_set(&self.disk.faults.sync) {
             return Err(eio());
         }
+        let hold = &self.disk.faults.hold;
+        if hold.compare_exchange(HOLD, HELD, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            while hold.load(Ordering::SeqCst) == HELD {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
         self.disk.faults.syncs.fetch_add(1, Ordering::SeqCst);
         if is_set(&self.disk.faults.lying) {
             return Ok(());
@@ -299,6 +329,9 @@ impl DiskFile for FaultyFile {
     }
 
     fn preallocate(&self, size: u64) -> io::Result<()> {
+        if is_set(&self.disk.faults.bare) {
+            return Ok(());
+        }
         let mut world = self.disk.world.lock();
         let content = &world.files[&self.id];
         let more = size.saturating_sub(content.reserved.max(content.now.len() as u64));

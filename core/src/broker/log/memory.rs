@@ -27,7 +27,7 @@ impl MemoryDisk {
     }
 
     /// Puts a file there, as if it had always been.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn put(&self, name: &str, bytes: Vec<u8>) {
         self.files.lock().insert(name.to_owned(), Arc::new(MemoryFile { bytes: RwLock::new(bytes) }));
     }

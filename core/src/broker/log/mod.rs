@@ -12,6 +12,8 @@ mod codec;
 mod disk;
 #[cfg(test)]
 mod faulty;
+#[cfg(feature = "fuzzing")]
+pub(super) mod fuzzing;
 mod identity;
 mod memory;
 mod open;
@@ -63,7 +65,7 @@ pub(super) struct LogOptions {
 
 impl Default for LogOptions {
     fn default() -> LogOptions {
-        LogOptions { durability: Durability::Fsync, segment_bytes: 32 << 20, recent_bytes: 64 << 20 }
+        LogOptions { durability: Durability::Fsync, segment_bytes: 32 << 20, recent_bytes: 16 << 20 }
     }
 }
 

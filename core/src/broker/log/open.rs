@@ -8,7 +8,9 @@ use super::identity::{self, Identity};
 use super::pending::Pending;
 use super::record::{Position, Record};
 use super::recover::{self, Loaded, Sound};
-use super::segment::{HEADER, Header, SMALLEST, Segment, Segments, is_spare, name_of, number_of, spare_name};
+use super::segment::{
+    HEADER, Header, SMALLEST, Segment, Segments, is_spare, name_of, number_of, spare_name, spare_number,
+};
 use super::shared::{Begun, Shared};
 use super::stock::{self, Filling, Pace, Stock};
 use super::writer::Writer;
@@ -19,6 +21,9 @@ use crate::error::{Error, Kind, Result};
 const FIRST: u64 = 4 << 20;
 /// The first segment on a full disk.
 const LEAST: u64 = 64 << 10;
+/// Numbers of topics left out at each start: what was delivered before a crash may be of topics that never
+/// reached the disk.
+const GAP: u32 = 1 << 12;
 
 pub(super) fn open(
     mut options: LogOptions,
@@ -39,6 +44,9 @@ pub(super) fn open(
     let salt = survey.parts.iter().find_map(|part| part.header).map(|header| header.salt);
     let identity = identify(&*disk, salt).map_err(cannot("keep the keys of"))?;
     let mut loaded = recover::load(&*disk, survey, visit)?;
+    if !loaded.sound.is_empty() {
+        loaded.next_topic = loaded.next_topic.saturating_add(GAP);
+    }
     // A start that nothing was written after leaves no trace: its segment is free again.
     while let Some(last) = loaded.sound.pop_if(|last| last.records == 0) {
         loaded.unused.push(name_of(last.header.number));
@@ -87,15 +95,13 @@ fn gather(
     let mut spares = Vec::new();
     for name in unused {
         let right = disk.open(name)?.size()? == options.segment_bytes;
-        if !right || spares.len() > 2 {
+        let spare = spare_number(name);
+        if !right || spares.len() > 2 || (spare.is_none() && is_spare(name)) {
             disk.remove(name)?;
             continue;
         }
-        if is_spare(name) {
+        if let Some(number) = spare {
             // Its number may be given again to a file that is being made.
-            let number = name.bytes().filter(u8::is_ascii_digit).fold(0u64, |number, digit| {
-                number.saturating_mul(10).saturating_add(u64::from(digit - b'0'))
-            });
             *last_number = (*last_number).max(number);
             spares.push(name.clone());
         } else if let Some(number) = number_of(name) {
@@ -139,7 +145,7 @@ fn begin(
     };
     let writer = Writer::new(Arc::clone(&segment), base + HEADER as u64);
     let pending = Pending::new(segment, &opened, header.number);
-    let stock = Stock { spares, reserve: None, stop: false };
+    let stock = Stock { spares, ..Stock::default() };
     let begun = Begun { segments, pending, writer, stock, next_topic: loaded.next_topic };
     let shared = Shared::new(options, disk, identity, begun);
     // On disk before anything is delivered, so that every later start sees where the last one ended.

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,7 +15,10 @@ use super::segment::{HEADER, Header, Segment, usable};
 use super::shared::Shared;
 
 /// Memory that batches share, so that small ones cost no allocation each.
-const SLAB: usize = 1 << 20;
+pub(super) const SLAB: usize = 1 << 20;
+
+/// What most records fit in that are no messages.
+const SMALL: usize = 256;
 
 /// Frames that lie together in one segment.
 #[derive(Debug)]
@@ -59,6 +62,8 @@ pub(super) struct Pending {
     pub(super) last_number: u64,
     /// When a segment was begun because the one before was full.
     pub(super) rolled: Option<Instant>,
+    /// How long the segment before the last one took to fill.
+    pub(super) lasted: Duration,
 }
 
 impl Pending {
@@ -80,6 +85,7 @@ impl Pending {
             returned: Vec::new(),
             last_number,
             rolled: None,
+            lasted: Duration::MAX,
         };
         pending.put_opened(opened);
         pending
@@ -111,8 +117,14 @@ impl Pending {
 
     fn put(&mut self, shared: &Shared, record: &Record<'_>) -> Position {
         let mut at = self.buffer.len();
-        if self.buffer.capacity() - at < SYNCED_SIZE {
-            self.buffer.reserve(SLAB);
+        let needed = match record {
+            Record::Message(message) => codec::message_size(message.key.len(), message.body.len()),
+            _ => SMALL,
+        };
+        if self.buffer.capacity() - at < needed {
+            let mut slab = shared.recent.slab(SLAB.max(2 * at + needed));
+            slab.extend_from_slice(&self.buffer);
+            self.buffer = slab;
         }
         let size = codec::encode(&mut self.buffer, record);
         if self.end() > self.segment.limit() {
@@ -157,13 +169,14 @@ impl Pending {
         self.segment.end.store(end, Ordering::Release);
         shared.segments.push(Arc::clone(&next));
         let before = std::mem::replace(&mut self.segment, next);
-        let bytes = std::mem::replace(&mut self.buffer, BytesMut::with_capacity(SLAB));
+        let bytes = std::mem::replace(&mut self.buffer, shared.recent.slab(SLAB));
         if !bytes.is_empty() {
             self.closed.push((before, self.start, bytes));
         }
         self.start = end + HEADER as u64;
         self.put_opened(&opened);
-        self.rolled = Some(Instant::now());
+        let before = self.rolled.replace(Instant::now());
+        self.lasted = before.map_or(Duration::MAX, |before| before.elapsed());
         shared.stock_work.notify_one();
     }
 

@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLockReadGuard};
 
 use super::codec::{self, Frame};
 use super::disk::read_full;
-use super::pending::Chunk;
+use super::pending::{Chunk, SLAB};
 use super::record::{MessageRecord, Position};
 use super::recover::cannot_read;
 use super::segment::Segment;
@@ -21,6 +21,8 @@ use crate::error::{Error, Kind, Result};
 const WINDOW: usize = 256 << 10;
 /// The least that a read brings.
 const LEAST: usize = 4 << 10;
+/// Memory of old batches that waits to be used again.
+const SLABS: usize = 8;
 /// What a batch in memory costs beside its bytes.
 const BATCH_OVERHEAD: usize = 96;
 
@@ -70,6 +72,8 @@ struct Batches {
     list: VecDeque<(u64, Bytes)>,
     bytes: usize,
     written: u64,
+    /// Memory that nobody reads any more. Fresh memory costs the system more than the copy into it.
+    slabs: Vec<BytesMut>,
 }
 
 impl Batches {
@@ -81,7 +85,16 @@ impl Batches {
                 return;
             }
             self.bytes = self.bytes.saturating_sub(bytes.len() + BATCH_OVERHEAD);
-            self.list.pop_front();
+            let Some((_, bytes)) = self.list.pop_front() else { return };
+            // Fails while another batch or a reader has a part of the same memory.
+            if let Ok(mut slab) = bytes.try_into_mut()
+                && self.slabs.len() < SLABS
+            {
+                slab.clear();
+                if slab.try_reclaim(SLAB) && slab.capacity() <= 2 * SLAB {
+                    self.slabs.push(slab);
+                }
+            }
         }
     }
 }
@@ -98,6 +111,13 @@ impl Recent {
             inner.list.push_back((chunk.start, chunk.bytes.clone()));
         }
         inner.shrink(self.budget);
+    }
+
+    /// Empty memory for so many bytes, used before where there is some.
+    pub(super) fn slab(&self, bytes: usize) -> BytesMut {
+        let mut slab = self.inner.lock().slabs.pop().unwrap_or_default();
+        slab.reserve(bytes);
+        slab
     }
 
     /// All before this position is in the files.
@@ -136,7 +156,7 @@ impl Window {
 }
 
 /// Reads while positions stay where they are: no file is used again before it is dropped. For synchronous code
-/// only, and not for long.
+/// only, not for long, and one at a time on a thread: a second one may wait for a cleaner that waits for the first.
 #[derive(Debug)]
 pub(in crate::broker) struct Reading<'a> {
     shared: &'a Shared,
@@ -148,8 +168,9 @@ pub(in crate::broker) struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     pub(super) fn new(shared: &'a Shared) -> Reading<'a> {
-        // Recursive: a thread that reads already must not wait for the cleaner that waits for it.
-        let guard = shared.readers.read_recursive();
+        // Behind a cleaner that waits: readers that overlap for ever would keep it out. So no thread may begin to
+        // read while it reads.
+        let guard = shared.readers.read();
         Reading { shared, window: Window::default(), read_to: 0, _guard: guard }
     }
 

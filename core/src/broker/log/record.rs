@@ -6,6 +6,11 @@ use crate::broker::config::DeliveryMode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(in crate::broker) struct Position(pub(in crate::broker) u64);
 
+impl Position {
+    /// Past every position that is ever reached: a queue keeps them in 56 bits.
+    pub(in crate::broker) const END: Position = Position(1 << 55);
+}
+
 /// A run of sequences: `count` from `first` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::broker) struct Range {

@@ -11,11 +11,8 @@ use std::sync::Arc;
 use super::codec::{self, Frame, OPENED_SIZE, Opened, SYNCED_SIZE};
 use super::disk::{Disk, DiskFile, read_full};
 use super::record::{Position, Range, Record};
-use super::segment::{self, HEADER, Header};
+use super::segment::{self, HEADER, Header, LONGEST};
 use crate::error::{Error, Kind, Result};
-
-/// The longest file that is believed to be a segment.
-const LONGEST: u64 = 2 << 30;
 
 /// Where a log is damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +50,11 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// How it begins, if it can begin like that.
+    pub(super) fn possible(&self) -> Option<Opened> {
+        self.opened.filter(Opened::is_possible)
+    }
+
     pub(super) fn damage(&self, offset: usize, why: &'static str) -> Damage {
         Damage { name: self.name.clone(), offset: offset as u64, why }
     }
@@ -148,13 +150,16 @@ pub(super) fn examine(
     let Some(header) = part.header else { return damaged(0, "the header is not a segment's") };
     part.read(buffer)?;
     let end_before = before.map_or(0, Sound::end_position);
-    let next = parts.iter().skip(index + 1).find_map(|part| part.opened);
+    let next = parts.iter().skip(index + 1).find_map(Part::possible);
     let Some(opened) = part.opened else {
         // Used all the same if something in it was on disk, or if another one follows it.
         let used = next.is_some_and(|next| next.previous == part.number)
             || synced_after(buffer, header.seed(), HEADER, end_before);
         return if used { damaged(HEADER, "the first record is bad") } else { Ok(Finding::Unused) };
     };
+    if !opened.is_possible() {
+        return damaged(HEADER, "the first record tells of no possible place");
+    }
     match before {
         Some(before) if opened.previous != before.header.number => {
             return damaged(HEADER, "the segment before it is missing");
@@ -300,6 +305,10 @@ pub(super) fn load(
                 && !frame.is_synced()
                 && let Some(record) = frame.record(&mut scratch)
             {
+                // A repair may have lost the topic's record, and the number is in use all the same.
+                if let Record::Message(message) = record {
+                    loaded.next_topic = loaded.next_topic.max(message.topic.saturating_add(1));
+                }
                 visit(Position(sound.opened.base.0 + offset as u64), &record);
             }
             offset += frame.size;

@@ -7,7 +7,7 @@ use super::codec::{self, HEAD, Opened};
 use super::disk::{Disk, write_full};
 use super::record::{Position, Record};
 use super::recover::{self, Damage, Finding, Part, Sound, cannot_read, good_frame};
-use super::segment::{HEADER, Header};
+use super::segment::{HEADER, Header, LONGEST};
 use crate::error::{Error, Kind, Result};
 
 /// Where damaged files go.
@@ -50,17 +50,25 @@ pub(super) fn verify(disk: &dyn Disk) -> Result<Vec<SegmentReport>> {
     let mut reports = Vec::new();
     let mut buffer = Vec::new();
     let mut before: Option<Sound> = None;
+    // The number of a damaged one, of which nobody knows where it ends.
+    let mut broken = None;
     for (index, part) in survey.parts.iter().enumerate() {
         let mut records = 0;
         let mut each = |_, _: &codec::Frame<'_>| records += 1;
-        let finding = recover::examine(&survey.parts, index, before.as_ref(), &mut buffer, &mut each);
+        // What follows a damaged segment is only asked whether it follows that one.
+        let follows = broken.is_some() && part.possible().map(|opened| opened.previous) == broken;
+        let known = if follows { None } else { before.as_ref() };
+        let finding = recover::examine(&survey.parts, index, known, &mut buffer, &mut each);
         let damage = match finding.map_err(|error| cannot_read(disk, &part.name, error))? {
             Finding::Unused => None,
             Finding::Sound(sound) => {
-                before = Some(sound);
+                (before, broken) = (Some(sound), None);
                 None
             }
-            Finding::Damaged(damage) => Some(damage),
+            Finding::Damaged(damage) => {
+                broken = Some(part.number);
+                Some(damage)
+            }
         };
         reports.push(SegmentReport { name: part.name.clone(), bytes: part.size, records, damage });
     }
@@ -94,7 +102,7 @@ pub(super) fn repair(disk: &dyn Disk) -> Result<Vec<Repaired>> {
                 Finding::Sound(sound) => before = Some(sound),
                 Finding::Damaged(damage) => {
                     part.read(&mut buffer).map_err(failed)?;
-                    let next = survey.parts.iter().skip(index + 1).find_map(|part| part.opened);
+                    let next = survey.parts.iter().skip(index + 1).find_map(Part::possible);
                     repaired = Some(replace(disk, part, damage, &buffer, before.as_ref(), next, salt)?);
                     break;
                 }
@@ -163,7 +171,8 @@ fn opening(
     before: Option<&Sound>,
     next: Option<Opened>,
 ) -> Opened {
-    let base = match (part.opened, before, next) {
+    let there = part.possible();
+    let base = match (there, before, next) {
         (Some(opened), _, _) => opened.base.0.max(before.map_or(0, Sound::end_position)),
         (None, Some(before), _) => before.end_position(),
         // The positions in it are all before the next one's, whatever they were.
@@ -174,15 +183,12 @@ fn opening(
         base: Position(base),
         previous: before
             .map(|before| before.header.number)
-            .or(part.opened.map(|opened| opened.previous))
+            .or(there.map(|opened| opened.previous))
             .unwrap_or(0),
         previous_end: Position(
-            before
-                .map(Sound::end_position)
-                .or(part.opened.map(|opened| opened.previous_end.0))
-                .unwrap_or(base),
+            before.map(Sound::end_position).or(there.map(|opened| opened.previous_end.0)).unwrap_or(base),
         ),
-        next_topic: part.opened.map_or(1, |opened| opened.next_topic),
+        next_topic: there.map_or(1, |opened| opened.next_topic),
     }
 }
 
@@ -191,7 +197,9 @@ fn base_said_by(bytes: &[u8], seed: u32) -> u64 {
     let (mut offset, mut base, mut scratch) = (HEADER, 0, Vec::new());
     while let Some(start) = next_good(bytes, offset, seed) {
         let Some(frame) = bytes.get(start..).and_then(|bytes| codec::check(bytes, seed)) else { break };
-        if let Some(Record::Synced { position }) = frame.record(&mut scratch) {
+        if let Some(Record::Synced { position }) = frame.record(&mut scratch)
+            && position < Position::END
+        {
             base = base.max(position.0.saturating_sub(start as u64));
         }
         offset = start + frame.size;
@@ -209,7 +217,9 @@ fn rebuild(
 ) -> Option<(Vec<u8>, u64, u64)> {
     let seed = header.seed();
     let must_end = match next {
-        Some(next) => Some(usize::try_from(next.previous_end.0.checked_sub(opened.base.0)?).ok()?),
+        Some(next) => {
+            Some(next.previous_end.0.checked_sub(opened.base.0).filter(|end| *end <= LONGEST)? as usize)
+        }
         None => None,
     };
     let stop = must_end.unwrap_or(bytes.len()).min(bytes.len());
@@ -228,9 +238,9 @@ fn rebuild(
     if let Some(end) = must_end {
         lost += skip_to(&mut content, end, seed)?;
     }
-    let size = usize::try_from(header.size).ok()?;
-    if content.len() < size {
-        content.resize(size, 0);
+    // A file that was cut short stays as it is: nothing asks for the rest.
+    if content.len() < bytes.len() {
+        content.resize(bytes.len(), 0);
     }
     Some((content.to_vec(), records, lost))
 }
@@ -238,7 +248,10 @@ fn rebuild(
 /// The next good frame from an offset on, with room for a frame that says nothing before it.
 fn next_good(bytes: &[u8], from: usize, seed: u32) -> Option<usize> {
     let mut scratch = Vec::new();
-    let mut good = |offset: usize| good_frame(bytes, offset, seed, &mut scratch).is_some();
+    let mut good = |offset: usize| {
+        bytes.get(offset..).is_some_and(codec::may_begin)
+            && good_frame(bytes, offset, seed, &mut scratch).is_some()
+    };
     if good(from) {
         return Some(from);
     }

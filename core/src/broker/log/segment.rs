@@ -18,6 +18,10 @@ pub(super) const HEADER: usize = 4096;
 const COPY: usize = HEADER / 2;
 /// The smallest segment.
 pub(super) const SMALLEST: u64 = 8 << 10;
+/// The longest file that is believed to be a segment.
+pub(super) const LONGEST: u64 = 2 << 30;
+/// No segment has a higher number: there is always a next one.
+const LAST_NUMBER: u64 = u64::MAX >> 1;
 /// What a message is counted as beside its body when live bytes are summed up.
 pub(super) const MESSAGE_OVERHEAD: u64 = 48;
 
@@ -65,7 +69,9 @@ impl Header {
             && u32_at(bytes, 8)? == VERSION
             && u64_at(bytes, HEADER_SIZE - 8)? == u64::from(checksum(0, covered));
         sound.then_some(())?;
-        Some(Header { number: u64_at(bytes, 16)?, size: u64_at(bytes, 24)?, salt: u64_at(bytes, 32)? })
+        let header =
+            Header { number: u64_at(bytes, 16)?, size: u64_at(bytes, 24)?, salt: u64_at(bytes, 32)? };
+        (header.size <= LONGEST).then_some(header)
     }
 
     /// What the crcs of a segment start from.
@@ -90,12 +96,18 @@ pub(super) fn name_of(number: u64) -> String {
 pub(super) fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".log")?;
     (digits.len() == 20 && digits.bytes().all(|digit| digit.is_ascii_digit())).then_some(())?;
-    digits.parse().ok().filter(|number| *number != 0)
+    digits.parse().ok().filter(|number| (1..=LAST_NUMBER).contains(number))
 }
 
 /// The name of a file that waits to become a segment.
 pub(super) fn spare_name(number: u64) -> String {
     format!("spare-{number}.log")
+}
+
+/// The number in the name of such a file.
+pub(super) fn spare_number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("spare-")?.strip_suffix(".log")?;
+    digits.parse().ok().filter(|number| *number <= LAST_NUMBER)
 }
 
 /// Whether this is the name of such a file.

@@ -63,6 +63,8 @@ pub(super) struct Shared {
     /// Long work of the stock thread is to end.
     pub(super) stopping: AtomicBool,
     failed: OnceLock<Error>,
+    /// Something was taken and found no room.
+    pub(super) holding: AtomicBool,
     /// Why no segment could be made last, until one was.
     pub(super) short: Mutex<Option<Error>>,
 }
@@ -94,6 +96,7 @@ impl Shared {
             living: OnceLock::new(),
             stopping: AtomicBool::new(false),
             failed: OnceLock::new(),
+            holding: AtomicBool::new(false),
             short: Mutex::new(None),
         }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::disk::{Disk, DiskFile, is_shortage, write_full};
-use super::pending::Ready;
+use super::pending::{Pending, Ready};
 use super::segment::{Header, name_of, spare_name, usable};
 use super::shared::Shared;
 use crate::error::{Error, Kind, Result};
@@ -22,6 +22,9 @@ const SPARES: usize = 3;
 const STEP: usize = 1 << 20;
 /// How often a full disk is tried again, and what happens in passing is looked at.
 const LOOK: Duration = Duration::from_millis(250);
+/// A segment that is full after so short a time was written in batches so large that filling the next one first
+/// costs more than it saves.
+const RUSH: Duration = Duration::from_millis(600);
 /// What is asked for beside the bytes of messages: heads of frames, ends of segments.
 const SLACK: u64 = 4096;
 
@@ -33,6 +36,8 @@ pub(super) struct Stock {
     /// A file that only acks and what is moved get, when there is room for nothing else; open, since there may
     /// be no handles either.
     pub(super) reserve: Option<(String, Arc<dyn DiskFile>)>,
+    /// Numbers of segments that are not in use any more and could not be put away.
+    pub(super) left: Vec<u64>,
     pub(super) stop: bool,
 }
 
@@ -127,7 +132,15 @@ pub(in crate::broker) struct Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.shared.admitted.fetch_sub(self.bytes, Ordering::Relaxed);
+        if self.shared.demand.load(Ordering::Relaxed) > 0 {
+            self.shared.stock_work.notify_one();
+        }
     }
+}
+
+/// Whether segments are used up faster than it is worth to fill them.
+fn in_rush(pending: &Pending) -> bool {
+    pending.lasted < RUSH && pending.rolled.is_some_and(|rolled| rolled.elapsed() < 2 * RUSH)
 }
 
 impl Shared {
@@ -155,6 +168,10 @@ impl Shared {
     }
 
     fn try_admit(&self, bytes: u64) -> bool {
+        // What is let in now would wait behind what found no room, for as long as that takes.
+        if self.holding.load(Ordering::SeqCst) {
+            return false;
+        }
         let reserve = if self.short.lock().is_some() { usable(self.options.segment_bytes) } else { 0 };
         let pending = self.pending.lock();
         let asked = self.admitted.load(Ordering::Relaxed).saturating_add(bytes).saturating_add(reserve);
@@ -185,10 +202,13 @@ impl Shared {
         self.stocked.notify_waiters();
     }
 
+    /// Messages are accepted, unless something waits for room as yet.
     fn say_stocked(&self) {
-        if self.short.lock().take().is_some() {
+        let mut short = self.short.lock();
+        if !self.holding.load(Ordering::SeqCst) && short.take().is_some() {
             tracing::info!("there is room again: messages are accepted");
         }
+        drop(short);
         self.stocked.notify_waiters();
     }
 
@@ -223,6 +243,9 @@ impl Shared {
                     Err(_) if self.stopping.load(Ordering::Relaxed) => {}
                     Err(error) => self.say_short(&error),
                 }
+            } else if self.demand.swap(0, Ordering::Relaxed) > 0 || self.short.lock().is_some() {
+                // Room came back without a new segment, or whoever asked is gone.
+                self.say_stocked();
             }
         }
     }
@@ -235,6 +258,9 @@ impl Shared {
             return Pace::Enough;
         }
         let pending = self.pending.lock();
+        if in_rush(&pending) {
+            return Pace::Enough;
+        }
         let used = pending.end().saturating_sub(pending.segment.base);
         let soon = pending.ready.is_empty() && used > pending.segment.size / 4;
         if soon { Pace::Fast } else { Pace::Slow }
@@ -313,7 +339,9 @@ impl Shared {
                     disk.open(&spare).inspect_err(|_| self.stock.lock().spares.push(spare.clone()))?;
                 name(disk, &spare, opened, header(number))?
             }
-            None if self.in_memory() || demand > 0 => make(disk, header(number), Filling::None, pace)?,
+            None if self.in_memory() || demand > 0 || in_rush(&self.pending.lock()) => {
+                make(disk, header(number), Filling::None, pace)?
+            }
             None => make(disk, header(number), Filling::Zeros, pace)?,
         };
         loop {
@@ -358,6 +386,24 @@ impl Shared {
         };
         if let Err(error) = result {
             tracing::warn!(file = name, %error, "a segment that is not needed any more cannot be put away");
+            self.stock.lock().left.push(number);
         }
+    }
+
+    /// Removes the files that could not be put away before; says whether none is left.
+    pub(super) fn put_away(&self) -> bool {
+        let left = std::mem::take(&mut self.stock.lock().left);
+        let gone = |name: String| match self.disk.remove(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        };
+        for number in left {
+            // It may have its other name already.
+            let both = gone(name_of(number)).and_then(|()| gone(spare_name(number)));
+            if both.and_then(|()| self.disk.sync_names()).is_err() {
+                self.stock.lock().left.push(number);
+            }
+        }
+        self.stock.lock().left.is_empty()
     }
 }

@@ -23,7 +23,7 @@ const INLINE_RECORDS: usize = 64;
 const INLINE_SYNC: u32 = 500;
 /// How often a batch that found the disk full is tried again.
 const RETRY: Duration = Duration::from_millis(200);
-/// What may wait for a full disk.
+/// What may wait for a full disk beside what was let in before that showed.
 const MOST_HELD: usize = 64 << 20;
 
 /// What was written, and how far it is on disk.
@@ -33,6 +33,8 @@ pub(super) struct Writer {
     segment: Arc<Segment>,
     /// What was taken and found no room.
     held: VecDeque<Chunk>,
+    /// The most bytes that may be held; none known while nothing is.
+    bound: Option<usize>,
     pub(super) written: u64,
     synced: u64,
     dirty: bool,
@@ -42,7 +44,8 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(segment: Arc<Segment>, written: u64) -> Writer {
         let last_sync = Instant::now();
-        Writer { segment, held: VecDeque::new(), written, synced: written, dirty: false, last_sync }
+        let held = VecDeque::new();
+        Writer { segment, held, bound: None, written, synced: written, dirty: false, last_sync }
     }
 }
 
@@ -136,8 +139,10 @@ impl Shared {
         let chunks = self.pending.lock().take(self, writer.synced);
         writer.held.extend(chunks);
         let result = self.write_held(writer).and_then(|()| {
-            let sync = force || self.options.durability == Durability::Fsync;
-            if sync && writer.dirty { self.sync(writer) } else { Ok(()) }
+            let sync = writer.dirty && (force || self.options.durability == Durability::Fsync);
+            // A sync of the interval may still be under way, and what it is about counts as clean already.
+            let aside = force && matches!(self.options.durability, Durability::Interval(_));
+            if sync || aside { self.sync(writer) } else { Ok(()) }
         });
         if let Err(error) = result {
             writer.held.clear();
@@ -170,8 +175,16 @@ impl Shared {
                 Ok(()) => {}
                 Err(error) if is_shortage(&error) => {
                     let held: usize = writer.held.iter().map(|chunk| chunk.bytes.len()).sum();
+                    // First: who is told that there is room must see that there is none.
+                    self.holding.store(true, Ordering::SeqCst);
                     self.say_short(&error);
-                    if held > MOST_HELD {
+                    // Where a file system takes no room ahead, much may have been let in by now.
+                    let bound = *writer.bound.get_or_insert_with(|| {
+                        let pending = self.pending.lock();
+                        let rest = usize::try_from(pending.capacity()).unwrap_or(usize::MAX);
+                        [pending.bytes(), rest, MOST_HELD].into_iter().fold(held, usize::saturating_add)
+                    });
+                    if held > bound {
                         let text = "the disk is full, and what waits for it is over its bound";
                         return Err(Error::new(Kind::Storage, text).caused_by(error));
                     }
@@ -186,6 +199,10 @@ impl Shared {
             writer.segment = Arc::clone(&chunk.segment);
             writer.dirty = true;
             writer.held.pop_front();
+        }
+        if writer.bound.take().is_some() {
+            self.holding.store(false, Ordering::SeqCst);
+            self.stock_work.notify_one();
         }
         Ok(())
     }
@@ -293,9 +310,12 @@ impl Shared {
         }
     }
 
-    fn sync_due(&self, writer: &Writer) -> Option<Instant> {
+    /// When the thread has to sync on its own: never once the log has failed, or it would find that overdue for ever.
+    pub(super) fn sync_due(&self, writer: &Writer) -> Option<Instant> {
         match self.options.durability {
-            Durability::Interval(interval) if writer.dirty => Some(writer.last_sync + interval),
+            Durability::Interval(interval) if writer.dirty && !self.has_failed() => {
+                Some(writer.last_sync + interval)
+            }
             _ => None,
         }
     }

@@ -33,7 +33,10 @@ impl Queue {
         }
         self.events.freed += Room::cost(entry.length as usize);
         self.events.left.push(Left { sequence, position: entry.position(), length: entry.length, why });
-        self.events.wakes.append(&mut self.room);
+        self.events.wakes.extend(std::mem::take(&mut self.room).into_values());
+        while let Some((&share, _)) = self.dying_shares.range((sequence, 0)..=(sequence, u32::MAX)).next() {
+            self.dying_shares.remove(&share);
+        }
         if self.delays.len() > 2 * self.delayed + 1024 {
             let entries = &self.entries;
             self.delays.forget(|sequence| entries.get(sequence).is_some());

@@ -215,6 +215,21 @@ impl Entries {
         None
     }
 
+    /// From where to where the last chunk below a sequence reaches that is not empty.
+    pub(super) fn block_before(&self, below: u64) -> Option<(u64, u64)> {
+        let (last, _) = split(below.checked_sub(1)?);
+        let holds = |chunk: &Chunk| chunk.next(0).is_some();
+        let window = last.checked_sub(self.base).and_then(|at| {
+            let last = usize::try_from(at).unwrap_or(usize::MAX).min(self.window.len().checked_sub(1)?);
+            let mut places = (0..=last).rev();
+            let found = places.find(|&at| self.window.get(at).and_then(Option::as_deref).is_some_and(holds));
+            found.map(|at| self.base + at as u64)
+        });
+        let old = || self.old.range(..=last).rev().find(|(_, chunk)| holds(chunk)).map(|(&number, _)| number);
+        let number = window.or_else(old)?;
+        Some((number << BITS, below.min((number + 1) << BITS)))
+    }
+
     /// All of them, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Entry)> {
         let window = self.window.iter().zip(self.base..);

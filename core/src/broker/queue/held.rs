@@ -64,7 +64,14 @@ impl Held {
     pub(super) fn remove(&mut self, sequence: u64) -> Option<u32> {
         let one = self.held.remove(&sequence)?;
         self.bytes = self.bytes.saturating_sub(one.length as usize);
-        while let Some(front) = self.order.front() {
+        if self.order.front().is_some_and(|front| front.number == one.number) {
+            // Most acks come in order.
+            self.order.pop_front();
+        }
+        // Each delivery has one place: no more places than deliveries, none to skip.
+        while self.order.len() > self.held.len()
+            && let Some(front) = self.order.front()
+        {
             if self.held.get(&front.sequence).is_some_and(|held| held.number == front.number) {
                 break;
             }

@@ -32,6 +32,25 @@ impl Queue {
         self.entries.iter().map(|(sequence, entry)| self.show(sequence, entry))
     }
 
+    /// Messages that are not acknowledged, with sequences below this one, in order: the last ones, a bounded
+    /// number. None when there is none. The first says below which sequence the rest is.
+    pub(in crate::broker) fn last_below(&self, below: u64) -> Option<(u64, Vec<Shown>)> {
+        let (first, end) = self.entries.block_before(below)?;
+        let mut block = Vec::new();
+        let mut from = first;
+        while let Some((sequence, entry)) = self.entries.next(from).filter(|&(sequence, _)| sequence < end) {
+            block.push(self.show(sequence, entry));
+            from = sequence + 1;
+        }
+        Some((first, block))
+    }
+
+    #[cfg(test)]
+    /// Producers that wait for room.
+    pub(in crate::broker) fn waiters(&self) -> usize {
+        self.room.len()
+    }
+
     /// One message that is not acknowledged.
     pub(in crate::broker) fn find(&self, sequence: u64) -> Option<Shown> {
         self.entries.get(sequence).map(|entry| self.show(sequence, entry))

@@ -47,12 +47,19 @@ impl Queue {
         fits || self.entries.len() == 0
     }
 
-    /// Wakes this waker when a message leaves.
-    pub(in crate::broker) fn wait_for_room(&mut self, waker: Arc<AtomicWaker>) {
-        // One that waits twice is woken once.
-        if !self.room.iter().any(|there| Arc::ptr_eq(there, &waker)) {
-            self.room.push(waker);
+    /// Wakes this waker when a message leaves. The place is the waiter's, none before it waited: one that waits
+    /// twice is woken once.
+    pub(in crate::broker) fn wait_for_room(&mut self, waker: &Arc<AtomicWaker>, place: &mut Option<u64>) {
+        if place.is_none_or(|place| !self.room.contains_key(&place)) {
+            self.last_waiter += 1;
+            *place = Some(self.last_waiter);
+            self.room.insert(self.last_waiter, Arc::clone(waker));
         }
+    }
+
+    /// A waiter gives its place up.
+    pub(in crate::broker) fn stop_waiting(&mut self, place: u64) {
+        self.room.remove(&place);
     }
 
     /// Takes messages in, in order, and says for each what became of it. Returns the last sequence, that of a
@@ -68,6 +75,11 @@ impl Queue {
         self.now = now;
         let (mut last, mut due_now, mut full) = (None, 0, false);
         for draft in drafts {
+            if full && !self.terms.refuse {
+                // A duplicate too: it keeps its place behind what waits.
+                results.push(Accepted::Full);
+                continue;
+            }
             if !draft.key.is_empty()
                 && let Some(before) = self.dedup.as_mut().and_then(|dedup| dedup.find(draft.key, now))
             {
@@ -75,7 +87,7 @@ impl Queue {
                 last = Some(before);
                 continue;
             }
-            full = (full && !self.terms.refuse) || !self.has_room(draft.body.len());
+            full = !self.has_room(draft.body.len());
             let Some(length) = u32::try_from(draft.body.len()).ok().filter(|_| !full) else {
                 results.push(Accepted::Full);
                 continue;

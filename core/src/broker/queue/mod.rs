@@ -206,8 +206,9 @@ pub(in crate::broker) struct Queue {
     departed: VecDeque<Departed>,
     last_subscription: u32,
     dedup: Option<Dedup>,
-    /// Producers that wait for room.
-    room: Vec<Arc<AtomicWaker>>,
+    /// Producers that wait for room, the longest waiting first.
+    room: BTreeMap<u64, Arc<AtomicWaker>>,
+    last_waiter: u64,
     next_sequence: u64,
     /// What a replay gathers.
     replay: Option<Box<replay::Gathered>>,
@@ -241,7 +242,8 @@ impl Queue {
             departed: VecDeque::new(),
             last_subscription: 0,
             dedup: terms.keys.map(Dedup::new),
-            room: Vec::new(),
+            room: BTreeMap::new(),
+            last_waiter: 0,
             next_sequence: 0,
             replay: None,
             events: Events::default(),

@@ -15,8 +15,9 @@ use super::{Queue, Reason};
 use crate::broker::delay::Tick;
 use crate::broker::log::record::{Journal, MessageRecord, Position, Range, Record};
 
-/// Sequences left out at each start: what was delivered before a crash but never reached the disk had some.
-const GAP: u64 = 65_536;
+/// Sequences left out at each start: what was delivered before a crash but never reached the disk had some. More
+/// than is sent between two syncs of an interval, and few of the 48 bits that there are.
+const GAP: u64 = 1 << 24;
 
 /// When a message expired that did already: before any clock.
 pub(super) const GONE: i64 = 1;

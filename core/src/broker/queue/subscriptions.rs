@@ -104,7 +104,11 @@ impl Queue {
             }
             let departed = self.departed.iter().position(|departed| departed.id == *id);
             let departed = departed.and_then(|at| self.departed.remove(at));
-            let number = departed.as_ref().map_or(self.last_subscription + 1, |departed| departed.number);
+            let number = match &departed {
+                Some(departed) => departed.number,
+                // The numbers are used up.
+                None => self.last_subscription.checked_add(1)?,
+            };
             self.last_subscription = self.last_subscription.max(number);
             if departed.is_none() {
                 // A sequence is left out: what falls due before and after differs in its place in line.

@@ -27,6 +27,14 @@ impl Drafts {
         self.items.push(Item { body, key: self.text.len(), delay });
     }
 
+    /// Takes all out, and keeps the memory unless it is much.
+    pub(in crate::broker) fn clear(&mut self) {
+        const MUCH: usize = 1 << 20;
+        self.text.clear();
+        self.text.shrink_to(MUCH);
+        self.items.clear();
+    }
+
     pub(in crate::broker) fn len(&self) -> usize {
         self.items.len()
     }
@@ -35,15 +43,15 @@ impl Drafts {
         self.items.is_empty()
     }
 
-    /// What they cost together, see [`Room::cost`].
+    /// What they cost together on their way in, with their keys; see [`Room::cost`].
     pub(in crate::broker) fn cost(&self) -> usize {
         Room::cost(0).saturating_mul(self.items.len()).saturating_add(self.text.len())
     }
 
-    /// What one costs.
-    pub(in crate::broker) fn cost_of(&self, index: usize) -> usize {
+    /// What one costs once it is in a queue, which counts bodies alone.
+    pub(in crate::broker) fn kept_of(&self, index: usize) -> usize {
         let start = index.checked_sub(1).and_then(|before| self.items.get(before)).map_or(0, |item| item.key);
-        self.items.get(index).map_or(0, |item| Room::cost(item.key - start))
+        self.items.get(index).map_or(0, |item| Room::cost(item.body - start))
     }
 
     /// All from one on.
@@ -85,6 +93,7 @@ mod tests {
             vec![(b"one", "", 0, 0), (b"", "key", 2000, 2), (b"three", "k", 0, -1)];
         assert_eq!(seen(0), all);
         assert_eq!(seen(2), all[2..]);
-        assert_eq!(drafts.cost(), (0..3).map(|index| drafts.cost_of(index)).sum::<usize>());
+        let keys = "key".len() + "k".len();
+        assert_eq!(drafts.cost(), (0..3).map(|index| drafts.kept_of(index)).sum::<usize>() + keys);
     }
 }

@@ -6,6 +6,7 @@ mod shown;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 use std::time::SystemTime;
 
 use futures_util::task::AtomicWaker;
@@ -59,6 +60,22 @@ pub(super) struct Delivery {
     /// As the wire shows it: the delay, and from the second push on the age, in seconds.
     pub(super) delay: i64,
     pub(super) stored: StoredMessage,
+}
+
+/// A place among the producers that wait for room in a topic; dropping it gives the place up.
+#[derive(Debug)]
+pub(super) struct Waiter<'a> {
+    topic: &'a Topic,
+    waker: Arc<AtomicWaker>,
+    place: Option<u64>,
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.topic.queue.lock().stop_waiting(place);
+        }
+    }
 }
 
 /// One topic.
@@ -143,6 +160,11 @@ impl Topic {
         }
     }
 
+    /// For one batch of messages that may have to wait for room.
+    pub(super) fn waiter(&self) -> Waiter<'_> {
+        Waiter { topic: self, waker: Arc::new(AtomicWaker::new()), place: None }
+    }
+
     /// Takes messages in from `first` on, whose cost was reserved, and adds what became of each. Where the topic
     /// is full and they are to wait, those that do are left out and the waker is woken when there is room.
     /// The ticket says when they are safe.
@@ -150,9 +172,12 @@ impl Topic {
         &self,
         drafts: &Drafts,
         first: usize,
-        waker: &Arc<AtomicWaker>,
+        waiter: &mut Waiter<'_>,
+        waker: &Waker,
         results: &mut Vec<Accepted>,
     ) -> Ticket {
+        // Before the look, so that room made in between is not missed.
+        waiter.waker.register(waker);
         let (now, wall) = (self.shared.clock.now(), wall_ms());
         let before = results.len();
         let log = &self.shared.log;
@@ -163,7 +188,7 @@ impl Topic {
                 let taken = results.iter().rposition(|result| *result != Accepted::Full);
                 results.truncate(taken.map_or(before, |last| last + 1).max(before));
                 if results.len() < before + drafts.len().saturating_sub(first) {
-                    queue.wait_for_room(Arc::clone(waker));
+                    queue.wait_for_room(&waiter.waker, &mut waiter.place);
                 }
             }
             ticket
@@ -301,11 +326,12 @@ impl Topic {
     /// here, so that a crash shows them twice and never not at all.
     async fn bury(&self, hub: &Weak<Hub>) -> bool {
         let Some(hub) = hub.upgrade() else { return false };
-        let dead = self.read(|queue| queue.unburied(BURIED));
         let mut drafts = Drafts::default();
-        let mut moved = Vec::with_capacity(dead.len());
+        let mut moved = Vec::new();
         {
+            // While this is held, no position that the queue gave is used for anything else.
             let mut reading = self.shared.log.reading();
+            let dead = self.read(|queue| queue.unburied(BURIED));
             for dead in dead {
                 match reading.message(dead.position, dead.length as usize) {
                     Ok(stored) => {
@@ -328,7 +354,13 @@ impl Topic {
             return false;
         }
         match hub.bury(self, &drafts).await {
-            Ok(()) => {
+            Ok(results) => {
+                // What did not come in there stays here.
+                let mut results = results.iter();
+                moved.retain(|_| matches!(results.next(), Some(Accepted::New(_))));
+                if moved.is_empty() {
+                    return false;
+                }
                 self.shared.dead.fetch_add(moved.len() as u64, Ordering::Relaxed);
                 let now = self.shared.clock.now();
                 self.with(|queue, journal| queue.buried(&moved, now, journal));

@@ -60,24 +60,30 @@ impl Topic {
         past.iter().find_map(|past| Shown::past(past, &mut reading))
     }
 
-    /// The newest messages that are not acknowledged and that `wanted` names, newest first, `most` at most; it
-    /// ends with the first that is older than `since`, in seconds since 1970.
+    /// The newest messages that are not acknowledged and that `wanted` names, newest first and without their
+    /// bodies, `most` at most; it ends with the first that is older than `since`, in seconds since 1970. Only
+    /// those are read that `looked_for` names by whether their time has yet to come.
     pub(in crate::broker) fn newest(
         &self,
         most: usize,
         since: i64,
+        looked_for: impl Fn(bool) -> bool,
         wanted: impl Fn(&Shown) -> bool,
     ) -> Vec<Shown> {
-        let mut found = Vec::new();
-        let mut reading = self.shared.log.reading();
-        let mut all: Vec<queue::Shown> = self.read(|queue| queue.all().collect());
-        while let Some(shown) = all.pop().filter(|_| found.len() < most) {
-            let Ok(stored) = reading.message(shown.position, shown.length as usize) else { continue };
-            if stored.created_ms / 1000 < since {
-                break;
+        let (mut found, mut below) = (Vec::new(), u64::MAX);
+        loop {
+            // In steps: the queue's lock and the guard are held for a bounded number of messages at a time.
+            let mut reading = self.shared.log.reading();
+            let Some((first, block)) = self.read(|queue| queue.last_below(below)) else { return found };
+            below = first;
+            for shown in block.iter().rev().filter(|shown| looked_for(shown.delayed)) {
+                let Ok(stored) = reading.message(shown.position, shown.length as usize) else { continue };
+                if stored.created_ms / 1000 < since || found.len() >= most {
+                    return found;
+                }
+                let shown = Shown { body: bytes::Bytes::new(), ..Shown::waits(shown, stored) };
+                found.extend(Some(shown).filter(&wanted));
             }
-            found.extend(Some(Shown::waits(&shown, stored)).filter(&wanted));
         }
-        found
     }
 }

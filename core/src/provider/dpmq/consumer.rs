@@ -40,7 +40,7 @@ pub(super) async fn open(
     socket::open(setup, DIALECT, (settings.target, settings.topic), dialer, keys).await
 }
 
-fn delivery(frame: &Bytes, own_topic: &Arc<str>) -> Result<Delivery> {
+pub(super) fn delivery(frame: &Bytes, own_topic: &Arc<str>) -> Result<Delivery> {
     let push = decode_push(frame)?;
     Ok(Delivery {
         topic: topic_of(&push.topic, own_topic),
@@ -52,7 +52,7 @@ fn delivery(frame: &Bytes, own_topic: &Arc<str>) -> Result<Delivery> {
 }
 
 /// The wire tells no time zone: the server's is taken for this machine's.
-fn created(text: &[u8]) -> Option<SystemTime> {
+pub(super) fn created(text: &[u8]) -> Option<SystemTime> {
     let text = std::str::from_utf8(text).ok()?;
     let time = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S").ok()?;
     Local.from_local_datetime(&time).earliest().map(SystemTime::from)

@@ -4,6 +4,8 @@
 //! what callers see; `consumer` is what is this wire's own of a consumer.
 
 mod consumer;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod http;
 mod pool;
 mod producer;

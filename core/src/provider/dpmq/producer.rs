@@ -24,7 +24,7 @@ use crate::intake::{Call, Intake, Taken, Ticket};
 use crate::message::{Message, Receipt};
 use crate::provider::Setup;
 use crate::provider::socket::{Dialer, Phase, opened};
-use crate::wire::dpmq::{LONG_MESSAGE, NO_ROOM, Reply, TOO_MANY_TOPICS, decode_reply, encode_send};
+use crate::wire::dpmq::{LONG_MESSAGE, NO_DISK, NO_ROOM, Reply, TOO_MANY_TOPICS, decode_reply, encode_send};
 
 /// Connections that may close before a byte of a message was written, one after the other.
 const TRIES: usize = 3;
@@ -224,13 +224,16 @@ impl Task {
             Ok(Reply::Refused(reason)) => {
                 let kind = match &*reason {
                     NO_ROOM => Kind::QueueFull,
+                    NO_DISK => Kind::Storage,
                     TOO_MANY_TOPICS => Kind::Limited,
                     LONG_MESSAGE => Kind::TooLarge,
                     _ => Kind::InvalidArgument,
                 };
                 let reason: String = reason.chars().take(SHOWN).collect();
                 let text = format!("{} refused the message: {reason}", target.label);
-                Err(Error::new(kind, text).by(PROVIDER).tried(1))
+                let error = Error::new(kind, text).by(PROVIDER).tried(1);
+                // There may be room later.
+                Err(if kind == Kind::Storage { error.retryable_is(true) } else { error })
             }
             Err(cause) => {
                 Err(unknown(target.strange("answered a message with something else").caused_by(cause)))

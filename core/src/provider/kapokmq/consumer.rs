@@ -53,7 +53,7 @@ pub(super) async fn open(
     socket::open(setup, (DIALECT, EXTENSION), (target, settings.topic), dialer, keys).await
 }
 
-fn delivery(frame: &Bytes, own_topic: &Arc<str>) -> Result<Delivery> {
+pub(super) fn delivery(frame: &Bytes, own_topic: &Arc<str>) -> Result<Delivery> {
     let push = decode_push(frame)?;
     let created = u64::try_from(push.create_time)
         .ok()

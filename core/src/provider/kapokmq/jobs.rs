@@ -76,7 +76,11 @@ impl Book {
 
     /// Ends a job that the broker did not take.
     pub(super) fn refused(&mut self, job: Job, kind: Kind, text: &str) {
-        let error = job.fails(kind, &format!("the broker refused the message: {text}"));
+        let mut error = job.fails(kind, &format!("the broker refused the message: {text}"));
+        if kind == Kind::Storage {
+            // A broker that answers has no room on its disk now; one whose log has failed closes.
+            error = error.retryable_is(true);
+        }
         // An earlier write of it may have arrived.
         let outcome = if job.writes > 1 { Outcome::Unknown } else { Outcome::NotSent };
         self.end(job, Err(error.outcome_is(outcome)));

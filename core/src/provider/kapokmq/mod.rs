@@ -6,6 +6,8 @@
 
 mod consumer;
 mod engine;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod jobs;
 mod lane;
 mod login;

@@ -203,7 +203,12 @@ pub(super) fn node_target(addr: &str, port: &str, protocol: NodeProtocol, path: 
     let bad = || Error::new(Kind::Protocol, "the registry named a node whose address cannot be used");
     let port: u16 = port.parse().ok().filter(|port| *port != 0).ok_or_else(bad)?;
     let url = format!("{scheme}://{}:{port}", bracketed(addr));
-    Target::parse(SERVER, &url, SCHEMES, path).map(|target| target.offering(offer(false))).map_err(|_| bad())
+    let target = Target::parse(SERVER, &url, SCHEMES, path).map_err(|_| bad())?;
+    // An address with a slash in it would take the port for a piece of the path.
+    if target.port != port || target.uri != format!("{}{path}", target.label) {
+        return Err(bad());
+    }
+    Ok(target.offering(offer(false)))
 }
 
 /// Every connection offers the extension; servers that do not know it ignore the header.

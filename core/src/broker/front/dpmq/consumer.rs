@@ -36,6 +36,7 @@ impl Place {
         let waker = Arc::new(AtomicWaker::new());
         let numbers = (seat.number, seat.before);
         let outlet = Outlet::join(Arc::clone(hub), queue, numbers, id, Arc::clone(&waker));
+        let outlet = outlet.ok_or(End::TOO_MANY_CONSUMERS)?;
         Ok(Place { seat, outlet, waker })
     }
 

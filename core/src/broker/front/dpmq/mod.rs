@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 
+use super::body::Budget;
 use super::socket::{NAME_BYTES, Names, READ_BYTES, Upgrade, WRITE_BYTES, finish};
 use super::{json, not_found, plain};
 use crate::broker::hub::Hub;
@@ -27,10 +28,13 @@ use crate::wire::dpmq::{
 /// A consumer has nothing to say: pings and a close frame are all that is read of it.
 const HEARD_BYTES: usize = 64 << 10;
 
+/// Bytes of bodies that all senders together may have on their way: they have no login.
+const BODIES: usize = 256 << 20;
+
 /// Adds the paths of this protocol.
 pub(super) fn add_to(router: Router<Arc<Hub>>) -> Router<Arc<Hub>> {
     router
-        .route(SEND_PATH, post(send::answer))
+        .route(SEND_PATH, post(send::answer).layer(Extension(Arc::new(Budget::new(BODIES)))))
         .route("/ConsumersConn/{topic}/{id}", get(open))
         .route(CONSUMERS_PATH, get(console::consumers))
         .route(SETTINGS_PATH, get(console::settings))

@@ -16,7 +16,7 @@ use crate::broker::queue::{Accepted, Window};
 use crate::broker::room::Room;
 use crate::broker::topic::{Delivery, Drafts, Topic};
 use crate::error::Result;
-use crate::wire::dpmq::{NO_ROOM, PUSHED, PushText, TOO_MANY_TOPICS, encode_push_line};
+use crate::wire::dpmq::{NO_DISK, NO_ROOM, PUSHED, PushText, TOO_MANY_TOPICS, encode_push_line};
 
 /// What is taken from the queue before it is written: the rest stays there for others.
 const WINDOW: Window = Window { count: 256, bytes: 256 << 10 };
@@ -28,20 +28,32 @@ pub(super) struct Frame {
     message: u64,
 }
 
-/// Takes a message in. Returns its code once it is safe, or why it was refused.
-pub(super) async fn accept(hub: &Hub, topic: &str, data: &str) -> Result<String, &'static str> {
-    let topic = open(hub, topic).map_err(|_| TOO_MANY_TOPICS)?;
-    if !hub.room().try_reserve(Room::cost(data.len())) {
-        return Err(NO_ROOM);
-    }
+/// Why a message has no code.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// It is not in the queue.
+    Refused(&'static str),
+    /// The log has failed: whether it is in the queue, nobody knows.
+    Unknown,
+}
+
+/// Takes a message in. Returns its code once it is safe.
+pub(super) async fn accept(hub: &Hub, topic: &str, data: &str) -> Result<String, Failed> {
+    let topic = open(hub, topic).map_err(|_| Failed::Refused(TOO_MANY_TOPICS))?;
+    let Some(reserved) = hub.room().try_reserve(Room::cost(data.len())) else {
+        return Err(Failed::Refused(NO_ROOM));
+    };
     let mut drafts = Drafts::default();
     drafts.push(data, "", 0);
-    let results = hub.accept(&topic, &drafts).await.map_err(|_| NO_ROOM)?;
+    let results = hub.accept(&topic, &drafts, reserved).await.map_err(|error| {
+        tracing::warn!(topic = %topic.name, %error, "a message was not taken in");
+        if error.retryable() { Failed::Refused(NO_DISK) } else { Failed::Unknown }
+    })?;
     match results.first() {
         Some(Accepted::New(sequence) | Accepted::Duplicate(sequence)) => {
             Ok(code(hub, Place { topic: topic.number, sequence: *sequence }))
         }
-        Some(Accepted::Full) | None => Err(NO_ROOM),
+        Some(Accepted::Full) | None => Err(Failed::Refused(NO_ROOM)),
     }
 }
 
@@ -72,20 +84,20 @@ pub(super) struct Outlet {
 
 impl Outlet {
     /// Joins. `before` is the number of the connection that this one replaces; `waker` is woken when there may
-    /// be something to take.
+    /// be something to take. None when the topic has as many consumers as it may.
     pub(super) fn join(
         hub: Arc<Hub>,
         topic: Arc<Topic>,
         (number, before): (u64, Option<u64>),
         id: &Arc<str>,
         waker: Arc<AtomicWaker>,
-    ) -> Outlet {
+    ) -> Option<Outlet> {
         if let Some(before) = before {
             // Its deliveries go back before the new connection takes its first.
             topic.leave(before);
         }
-        topic.join(number, id, false, waker);
-        Outlet { hub, topic, number, taken: Vec::new(), time: (i64::MIN, String::new()) }
+        let joined = topic.join(number, id, false, waker);
+        joined.then(|| Outlet { hub, topic, number, taken: Vec::new(), time: (i64::MIN, String::new()) })
     }
 
     /// Adds frames of what may be delivered now; says whether there was anything. The waker must be registered

@@ -1,30 +1,41 @@
-//! `POST /ProducerSend`: HTTP status 200 whether the message was taken or not.
+//! `POST /ProducerSend`: HTTP status 200 whether the message was taken or not, 503 when nobody knows.
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 
+use super::super::body::{self, Budget};
 use super::super::form::Form;
 use super::super::socket::NAME_BYTES;
-use super::super::{json, plain};
-use super::outlet;
+use super::super::{LOG_FAILED, json, plain, unread};
+use super::outlet::{self, Failed};
 use crate::broker::hub::Hub;
 use crate::wire::dpmq::{
     BAD_TOPIC, DATA_FIELD, EMPTY_TOPIC, FORBIDDEN, LONG_MESSAGE, LONG_TOPIC, TOPIC_FIELD, encode_reply,
 };
 
 /// Answers one request.
-pub(super) async fn answer(State(hub): State<Arc<Hub>>, request: Request) -> Response {
-    let Ok(form) = Form::read(request, hub.config.limits.body_bytes).await else {
-        return plain(StatusCode::PAYLOAD_TOO_LARGE, "413 request body too large");
+pub(super) async fn answer(
+    State(hub): State<Arc<Hub>>,
+    Extension(budget): Extension<Arc<Budget>>,
+    request: Request,
+) -> Response {
+    let form = match body::read(request, hub.config.limits.body_bytes, Some(&budget)).await {
+        Ok(form) => form,
+        Err(why) => return unread(why),
     };
     let reply = match refused(&hub, &form) {
-        Some(reason) => Err(reason),
+        Some(reason) => Err(Failed::Refused(reason)),
         None => outlet::accept(&hub, form.get(TOPIC_FIELD), form.get(DATA_FIELD)).await,
     };
-    json(encode_reply(reply.as_deref().map_err(|reason| *reason)))
+    match reply {
+        Ok(code) => json(encode_reply(Ok(&code))),
+        Err(Failed::Refused(reason)) => json(encode_reply(Err(reason))),
+        Err(Failed::Unknown) => plain(StatusCode::SERVICE_UNAVAILABLE, LOG_FAILED),
+    }
 }
 
 fn refused(hub: &Hub, form: &Form) -> Option<&'static str> {

@@ -1,16 +1,13 @@
 //! A consumer's connection: pushes out as its window allows, acks in. Both at once, so that neither a
 //! consumer that does not read nor one that does not stop writing blocks the other half.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
-use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use futures_util::{SinkExt, StreamExt};
 
+use super::super::frames::{Frames, KEPT};
 use super::super::socket::{CLOSE_TIMEOUT, End, STOPPING};
 use super::super::text_of;
 use super::Connection;
@@ -31,7 +28,7 @@ const ROUNDS: usize = 8;
 const LONGEST_AWAY: u64 = 100 * 365 * 86_400_000;
 
 /// Serves a consumer until its connection ends.
-pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mut WebSocket) -> End {
+pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mut Frames) -> End {
     let hub = &connection.hub;
     let ip = connection.peer.address.ip();
     let seat = hub.sessions.join(Role::Consumer, &connection.topic, &connection.id, ip);
@@ -50,12 +47,11 @@ pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mu
         number: seat.number,
         socket,
         waker,
-        frames: VecDeque::new(),
         taken: Vec::new(),
         acks: Vec::new(),
         nacks: Vec::new(),
         extended: connection.terms.extended,
-        unflushed: false,
+        line: Vec::new(),
     };
     tokio::select! {
         biased;
@@ -83,16 +79,15 @@ struct Pump<'a> {
     hub: &'a Hub,
     topic: &'a Topic,
     number: u64,
-    socket: &'a mut WebSocket,
+    socket: &'a mut Frames,
     waker: Arc<AtomicWaker>,
-    /// Encoded and not yet with the socket.
-    frames: VecDeque<Message>,
     taken: Vec<Delivery>,
     acks: Vec<Place>,
     /// Sequences, each with the milliseconds that it is to stay away.
     nacks: Vec<(u64, u64)>,
     extended: bool,
-    unflushed: bool,
+    /// One push at a time.
+    line: Vec<u8>,
 }
 
 impl Pump<'_> {
@@ -104,7 +99,7 @@ impl Pump<'_> {
                 Ok(more) => more,
                 Err(end) => return Poll::Ready(end),
             };
-            let written = match self.write(cx) {
+            let written = match self.socket.poll_flush(cx) {
                 Poll::Ready(Ok(())) => true,
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Gone),
                 Poll::Pending => false,
@@ -124,16 +119,10 @@ impl Pump<'_> {
         let mut end = None;
         let mut more = true;
         for _ in 0..ACKS {
-            match self.socket.poll_next_unpin(cx) {
-                Poll::Ready(Some(Ok(Message::Text(code)))) => self.note(code.as_bytes()),
-                Poll::Ready(Some(Ok(Message::Binary(code)))) => self.note(&code),
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(error))) => {
-                    end = Some(End::of(error));
-                    break;
-                }
-                Poll::Ready(None) => {
-                    end = Some(End::Gone);
+            match self.socket.poll_message(cx) {
+                Poll::Ready(Ok(_)) => self.note(),
+                Poll::Ready(Err(gone)) => {
+                    end = Some(gone);
                     break;
                 }
                 Poll::Pending => {
@@ -146,8 +135,9 @@ impl Pump<'_> {
         end.map_or(Ok(more), Err)
     }
 
-    /// What is no code of this topic is ignored.
-    fn note(&mut self, code: &[u8]) {
+    /// Notes the ack or refusal that was read. What is no code of this topic is ignored.
+    fn note(&mut self) {
+        let code = self.socket.payload();
         if self.extended
             && let Some((code, away)) = decode_nack(code)
         {
@@ -169,22 +159,6 @@ impl Pump<'_> {
         }
     }
 
-    /// Writes all frames; pending until the last byte is with the kernel.
-    fn write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), axum::Error>> {
-        while !self.frames.is_empty() {
-            ready!(self.socket.poll_ready_unpin(cx))?;
-            if let Some(frame) = self.frames.pop_front() {
-                self.socket.start_send_unpin(frame)?;
-                self.unflushed = true;
-            }
-        }
-        if self.unflushed {
-            ready!(self.socket.poll_flush_unpin(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
-    }
-
     /// Fills the window from the queue. Says whether there was anything.
     fn take(&mut self) -> bool {
         self.topic.take(self.number, WINDOW, &mut self.taken);
@@ -192,8 +166,6 @@ impl Pump<'_> {
             return false;
         }
         count(&self.hub.counters.pushed, self.taken.len());
-        let mut text = Vec::with_capacity(self.taken.iter().map(|taken| taken.stored.body.len() + 256).sum());
-        let mut ends = Vec::with_capacity(self.taken.len());
         for taken in self.taken.drain(..) {
             let place = Place { topic: self.topic.number, sequence: taken.sequence };
             let code = self.hub.codes.encode(place);
@@ -206,37 +178,28 @@ impl Pump<'_> {
                 delay_time: taken.delay,
                 status: WAITING,
             };
+            self.line.clear();
             if self.extended {
-                encode_extended_push_line(&mut text, &push, taken.attempt, taken.stored.key.as_deref());
+                encode_extended_push_line(&mut self.line, &push, taken.attempt, taken.stored.key.as_deref());
             } else {
-                encode_push_line(&mut text, &push);
+                encode_push_line(&mut self.line, &push);
             }
-            ends.push(text.len());
+            self.socket.push_text(&self.line);
         }
-        let mut text = Bytes::from(text);
-        let mut start = 0;
-        for end in ends {
-            let frame = text.split_to(end - start);
-            start = end;
-            // The encoder writes UTF-8.
-            self.frames.extend(Utf8Bytes::try_from(frame).ok().map(Message::Text));
-        }
+        self.line.clear();
+        self.line.shrink_to(KEPT);
         true
     }
 
     /// Says that the broker stops, and takes the acks that were on their way.
     async fn close(&mut self) {
         let (code, reason) = STOPPING;
-        let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-        if self.socket.send(Message::Close(Some(frame))).await.is_err() {
+        self.socket.push_close(code, reason);
+        if self.socket.flush().await.is_err() {
             return;
         }
-        while let Some(Ok(frame)) = self.socket.recv().await {
-            match frame {
-                Message::Text(code) => self.note(code.as_bytes()),
-                Message::Binary(code) => self.note(&code),
-                _ => {}
-            }
+        while self.socket.message().await.is_ok() {
+            self.note();
             self.hand_on_acks();
         }
     }

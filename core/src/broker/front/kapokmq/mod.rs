@@ -7,12 +7,12 @@ mod producer;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 
-use super::socket::{End, NAME_BYTES, Names, READ_BYTES, Upgrade, WRITE_BYTES, finish};
+use super::frames::{Frames, Handshake};
+use super::socket::{End, NAME_BYTES, Names};
 use super::{not_found, plain};
 use crate::broker::hub::{Hub, count};
 use crate::broker::listen::Peer;
@@ -30,7 +30,7 @@ pub(super) async fn producer(
     Extension(peer): Extension<Peer>,
     names: Names,
     headers: HeaderMap,
-    upgrade: Upgrade,
+    upgrade: Result<Handshake, StatusCode>,
 ) -> Response {
     open((hub, peer), names, Terms::of(&headers), upgrade, Role::Producer).await
 }
@@ -41,7 +41,7 @@ pub(super) async fn consumer(
     Extension(peer): Extension<Peer>,
     names: Names,
     headers: HeaderMap,
-    upgrade: Upgrade,
+    upgrade: Result<Handshake, StatusCode>,
 ) -> Response {
     open((hub, peer), names, Terms::of(&headers), upgrade, Role::Consumer).await
 }
@@ -68,7 +68,7 @@ async fn open(
     (hub, peer): (Arc<Hub>, Peer),
     names: Names,
     terms: Terms,
-    upgrade: Upgrade,
+    upgrade: Result<Handshake, StatusCode>,
     role: Role,
 ) -> Response {
     let Ok(Path((topic, id))) = names else {
@@ -89,17 +89,11 @@ async fn open(
     let task = hub.tasks.token();
     let frame_bytes = hub.config.limits.frame_bytes;
     let terms = if hub.config.extension { terms } else { Terms { extended: false, durable: false } };
-    let mut response = upgrade
-        .read_buffer_size(READ_BYTES)
-        .write_buffer_size(WRITE_BYTES)
-        .max_message_size(frame_bytes)
-        .max_frame_size(frame_bytes)
-        .on_upgrade(move |socket| async move {
-            let connection =
-                Connection { hub, peer, role, terms, topic: Arc::from(topic), id: Arc::from(id) };
-            connection.run(socket).await;
-            drop(task);
-        });
+    let mut response = upgrade.accept(frame_bytes, move |socket| async move {
+        let connection = Connection { hub, peer, role, terms, topic: Arc::from(topic), id: Arc::from(id) };
+        connection.run(socket).await;
+        drop(task);
+    });
     if terms.extended {
         let name = HeaderName::from_static(EXTENSION_HEADER);
         response.headers_mut().insert(name, HeaderValue::from_static(EXTENSION_VERSION));
@@ -118,7 +112,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, mut socket: WebSocket) {
+    async fn run(self, mut socket: Frames) {
         let aborted = self.hub.aborted.clone();
         tokio::select! {
             biased;
@@ -127,7 +121,7 @@ impl Connection {
         }
     }
 
-    async fn converse(&self, socket: &mut WebSocket) {
+    async fn converse(&self, socket: &mut Frames) {
         let login = tokio::select! {
             biased;
             () = self.hub.stopping.cancelled() => Err(End::STOPPING),
@@ -147,21 +141,14 @@ impl Connection {
             }
         };
         tracing::debug!(role = ?self.role, topic = %self.topic, id = %self.id, ?end, "a connection ends");
-        finish(socket, &end).await;
+        socket.finish(&end).await;
     }
 
-    async fn login(&self, socket: &mut WebSocket) -> Result<(), End> {
+    async fn login(&self, socket: &mut Frames) -> Result<(), End> {
         for _ in 0..LOGIN_TRIES {
             say(socket, PROMPT).await?;
-            let right = loop {
-                match socket.recv().await {
-                    Some(Ok(Message::Text(key))) => break self.hub.config.secret.matches(key.as_bytes()),
-                    Some(Ok(Message::Binary(key))) => break self.hub.config.secret.matches(&key),
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => return Err(End::of(error)),
-                    None => return Err(End::Gone),
-                }
-            };
+            socket.message().await?;
+            let right = self.hub.config.secret.matches(socket.payload());
             if right {
                 return say(socket, LOGIN_OK).await;
             }
@@ -173,6 +160,7 @@ impl Connection {
     }
 }
 
-async fn say(socket: &mut WebSocket, text: &'static str) -> Result<(), End> {
-    socket.send(Message::Text(Utf8Bytes::from_static(text))).await.map_err(|_| End::Gone)
+async fn say(socket: &mut Frames, text: &'static str) -> Result<(), End> {
+    socket.push_text(text.as_bytes());
+    socket.flush().await.map_err(|_| End::Gone)
 }

@@ -4,9 +4,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
-use futures_util::{SinkExt, StreamExt};
-
+use super::super::frames::Frames;
 use super::super::socket::End;
 use super::Connection;
 use crate::broker::code::Place;
@@ -30,13 +28,14 @@ struct Batch {
 }
 
 /// Serves a producer until its connection ends.
-pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mut WebSocket) -> End {
+pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mut Frames) -> End {
     let hub = &connection.hub;
     let extended = connection.terms.extended;
     let ip = connection.peer.address.ip();
     let seat = hub.sessions.join(Role::Producer, &connection.topic, &connection.id, ip);
+    let mut batch = Batch::default();
     loop {
-        let mut batch = Batch::default();
+        batch.drafts.clear();
         tokio::select! {
             biased;
             () = hub.stopping.cancelled() => return End::STOPPING,
@@ -45,29 +44,34 @@ pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mu
         }
         if !batch.drafts.is_empty() {
             // Not reading on while there is no room is the back-pressure.
-            tokio::select! {
-                () = hub.room().reserve(batch.drafts.cost()) => {}
+            let reserved = tokio::select! {
+                reserved = hub.room().reserve(batch.drafts.cost()) => reserved,
                 () = hub.stopping.cancelled() => return End::STOPPING,
                 () = seat.replaced.cancelled() => return End::REPLACED,
-            }
+            };
             // It may wait for room in the topic: what was read meanwhile is not safe, and a lost connection
             // says so. Once it is taken in, it is taken in, whether the answer can be written or not.
             let accepted = tokio::select! {
                 biased;
                 () = hub.stopping.cancelled() => return End::STOPPING,
                 () = seat.replaced.cancelled() => return End::REPLACED,
-                accepted = hub.accept(topic, &batch.drafts) => accepted,
+                accepted = hub.accept(topic, &batch.drafts, reserved) => accepted,
             };
-            let answers = match (accepted, extended) {
-                (Ok(results), true) => (words(hub, topic, &results), false),
-                (Ok(results), false) => plain_words(&results),
+            let full = match (accepted, extended) {
+                (Ok(results), true) => {
+                    put_words(socket, hub, topic, &results);
+                    false
+                }
+                (Ok(results), false) => put_plain_words(socket, &results),
                 // Nothing of the batch was taken in, and there may be room later.
-                (Err(error), true) if error.retryable() => (refusals(&error, batch.drafts.len()), false),
+                (Err(error), true) if error.retryable() => {
+                    put_refusals(socket, &error, batch.drafts.len());
+                    false
+                }
                 (Err(error), _) => return refusal(&error),
             };
-            let (answers, full) = answers;
             let answered = tokio::select! {
-                answered = answer(socket, answers) => answered,
+                answered = socket.flush() => answered,
                 () = seat.replaced.cancelled() => return End::REPLACED,
             };
             if answered.is_err() {
@@ -88,27 +92,19 @@ pub(super) async fn run(connection: &Connection, topic: &Arc<Topic>, socket: &mu
 }
 
 /// Reads all that is there, at least one frame or the end.
-fn read(socket: &mut WebSocket, extended: bool, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<()> {
+fn read(socket: &mut Frames, extended: bool, batch: &mut Batch, cx: &mut Context<'_>) -> Poll<()> {
     let mut bytes = 0;
     while batch.drafts.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
-        let frame = match socket.poll_next_unpin(cx) {
-            Poll::Ready(Some(Ok(frame))) => frame,
-            Poll::Ready(Some(Err(error))) => {
-                batch.end = Some(End::of(error));
-                break;
-            }
-            Poll::Ready(None) => {
-                batch.end = Some(End::Gone);
+        match socket.poll_message(cx) {
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(end)) => {
+                batch.end = Some(end);
                 break;
             }
             Poll::Pending if batch.drafts.is_empty() => return Poll::Pending,
             Poll::Pending => break,
-        };
-        let frame: &[u8] = match &frame {
-            Message::Text(text) => text.as_bytes(),
-            Message::Binary(bytes) => bytes,
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => continue,
-        };
+        }
+        let frame = socket.payload();
         let decode = if extended { decode_extended_send } else { decode_send };
         let Ok(send) = decode(frame) else {
             batch.end = Some(End::Dropped);
@@ -126,17 +122,21 @@ fn refusal(error: &Error) -> End {
     if error.retryable() { End::NO_DISK } else { End::FAILED }
 }
 
-/// The original has no word for a refusal: those before the first one are answered, then the connection ends,
-/// which the flag says.
-fn plain_words(results: &[Accepted]) -> (Vec<Utf8Bytes>, bool) {
+/// The original has no word for a refusal: those before the first one are answered, then the connection ends.
+/// Says whether there was one.
+fn put_plain_words(socket: &mut Frames, results: &[Accepted]) -> bool {
     let refused = results.iter().position(|result| *result == Accepted::Full);
-    (vec![Utf8Bytes::from_static(ACK); refused.unwrap_or(results.len())], refused.is_some())
+    for _ in 0..refused.unwrap_or(results.len()) {
+        socket.push_text(ACK.as_bytes());
+    }
+    refused.is_some()
 }
 
 /// The extension's answer to each.
-fn words(hub: &Hub, topic: &Topic, results: &[Accepted]) -> Vec<Utf8Bytes> {
-    let answer = |result: &Accepted| {
-        let mut text = String::with_capacity(40);
+fn put_words(socket: &mut Frames, hub: &Hub, topic: &Topic, results: &[Accepted]) {
+    let mut text = String::with_capacity(40);
+    for result in results {
+        text.clear();
         match *result {
             Accepted::New(sequence) | Accepted::Duplicate(sequence) => {
                 let place = Place { topic: topic.number, sequence };
@@ -144,22 +144,16 @@ fn words(hub: &Hub, topic: &Topic, results: &[Accepted]) -> Vec<Utf8Bytes> {
             }
             Accepted::Full => push_refused(&mut text, &Error::new(Kind::QueueFull, "the topic is full")),
         }
-        Utf8Bytes::from(text)
-    };
-    results.iter().map(answer).collect()
+        socket.push_text(text.as_bytes());
+    }
 }
 
 /// The same refusal for all.
-fn refusals(error: &Error, count: usize) -> Vec<Utf8Bytes> {
+fn put_refusals(socket: &mut Frames, error: &Error, count: usize) {
     tracing::warn!(%error, count, "messages were refused");
     let mut text = String::new();
     push_refused(&mut text, &Error::new(error.kind(), "the disk is full"));
-    vec![Utf8Bytes::from(text); count]
-}
-
-async fn answer(socket: &mut WebSocket, answers: Vec<Utf8Bytes>) -> Result<(), axum::Error> {
-    for answer in answers {
-        socket.feed(Message::Text(answer)).await?;
+    for _ in 0..count {
+        socket.push_text(text.as_bytes());
     }
-    socket.flush().await
 }

@@ -1,7 +1,10 @@
 //! Segments go, what is alive stays.
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
+use super::super::faulty::FaultyDisk;
 use super::model::Model;
 use super::*;
 
@@ -75,6 +78,32 @@ async fn readers_and_the_cleaner_do_not_disturb_each_other() {
     assert!(sequence > 500, "{sequence}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_that_overlap_do_not_keep_the_cleaner_out() {
+    let model = Model::open(&small(), Arc::new(MemoryDisk::default())).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (1..5)
+        .map(|number| {
+            let (model, stop) = (Arc::clone(&model), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                while !stop.load(SeqCst) {
+                    let reading = model.log.reading();
+                    std::thread::sleep(Duration::from_millis(20 + number));
+                    drop(reading);
+                }
+            })
+        })
+        .collect();
+    for sequence in 0..300 {
+        let ticket = model.send(sequence, &[3; 1000]);
+        let _ = model.ack(sequence);
+        model.log.committed(ticket).await.unwrap();
+    }
+    wait_until("one segment is left", || model.log.status().segments == 1);
+    stop.store(true, SeqCst);
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
+}
+
 #[test]
 fn nothing_of_an_earlier_life_of_a_file_comes_back() {
     let scratch = Scratch::new();
@@ -96,4 +125,30 @@ fn nothing_of_an_earlier_life_of_a_file_comes_back() {
             model.log.abort();
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_that_cannot_be_put_away_keeps_the_later_ones() {
+    let disk = FaultyDisk::default();
+    let model = Model::open(&small(), Arc::new(disk.clone())).unwrap();
+    let mut sequence = 0;
+    let mut churn = async |segments: u64| {
+        for _ in 0..segments * 64 {
+            let ticket = model.send(sequence, &[3; 1000]);
+            let _ = sequence.checked_sub(1).and_then(|before| model.ack(before));
+            model.log.committed(ticket).await.unwrap();
+            sequence += 1;
+        }
+    };
+    churn(2).await;
+    disk.faults.stuck.store(3, SeqCst);
+    churn(3).await;
+    wait_until("it is tried again", || disk.faults.stuck.load(SeqCst) == 0);
+    // It was in the way for as long as that took, and is not any more.
+    churn(3).await;
+    wait_until("few segments are left", || model.log.status().segments <= 2);
+    let expected = model.alive();
+    model.log.abort();
+    drop(model);
+    assert_eq!(Model::open(&small(), Arc::new(disk)).unwrap().alive(), expected);
 }

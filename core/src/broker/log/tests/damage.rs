@@ -213,6 +213,43 @@ fn a_missing_segment_is_named_and_passed_over_by_a_repair() {
 }
 
 #[test]
+fn one_damaged_segment_is_no_damage_of_the_later_ones() {
+    let options = LogOptions { segment_bytes: 16 << 10, ..small() };
+    let (disk, _) = written(&options, [120, 4], 1100);
+    let survey = recover::survey(&disk).unwrap();
+    let used: Vec<_> =
+        survey.parts.iter().filter(|part| part.opened.is_some()).map(|part| part.name.clone()).collect();
+    assert!(used.len() >= 5, "{used:?}");
+    let damaged = |disk: &MemoryDisk| -> Vec<String> {
+        let reports = repair::verify(disk).unwrap();
+        reports.into_iter().filter(|report| report.damage.is_some()).map(|report| report.name).collect()
+    };
+    // In its first record, in a later one, in its header; and in two that follow each other.
+    for (first, offset) in [(1, segment::HEADER + 8), (1, segment::HEADER + 3000), (2, 20)] {
+        let whole = [disk.content(&used[first]), disk.content(&used[first + 1])];
+        let mut bytes = whole[0].clone();
+        bytes[offset] ^= 1;
+        // A header has a copy there.
+        bytes[offset ^ 2048] ^= 1;
+        disk.put(&used[first], bytes);
+        assert_eq!(damaged(&disk), used[first..=first]);
+        let mut bytes = whole[1].clone();
+        bytes[segment::HEADER + 3000] ^= 1;
+        disk.put(&used[first + 1], bytes);
+        assert_eq!(damaged(&disk), used[first..=first + 1]);
+        let [one, two] = whole;
+        disk.put(&used[first], one);
+        disk.put(&used[first + 1], two);
+    }
+    // One that is missing behind a damaged one is told by the one behind it.
+    let mut bytes = disk.content(&used[1]);
+    bytes[segment::HEADER + 3000] ^= 1;
+    disk.put(&used[1], bytes);
+    disk.remove(&used[2]).unwrap();
+    assert_eq!(damaged(&disk), [used[1].as_str(), used[3].as_str()]);
+}
+
+#[test]
 fn a_folder_is_verified_and_repaired() {
     let scratch = Scratch::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use super::super::faulty::FaultyDisk;
+use super::super::faulty::{FaultyDisk, HELD, HOLD};
 use super::super::{Durability, LogState};
 use super::model::Model;
 use super::*;
@@ -62,6 +62,47 @@ async fn an_error_of_a_sync_in_the_background_is_told_too() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(send(&model, 2, b"x").await.unwrap_err().kind(), Kind::Storage);
+}
+
+#[tokio::test]
+async fn a_log_that_failed_has_no_sync_that_is_due() {
+    let disk = FaultyDisk::default();
+    let durability = Durability::Interval(Duration::from_secs(3600));
+    let (log, _) = open(&LogOptions { durability, ..small() }, Arc::new(disk.clone())).unwrap();
+    let (_, ticket) = log.append(|journal| journal.append(&message(1, b"x")));
+    log.committed(ticket).await.unwrap();
+    assert!(log.shared.sync_due(&log.shared.writer.lock()).is_some(), "written and not synced");
+    disk.faults.write.store(true, SeqCst);
+    let (_, ticket) = log.append(|journal| journal.append(&message(2, b"x")));
+    assert_eq!(log.committed(ticket).await.unwrap_err().kind(), Kind::Storage);
+    assert!(log.shared.sync_due(&log.shared.writer.lock()).is_none());
+}
+
+#[tokio::test]
+async fn a_commit_that_must_sync_does_not_trust_a_sync_that_is_under_way() {
+    let disk = FaultyDisk::default();
+    let durability = Durability::Interval(Duration::from_millis(10));
+    let (log, _) = open(&LogOptions { durability, ..small() }, Arc::new(disk.clone())).unwrap();
+    // The stock thread syncs too, until there are enough segments.
+    let start = Instant::now();
+    while log.shared.pending.lock().ready.is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    disk.faults.hold.store(HOLD, SeqCst);
+    let (_, ticket) = log.append(|journal| journal.append(&message(1, b"moved")));
+    log.committed(ticket).await.unwrap();
+    while disk.faults.hold.load(SeqCst) != HELD {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let committed = log.shared.commit_now();
+    let cuts: Vec<_> = (0..20).map(|seed| disk.lose_power(seed)).collect();
+    disk.faults.hold.store(0, SeqCst);
+    committed.unwrap();
+    for cut in cuts {
+        assert_eq!(open(&small(), Arc::new(cut)).unwrap().1.len(), 1);
+    }
 }
 
 /// Sends until messages are refused; the number of the first that was.
@@ -124,6 +165,76 @@ async fn a_full_disk_refuses_messages_and_takes_acks() {
     model.log.close().unwrap();
     drop(model);
     assert_eq!(Model::open(&small(), Arc::new(disk)).unwrap().alive(), expected);
+}
+
+#[tokio::test]
+async fn what_no_room_is_left_for_is_not_moved() {
+    let disk = FaultyDisk::default();
+    disk.faults.room.store(1200 << 10, SeqCst);
+    let model = Model::open(&small(), Arc::new(disk.clone())).unwrap();
+    // A segment of its own, which is soon the oldest with anything alive.
+    let large = vec![1; 300_000];
+    send(&model, 10_000, &large).await.unwrap();
+    let refused = send_until_refused(&model).await;
+    for sequence in 0..refused {
+        let ticket = model.ack(sequence).unwrap();
+        let committed = tokio::time::timeout(Duration::from_secs(10), model.log.committed(ticket)).await;
+        committed.expect("acks go on").unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    // Long enough for the cleaner to look at it again.
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!model.log.shared.holding.load(SeqCst));
+    }
+    assert!(matches!(model.log.status().state, LogState::Short(_)), "{:?}", model.log.status());
+    assert_eq!(model.alive().get(&10_000), Some(&large));
+    model.read_all();
+    // With room it is moved like any other.
+    disk.faults.room.store(0, SeqCst);
+    recovers(&model, 20_000).await;
+    let start = Instant::now();
+    while *model.moved.lock() == 0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?}", model.log.status());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    model.read_all();
+}
+
+#[tokio::test]
+async fn nothing_is_let_in_behind_what_found_no_room() {
+    let disk = FaultyDisk::default();
+    disk.faults.bare.store(true, SeqCst);
+    let model = Model::open(&small(), Arc::new(disk.clone())).unwrap();
+    // Much is asked for at once: segments are made that there is no room behind.
+    let mut rooms = Vec::new();
+    for _ in 0..8 {
+        rooms.push(model.log.admit(25_000).await.unwrap());
+    }
+    disk.fill_up();
+    drop(rooms);
+    let mut held = None;
+    for sequence in 0..100 {
+        let ticket = model.send(sequence, &[1; 4000]);
+        let committed = model.log.committed(ticket);
+        if tokio::time::timeout(Duration::from_millis(500), committed).await.is_err() {
+            held = Some((sequence, ticket));
+            break;
+        }
+    }
+    let (sequence, ticket) = held.expect("the disk is full");
+    assert!(model.log.shared.pending.lock().capacity() > 3 * (64 << 10), "as far as the log knows");
+    for _ in 0..50 {
+        let asked = tokio::time::timeout(Duration::from_secs(5), model.log.admit(100)).await;
+        let error = asked.expect("refused rather than kept waiting").map(drop).unwrap_err();
+        assert_eq!((error.kind(), error.retryable()), (Kind::Storage, true));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(matches!(model.log.status().state, LogState::Short(_)));
+    disk.faults.room.store(0, SeqCst);
+    let committed = tokio::time::timeout(Duration::from_secs(10), model.log.committed(ticket)).await;
+    committed.expect("it was only held").unwrap();
+    recovers(&model, sequence + 1).await;
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ impl Material {
         random.fill(&mut body[..]);
         let ranges = (0..random.random_range(0..6))
             .map(|_| Range {
-                first: random.random::<u64>() >> random.random_range(1..64),
+                first: random.random::<u64>() >> random.random_range(3..64),
                 count: random.random(),
             })
             .collect();
@@ -114,7 +114,7 @@ impl Material {
 
     fn record(&self, random: &mut StdRng) -> Record<'_> {
         let topic = random.random();
-        let sequence = random.random();
+        let sequence = random.random::<u64>() >> 2;
         let some = |random: &mut StdRng| if random.random() { random.random() } else { 0 };
         match random.random_range(0..16) {
             0 => Record::Topic {

@@ -1,7 +1,10 @@
 //! Appending, committing, reading back, opening again.
 
+use std::sync::atomic::Ordering;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
+use super::super::faulty::FaultyDisk;
 use super::super::{Durability, LogState};
 use super::*;
 use crate::error::Kind;
@@ -123,6 +126,34 @@ async fn a_message_larger_than_a_segment() {
     }
 }
 
+#[tokio::test]
+async fn room_that_is_given_back_lets_in_who_waits_for_it() {
+    let (log, _) = open(&small(), Arc::new(MemoryDisk::default())).unwrap();
+    let shared = &log.shared;
+    let start = std::time::Instant::now();
+    while shared.pending.lock().ready.is_empty() || !shared.has_reserve.load(Ordering::Relaxed) {
+        assert!(start.elapsed() < Duration::from_secs(10));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let capacity = shared.pending.lock().capacity() as usize;
+    let all = log.admit((capacity - 4096) / 2).await.unwrap();
+    let mut waiting = std::pin::pin!(log.admit(100));
+    {
+        // Nobody makes a segment before the room is there again.
+        let _stock = shared.stock.lock();
+        let waits = waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending();
+        assert!(waits && shared.demand.load(Ordering::Relaxed) > 0);
+        drop(all);
+    }
+    let admitted = tokio::time::timeout(Duration::from_secs(10), waiting).await;
+    drop(admitted.expect("admitted").unwrap());
+    let start = std::time::Instant::now();
+    while shared.demand.load(Ordering::Relaxed) > 0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "nobody asks any more");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_nobody_waits_for_is_written_all_the_same() {
     let scratch = Scratch::new();
@@ -183,6 +214,21 @@ fn keys_and_numbers_stay() {
     let (log, found) = open(&small(), scratch.disk()).unwrap();
     assert_eq!(found.len(), 1);
     assert_ne!(log.code_key(), key);
+}
+
+#[test]
+fn no_number_is_given_twice_when_the_power_fails() {
+    let mut disk = FaultyDisk::default();
+    let mut last = 0;
+    for seed in 0..20 {
+        let (log, _) = open(&small(), Arc::new(disk.clone())).unwrap();
+        for _ in 0..40 {
+            let number = log.new_topic();
+            assert!(number > last, "{number} after {last}");
+            last = number;
+        }
+        disk = disk.lose_power(seed);
+    }
 }
 
 #[test]

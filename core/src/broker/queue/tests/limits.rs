@@ -116,9 +116,11 @@ fn bounds_refuse_or_let_wait() {
     let mut bench = Bench::with(Terms { depth: 3, bytes: 10, ..terms(WORK) });
     let results = bench.accept(&[draft("1234"), draft("1234567"), draft("1")]);
     assert_eq!(results, [Accepted::New(0), Accepted::Full, Accepted::Full], "in order");
-    let waker = Arc::new(AtomicWaker::new());
-    bench.queue.wait_for_room(Arc::clone(&waker));
-    bench.queue.wait_for_room(waker);
+    let (waker, mut place, mut gone) = (Arc::new(AtomicWaker::new()), None, None);
+    bench.queue.wait_for_room(&waker, &mut place);
+    bench.queue.wait_for_room(&waker, &mut place);
+    bench.queue.wait_for_room(&Arc::new(AtomicWaker::new()), &mut gone);
+    bench.queue.stop_waiting(gone.unwrap());
     bench.join(1, "c");
     let taken = bench.take(1, WIDE);
     bench.wakes = 0;
@@ -131,6 +133,32 @@ fn bounds_refuse_or_let_wait() {
     let results = bench.accept(&[draft("1234"), draft("1234567"), draft("1"), draft("1"), draft("1")]);
     let expected = [Accepted::New(0), Accepted::Full, Accepted::New(1), Accepted::New(2), Accepted::Full];
     assert_eq!(results, expected, "each by itself");
+}
+
+#[test]
+fn a_duplicate_waits_behind_what_waits() {
+    let keys = Some(KeyWindow { time: 10 * SECOND, keys: 100 });
+    let draft = |key: &'static str| Draft { body: b"m", key, ..Draft::default() };
+    let mut bench = Bench::with(Terms { keys, depth: 1, ..terms(WORK) });
+    let results = bench.accept(&[draft("a"), draft("b"), draft("a")]);
+    assert_eq!(results, [Accepted::New(0), Accepted::Full, Accepted::Full]);
+    let mut bench = Bench::with(Terms { keys, depth: 1, refuse: true, ..terms(WORK) });
+    let results = bench.accept(&[draft("a"), draft("b"), draft("a")]);
+    assert_eq!(results, [Accepted::New(0), Accepted::Full, Accepted::Duplicate(0)]);
+}
+
+#[test]
+fn a_message_that_leaves_dies_for_nobody() {
+    let mut bench = Bench::with(Terms { max_attempts: 1, ..terms(DeliveryMode::PublishSubscribe) });
+    bench.join(1, "a");
+    bench.join(2, "b");
+    let sequences = bench.send(&["m"]);
+    let taken = bench.take(1, WIDE);
+    bench.nack(1, &taken, 0);
+    bench.pass(SECOND);
+    assert_eq!((bench.queue.dying(), bench.dead.len()), (1, 1));
+    assert!(bench.queue.delete(sequences[0], &mut bench.journal));
+    assert_eq!(bench.queue.dying(), 0);
 }
 
 #[test]

@@ -111,11 +111,15 @@ impl Life {
         let mut full = false;
         for ((body, delay_ms, own, key), result) in drafts.into_iter().zip(results) {
             let has_key = terms.keys.is_some() && !key.is_empty();
-            if has_key && let Some(&(before, _)) = self.model.keys.get(&key) {
+            let waits = full && !terms.refuse;
+            if has_key
+                && !waits
+                && let Some(&(before, _)) = self.model.keys.get(&key)
+            {
                 assert_eq!(result, Accepted::Duplicate(before));
                 continue;
             }
-            full = (full && !terms.refuse) || self.model.messages.len() >= terms.depth;
+            full = waits || self.model.messages.len() >= terms.depth;
             let sequence = match result {
                 Accepted::New(sequence) if !full => sequence,
                 Accepted::Full if full => continue,
