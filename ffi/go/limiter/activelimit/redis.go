@@ -1,0 +1,182 @@
+package activelimit
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed acquire.lua
+var code string
+
+var script = redis.NewScript(code)
+
+const (
+	// Lease is how long a request still counts after its process died. Until it ends it is renewed.
+	Lease = 60 * time.Second
+	// What a renewal, or the end of a request whose caller went away, may take.
+	background = 2 * time.Second
+	// Requests whose ends are sought in the background at once; further ones end with their leases.
+	mostEnding = 1000
+)
+
+// RedisActiveLimiter counts the requests of all processes.
+type RedisActiveLimiter struct {
+	cmd    redis.Cmdable
+	most   int64
+	lease  time.Duration
+	holder string
+	ending chan struct{}
+
+	mu sync.Mutex
+	// The leases that this process holds, by key, the latest last.
+	held  map[string][]string
+	count uint64
+	// Renews while there is any.
+	renewing bool
+}
+
+// NewRedisActiveLimiter lets maxActive requests of a key be under way in all processes together. Each holds a lease
+// of [Lease], renewed in the background: those of a process that died end with it. When Redis does not answer, Limit
+// returns the error; whether to go on is the caller's to decide. It panics when maxActive is not positive.
+func NewRedisActiveLimiter(cmd redis.Cmdable, maxActive int64) *RedisActiveLimiter {
+	check(maxActive)
+	return newLimiter(cmd, maxActive, Lease)
+}
+
+func newLimiter(cmd redis.Cmdable, maxActive int64, lease time.Duration) *RedisActiveLimiter {
+	return &RedisActiveLimiter{
+		cmd:    cmd,
+		most:   maxActive,
+		lease:  lease,
+		holder: rand.Text(),
+		ending: make(chan struct{}, mostEnding),
+		held:   make(map[string][]string),
+	}
+}
+
+func (l *RedisActiveLimiter) name(key string) string {
+	return fmt.Sprintf("ceiba:limit:key:%s:concurrent:%d:%dus", key, l.most, l.lease.Microseconds())
+}
+
+func (l *RedisActiveLimiter) acquire(ctx context.Context, key, name string, always int) (int64, error) {
+	life := (2 * l.lease).Milliseconds()
+	return script.Run(ctx, l.cmd, []string{l.name(key)}, l.most, l.lease.Microseconds(), name, life, always).Int64()
+}
+
+// Limit is true when as many are under way as may be; then there is nothing to end.
+func (l *RedisActiveLimiter) Limit(ctx context.Context, key string) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return true, err
+	}
+	l.mu.Lock()
+	l.count++
+	name := l.holder + "-" + strconv.FormatUint(l.count, 10)
+	l.mu.Unlock()
+	taken, err := l.acquire(ctx, key, name, 0)
+	if err != nil {
+		// It may have been taken all the same.
+		l.endLater(key, name)
+		return true, fmt.Errorf("activelimit: Redis did not decide: %w", err)
+	}
+	if taken != 1 {
+		return true, nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held[key] = append(l.held[key], name)
+	if !l.renewing {
+		l.renewing = true
+		go l.renew()
+	}
+	return false, nil
+}
+
+// Decr ends a request that Limit let begin. After an error it counts until Redis is told, which is tried once more in
+// the background, or its lease ends.
+func (l *RedisActiveLimiter) Decr(ctx context.Context, key string) error {
+	l.mu.Lock()
+	names := l.held[key]
+	if len(names) == 0 {
+		l.mu.Unlock()
+		return ErrNotActive
+	}
+	name := names[len(names)-1]
+	if len(names) == 1 {
+		delete(l.held, key)
+	} else {
+		l.held[key] = names[:len(names)-1]
+	}
+	l.mu.Unlock()
+	if err := l.cmd.ZRem(ctx, l.name(key), name).Err(); err != nil {
+		l.endLater(key, name)
+		return fmt.Errorf("activelimit: Redis was not told of an end: %w", err)
+	}
+	return nil
+}
+
+func (l *RedisActiveLimiter) endLater(key, name string) {
+	select {
+	case l.ending <- struct{}{}:
+	default:
+		return
+	}
+	go func() {
+		defer func() { <-l.ending }()
+		ctx, cancel := context.WithTimeout(context.Background(), background)
+		defer cancel()
+		_ = l.cmd.ZRem(ctx, l.name(key), name).Err()
+	}()
+}
+
+func (l *RedisActiveLimiter) renew() {
+	for {
+		time.Sleep(l.lease / 3)
+		l.mu.Lock()
+		if len(l.held) == 0 {
+			l.renewing = false
+			l.mu.Unlock()
+			return
+		}
+		held := make(map[string][]string, len(l.held))
+		for key, names := range l.held {
+			held[key] = append([]string(nil), names...)
+		}
+		l.mu.Unlock()
+		for key, names := range held {
+			for _, name := range names {
+				l.renewOne(key, name)
+			}
+		}
+	}
+}
+
+func (l *RedisActiveLimiter) renewOne(key, name string) {
+	if !l.holds(key, name) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), background)
+	defer cancel()
+	_, _ = l.acquire(ctx, key, name, 1)
+	if !l.holds(key, name) {
+		// It ended meanwhile, and Redis may have heard of that first.
+		l.endLater(key, name)
+	}
+}
+
+func (l *RedisActiveLimiter) holds(key, name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, held := range l.held[key] {
+		if held == name {
+			return true
+		}
+	}
+	return false
+}
