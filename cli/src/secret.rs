@@ -41,24 +41,40 @@ pub(crate) fn of_broker(
 /// The config of `send` and `receive`, with the secret from outside where the config names none.
 pub(crate) fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> {
     let mut config = ClientConfig::parse(&args.config).map_err(Failure::at_open)?;
-    let wants = config.provider.get("type").and_then(Value::as_str) == Some("kapokmq");
-    if wants && !config.provider.contains_key("secret_key") {
-        match outside(args.secret_file.as_deref())? {
+    let file = args.secret_file.as_deref();
+    let wanted = wanted(&config.provider).filter(|(key, _)| !config.provider.contains_key(*key));
+    match wanted {
+        Some((key, needed)) => match outside(file)? {
             Some(secret) => {
-                config.provider.insert("secret_key".into(), Value::String(secret.expose().to_owned()));
+                config.provider.insert(key.into(), Value::String(secret.expose().to_owned()));
             }
-            None => {
+            None if needed => {
                 return Err(Failure::usage(format!(
-                    "no secret: give --secret-file FILE, set {VARIABLE}, or name `secret_key` in the config"
+                    "no secret: give --secret-file FILE, set {VARIABLE}, or name `{key}` in the config"
                 )));
             }
+            None => {}
+        },
+        None if file.is_some() => {
+            return Err(Failure::usage(
+                "two secrets: --secret-file is for a config that needs a secret and names none",
+            ));
         }
-    } else if args.secret_file.is_some() {
-        return Err(Failure::usage(
-            "two secrets: --secret-file is for a config that needs a secret and names none",
-        ));
+        None => {}
     }
     Ok(config)
+}
+
+/// The key of a provider's secret, and whether it cannot do without.
+fn wanted(provider: &serde_json::Map<String, Value>) -> Option<(&'static str, bool)> {
+    let text = |key: &str| provider.get(key).and_then(Value::as_str);
+    match (text("type")?, text("service")) {
+        ("kapokmq", _) => Some(("secret_key", true)),
+        ("smtp", _) if provider.contains_key("user") => Some(("password", true)),
+        ("sms", Some("aliyun")) => Some(("access_key_secret", true)),
+        ("sms", Some("tencent")) => Some(("secret_key", true)),
+        _ => None,
+    }
 }
 
 /// A secret that nobody knows.
