@@ -1241,7 +1241,7 @@ struct ceiba_slice ceiba_call_attachment(const struct ceiba_call *call,
                                          size_t place);
 
 /**
- * What was left until the deadline when the call was made, in milliseconds; -1 without one.
+ * What is left until the deadline, in milliseconds; -1 without one.
  *
  * Any thread; never fails.
  */

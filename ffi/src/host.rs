@@ -147,7 +147,7 @@ pub extern "C" fn ceiba_call_attachment(call: *const ceiba_call, place: usize) -
     })
 }
 
-/// What was left until the deadline when the call was made, in milliseconds; -1 without one.
+/// What is left until the deadline, in milliseconds; -1 without one.
 ///
 /// Any thread; never fails.
 #[unsafe(no_mangle)]

@@ -6,7 +6,8 @@
     ceiba.producer_send("orders", b"hello")
 
 The calls by id (`producer_send`, `consumer_receive`, ...) and the classes over them (`Producer`,
-`Consumer`) can be mixed. Every call may be made from any thread; calls that wait release the interpreter's
+`Consumer`) can be mixed. `strategy` puts retry, timeout,
+rate limit and circuit breaker around functions of your own. Every call may be made from any thread; calls that wait release the interpreter's
 lock and can be interrupted by Ctrl-C. Every failure is a `ceiba.Error`.
 """
 
@@ -36,6 +37,7 @@ from ._ceiba import (
     open_file,
     producer_cancel,
     producer_close,
+    producer_control,
     producer_flush,
     producer_open,
     producer_send,
@@ -44,9 +46,11 @@ from ._ceiba import (
     producer_submit,
     producer_submit_many,
     producer_submit_message,
+    register_host,
     set_completion_capacity,
     set_workers,
     shutdown,
+    unregister_host,
 )
 from ._clients import Consumer, Producer
 from ._errors import (
@@ -64,6 +68,7 @@ from ._errors import (
     InvalidConfig,
     Limited,
     NotFound,
+    Part,
     Partial,
     Permission,
     Protocol,
@@ -78,6 +83,7 @@ from ._errors import (
     WouldDeadlock,
 )
 from ._logging import disable_logging, enable_logging
+from ._strategy import strategy
 
 __all__ = [
     "AllFailed",
@@ -99,6 +105,7 @@ __all__ = [
     "Limited",
     "Message",
     "NotFound",
+    "Part",
     "Partial",
     "Permission",
     "Producer",
@@ -129,6 +136,7 @@ __all__ = [
     "open_file",
     "producer_cancel",
     "producer_close",
+    "producer_control",
     "producer_flush",
     "producer_open",
     "producer_send",
@@ -137,9 +145,12 @@ __all__ = [
     "producer_submit",
     "producer_submit_many",
     "producer_submit_message",
+    "register_host",
     "set_completion_capacity",
     "set_workers",
     "shutdown",
+    "strategy",
+    "unregister_host",
 ]
 
 

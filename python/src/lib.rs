@@ -15,7 +15,9 @@ mod log;
 mod message;
 mod process;
 mod producer;
+mod raised;
 mod state;
+mod strategy;
 mod wait;
 
 use pyo3::prelude::*;
@@ -36,7 +38,7 @@ mod _ceiba {
     #[pymodule_export]
     use crate::delivery::Delivery;
     #[pymodule_export]
-    use crate::host::{register_host, unregister_host};
+    use crate::host::{HostCall, HostCalls, register_host, unregister_host};
     #[pymodule_export]
     use crate::log::{_log_close, _log_level, _log_take};
     #[pymodule_export]
@@ -45,9 +47,11 @@ mod _ceiba {
     use crate::process::{_after_fork, _at_exit, _config_id, open_file, set_workers, shutdown};
     #[pymodule_export]
     use crate::producer::{
-        producer_cancel, producer_close, producer_flush, producer_open, producer_send, producer_send_batch,
-        producer_status, producer_submit, producer_submit_many, producer_submit_message,
+        producer_cancel, producer_close, producer_control, producer_flush, producer_open, producer_send,
+        producer_send_batch, producer_status, producer_submit, producer_submit_many, producer_submit_message,
     };
+    #[pymodule_export]
+    use crate::strategy::{Run, Strategy, Wakes};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

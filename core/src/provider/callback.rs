@@ -3,6 +3,7 @@
 //! The host registers one under a name; a config with `"type": "callback"` and that name sends through it.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 
 use super::Setup;
 use crate::client::{BoxFuture, Capability, Context, Producer};
@@ -29,7 +31,8 @@ const MAX_NAME: usize = 256;
 struct Config {
     /// The name that the host registered.
     name: String,
-    /// Calls that may run at once, each on a thread of its own; one that the host answers later frees its thread.
+    /// Calls that may run at once, each on a thread of its own; one that the host answers later frees its thread,
+    /// unless the host says when.
     #[serde(default = "default_threads")]
     threads: usize,
 }
@@ -54,18 +57,27 @@ pub fn check(section: Map<String, Value>) -> Result<()> {
     parse(section).map(drop)
 }
 
-/// What the host implements. It is called from many threads at once, never from one of the runtime's.
+/// What the host implements. It is called from many threads at once.
 pub trait Host: Send + Sync + 'static {
     /// Sends one message and answers by [`HostCall::finish`], at once or later from any thread. It may block.
     fn send(&self, call: HostCall);
+
+    /// Whether `send` hands the call over to threads of its own and returns at once. Then it is called where the send
+    /// is polled, a thread of the runtime for most, and the call has its place until it is answered; otherwise it is
+    /// called from a thread where it may block, and has its place until it returns.
+    fn hands_over(&self) -> bool {
+        false
+    }
 }
 
 /// One send for the host to make.
 #[derive(Debug)]
 pub struct HostCall {
     message: Arc<Message>,
-    remaining: Option<Duration>,
+    deadline: Option<Instant>,
     reply: Option<oneshot::Sender<Result<Receipt>>>,
+    // Of a host that hands over.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl HostCall {
@@ -74,9 +86,14 @@ impl HostCall {
         &self.message
     }
 
-    /// What was left until the deadline when the call was made; `None` without one.
+    /// What is left until the deadline; `None` without one.
     pub fn remaining(&self) -> Option<Duration> {
-        self.remaining
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Gives up its place among the calls that may run at once, for a host that has bounds of its own.
+    pub fn free_place(&mut self) {
+        self.place = None;
     }
 
     /// Whether nobody waits for the answer any more.
@@ -86,6 +103,8 @@ impl HostCall {
 
     /// Answers. An answer after the deadline is lost: the send ended as `timeout` with an unknown outcome.
     pub fn finish(mut self, result: Result<Receipt>) {
+        // First, so that whoever sees the answer finds the place free.
+        self.place = None;
         if let Some(reply) = self.reply.take() {
             let _ = reply.send(result);
         }
@@ -94,6 +113,7 @@ impl HostCall {
 
 impl Drop for HostCall {
     fn drop(&mut self) {
+        self.place = None;
         if let Some(reply) = self.reply.take() {
             let error = Error::new(Kind::Internal, "the callback ended without an answer");
             let _ = reply.send(Err(error.outcome_is(Outcome::Unknown).by(NAME)));
@@ -196,12 +216,17 @@ impl CallbackProducer {
         let place = place.map_err(|_| closed())?;
         let host = self.host.lock().clone().ok_or_else(closed)?;
         let (reply, answer) = oneshot::channel();
-        let call = HostCall { message, remaining: ctx.remaining(), reply: Some(reply) };
-        tokio::task::spawn_blocking(move || {
-            // A panic drops the call, which answers; the thread is the pool's own.
-            host.send(call);
-            drop(place);
-        });
+        let mut call = HostCall { message, deadline: ctx.deadline(), reply: Some(reply), place: None };
+        // A panic drops the call, which answers.
+        if host.hands_over() {
+            call.place = Some(place);
+            let _ = catch_unwind(AssertUnwindSafe(|| host.send(call)));
+        } else {
+            tokio::task::spawn_blocking(move || {
+                host.send(call);
+                drop(place);
+            });
+        }
         match ctx.run(answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Error::new(Kind::Internal, "the callback ended without an answer")
@@ -286,8 +311,12 @@ mod tests {
     }
 
     fn open(threads: usize, host: impl std::ops::Fn(HostCall) + Send + Sync + 'static) -> Arc<dyn Producer> {
+        open_with(threads, Arc::new(Fn(host)))
+    }
+
+    fn open_with(threads: usize, host: Arc<dyn Host>) -> Arc<dyn Producer> {
         let hosts = Hosts::default();
-        hosts.register("mine", Arc::new(Fn(host))).unwrap();
+        hosts.register("mine", host).unwrap();
         let text = format!(r#"{{"provider": {{"type": "callback", "name": "mine", "threads": {threads}}}}}"#);
         let config = ClientConfig::parse(&text).unwrap();
         let (_, section) = config.provider_section().unwrap();
@@ -324,7 +353,14 @@ mod tests {
             let error = producer.send(&within(9000), message()).await.unwrap_err();
             assert_eq!((error.kind(), error.outcome()), (Kind::Internal, Outcome::Unknown));
         }
-        assert_eq!(producer.status()["running"], 0, "its thread is free again");
+        // The answer comes before the thread has ended.
+        for _ in 0..500 {
+            if producer.status()["running"] == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("its thread is not free again");
     }
 
     #[tokio::test]
@@ -343,6 +379,46 @@ mod tests {
         assert_eq!(error.kind(), Kind::Timeout);
         assert!(error.message().contains("`mine`"), "{error}");
         drop(let_go);
+    }
+
+    struct Line(std::sync::mpsc::Sender<HostCall>);
+
+    impl Host for Line {
+        fn send(&self, call: HostCall) {
+            assert!(call.message().body() != "panic", "in the host");
+            let _ = self.0.send(call);
+        }
+
+        fn hands_over(&self) -> bool {
+            true
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_handed_over_has_its_place_until_it_is_answered() {
+        let (sender, line) = std::sync::mpsc::channel();
+        let producer = open_with(1, Arc::new(Line(sender)));
+        let error = producer.send(&within(50), message()).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (Kind::Timeout, Outcome::Unknown));
+        let error = producer.send(&within(50), message()).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (Kind::QueueFull, Outcome::NotSent));
+        let late = line.try_recv().unwrap();
+        assert!(late.is_abandoned());
+        assert_eq!(producer.status()["running"], 1);
+        late.finish(Ok(receipt(None)));
+        let answer = std::thread::spawn(move || {
+            let mut call = line.recv().unwrap();
+            call.free_place();
+            (line, call)
+        });
+        producer.send(&within(50), message()).await.unwrap_err();
+        let (_line, call) = answer.join().unwrap();
+        assert_eq!(producer.status()["running"], 0, "it gave up its place and is not answered");
+        drop(call);
+        let panic = Arc::new(Message::new("panic"));
+        let error = producer.send(&within(9000), panic).await.unwrap_err();
+        assert_eq!((error.kind(), producer.status()["running"].as_u64()), (Kind::Internal, Some(0)));
+        producer.close(&within(50)).await.unwrap();
     }
 
     #[test]
