@@ -46,7 +46,27 @@ LIMITS = {
     "redis_limiter": lambda line: ", ".join(
         f"{at_once} at once {line[f'at_once_{at_once}']['ratio']:.2f} of redis-benchmark" for at_once in (1, 50)
     ),
+    "strategy": lambda line: ", ".join(
+        f"{name} {line[name]['ns_median'] - line['bare']['ns_median']:.0f} ns" for name in ("retry", "four", "callback")
+    ),
 }
+# Calls of Python: what is measured, and what it is compared with.
+STRATEGIES = [
+    ("bare", "bare", "the bare function"),
+    ("retry", "bare", "retry"),
+    ("three", "bare", "circuit_breaker, retry, rate_limit"),
+    ("timeout", "bare", "timeout, on a thread of the pool"),
+    ("four", "bare", "all four, on a thread of the pool"),
+    ("async_bare", "async_bare", "the bare coroutine function"),
+    ("async_retry", "async_bare", "retry"),
+    ("async_three", "async_bare", "circuit_breaker, retry, rate_limit"),
+    ("async_timeout", "async_bare", "timeout, each attempt a task"),
+    ("async_four", "async_bare", "all four, each attempt a task"),
+    ("memory", "memory", "`producer_send` to `memory`, which discards"),
+    ("callback", "bare", "`producer_send` to a callable"),
+    ("callback_four", "bare", "`producer_send` to a callable, all four"),
+    ("callback_coroutine", "bare", "`producer_send` to a coroutine function"),
+]
 
 
 def said(command: list[str]) -> str:
@@ -190,6 +210,17 @@ class Report:
             ])
         return text + table(["sliding window in Redis", "sends/s", "redis-benchmark", "ratio", "aim"], rows)
 
+    def strategies(self) -> list[str]:
+        lines = [sample.line for sample in self.samples[Case("python", "strategy")]]
+        rows = []
+        for name, base, what in STRATEGIES:
+            median = statistics.median(line[name]["ns_median"] for line in lines)
+            over = statistics.median(line[name]["ns_median"] - line[base]["ns_median"] for line in lines)
+            least = min(line[name]["ns_min"] for line in lines)
+            p90 = statistics.median(line[name]["ns_p90"] for line in lines)
+            rows.append([what, f"{least:,.0f}", f"{median:,.0f}", f"{p90:,.0f}", f"{over:,.0f}" if name != base else "-"])
+        return table(["", "least", "median", "p90", "added to the bare one"], rows)
+
     def text(self) -> str:
         clients = self.clients() if self.samples else []
         return "\n".join([*self.head(), *clients, *self.durable]).rstrip() + "\n"
@@ -255,5 +286,11 @@ class Report:
             "a limit in Redis, and what redis-benchmark reaches with the same script, server and number of clients.",
             "",
             *self.limits(),
+            "## Strategies in Python",
+            "",
+            "Nanoseconds of a call that goes well: decorated functions, then decorated coroutine functions in one event loop,",
+            "then sends through a provider that is a callable.",
+            "",
+            *self.strategies(),
         ]
         return lines

@@ -107,7 +107,7 @@ def _sections(
     rate_limit: str | Section | None,
     timeout: Span | Section | None,
 ) -> list[dict[str, Any]]:
-    given = (
+    given: tuple[tuple[str, Any, Callable[[Any], dict[str, Any]]], ...] = (
         ("circuit_breaker", circuit_breaker, _breaker),
         ("retry", retry, _retry),
         ("rate_limit", rate_limit, _rate),
