@@ -186,6 +186,9 @@ pub(crate) struct Run {
     running: Mutex<Running>,
 }
 
+/// The attempt that went well, the attempt whose exception ended the call, and the error.
+type Outcome<'py> = (Option<u32>, Option<u32>, Option<Bound<'py, PyAny>>);
+
 enum Step {
     Attempt(CoreCall),
     End(CoreResult<Receipt>),
@@ -271,10 +274,7 @@ impl Run {
 
     /// How it ended: the number of the attempt that went well, the number of the attempt whose exception ended it,
     /// and the error.
-    fn outcome<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> Result<(Option<u32>, Option<u32>, Option<Bound<'py, PyAny>>), Failure> {
+    fn outcome<'py>(&self, py: Python<'py>) -> Result<Outcome<'py>, Failure> {
         match self.running.lock().end.as_ref() {
             None => Err(Error::new(Kind::Internal, "the call of a decorated function has not ended").into()),
             Some(Ok(receipt)) => {
