@@ -401,6 +401,13 @@ struct ceiba_slice ceiba_error_message(const struct ceiba_error *error);
 struct ceiba_string *ceiba_error_json(const struct ceiba_error *error);
 
 /**
+ * How many attempts, members or recipients ceiba_error_json() tells of one by one; 0 where there was one alone.
+ *
+ * Any thread; never fails.
+ */
+size_t ceiba_error_part_count(const struct ceiba_error *error);
+
+/**
  * The provider that failed, such as "kapokmq"; empty where none did. Valid until the error is freed.
  *
  * Any thread; never fails.
@@ -635,6 +642,22 @@ uint32_t ceiba_receipt_attempts(const struct ceiba_receipt *receipt);
  * Any thread; never fails.
  */
 bool ceiba_receipt_stored(const struct ceiba_receipt *receipt);
+
+/**
+ * How many recipients or members ceiba_receipt_json() tells of one by one; 0 where there was one alone.
+ *
+ * Any thread; never fails.
+ */
+size_t ceiba_receipt_part_count(const struct ceiba_receipt *receipt);
+
+/**
+ * Everything about the receipt as a JSON object, which the caller frees: `provider`, `attempts`, `stored`, where
+ * there is one `message_id` and `warning`, and as `parts` how each recipient or member ended: `of`, `name`, and
+ * `message_id` or `error`. NULL for NULL.
+ *
+ * Any thread; never fails.
+ */
+struct ceiba_string *ceiba_receipt_json(const struct ceiba_receipt *receipt);
 
 /**
  * Frees a receipt. NULL does nothing.

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 
 use ceiba_core::calls;
-use ceiba_core::error::{Error, Part};
+use ceiba_core::error::Error;
 use ceiba_core::message::{Fields, Message, Receipt};
 use ceiba_core::template::{Escape, Template, Values};
 use serde_json::{Map, Value, json};
@@ -135,16 +135,17 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 fn told(receipt: &Receipt, as_json: bool) -> Exit {
-    let parts: &[Part] = receipt.parts.as_deref().unwrap_or_default();
     if let Some(warning) = &receipt.warning {
         let _ = writeln!(std::io::stderr(), "warning: {}", warning.replace(['\r', '\n'], " "));
     }
     let mut stdout = std::io::stdout();
     // A reader that is gone does not change how the send ended.
     let _ = if as_json {
-        let parts: Vec<Value> = parts.iter().map(Part::to_json).collect();
-        let id = receipt.message_id.as_deref();
-        writeln!(stdout, "{}", json!({"sent": 1, "message_id": id, "parts": parts}))
+        let mut told = receipt.to_json();
+        if let Some(told) = told.as_object_mut() {
+            told.insert("sent".to_owned(), json!(1));
+        }
+        writeln!(stdout, "{told}")
     } else {
         let id = receipt.message_id.as_deref().map(|id| format!(", id {id}")).unwrap_or_default();
         writeln!(std::io::stderr(), "sent{id}")

@@ -311,7 +311,7 @@ impl Error {
         });
         if let Some(object) = value.as_object_mut() {
             if let Some(wait) = self.retry_after() {
-                let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+                let wait = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
                 object.insert("retry_after_ms".into(), json!(wait));
             }
             if let Some(provider) = self.provider() {

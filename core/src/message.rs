@@ -180,6 +180,25 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// As JSON: `provider`, `attempts`, `stored`, and where there is one `message_id`, `warning` and `parts`.
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut value = serde_json::json!({
+            "provider": self.provider,
+            "attempts": self.attempts,
+            "stored": self.disposition == Disposition::Stored,
+        });
+        if let Some(object) = value.as_object_mut() {
+            let texts = [("message_id", &self.message_id), ("warning", &self.warning)];
+            for (key, text) in texts.into_iter().filter_map(|(key, text)| Some((key, text.as_deref()?))) {
+                object.insert(key.into(), text.into());
+            }
+            if let Some(parts) = self.parts.as_deref().filter(|parts| !parts.is_empty()) {
+                object.insert("parts".into(), parts.iter().map(Part::to_json).collect());
+            }
+        }
+        value
+    }
+
     /// A receipt of a message sent at the first attempt, without an id.
     pub fn sent(provider: &'static str) -> Receipt {
         Receipt {

@@ -77,6 +77,9 @@ func copied(e *C.ceiba_error) *Error {
 	if f.retry_after_ms > 0 {
 		err.RetryAfter = time.Duration(f.retry_after_ms) * time.Millisecond
 	}
+	if f.parts > 0 {
+		err.Parts = partsOf(C.ceiba_error_json(e))
+	}
 	return err
 }
 
@@ -114,29 +117,38 @@ func (q cQueue) done(i int) *C.shim_done {
 // token and result are of a completion of the last poll.
 func (q cQueue) token(i int) uint64 { return uint64(q.done(i).token) }
 
-func (q cQueue) result(i int, receipt *Receipt, names *string) *Error {
+func (q cQueue) result(i int, w *waiter, names *string) {
 	done := q.done(i)
 	if done.error != nil {
-		return copied(done.error)
+		w.err = copied(done.error)
+		return
 	}
-	receiptOf(done, receipt, names)
-	return nil
+	receiptOf(done, &w.receipt, names)
+	if done.parts > 0 {
+		parts := partsOf(C.ceiba_receipt_json(done.receipt))
+		w.parts = &parts
+	}
 }
 
 // receiptOf fills a receipt. names holds the provider last seen: mostly it is the same again.
-func receiptOf(done *C.shim_done, receipt *Receipt, names *string) {
+func receiptOf(done *C.shim_done, receipt *plainReceipt, names *string) {
 	if provider := view(done.provider); string(provider) != *names {
 		*names = string(provider)
 	}
-	receipt.Provider = *names
-	receipt.Attempts = int(done.attempts)
-	receipt.Stored = bool(done.stored)
+	receipt.provider = *names
+	receipt.attempts = int(done.attempts)
+	receipt.stored = bool(done.stored)
 	if done.message_id.len > 0 {
-		receipt.MessageID = text(done.message_id)
+		receipt.messageID = text(done.message_id)
 	}
 	if done.warning.len > 0 {
-		receipt.Warning = text(done.warning)
+		receipt.warning = text(done.warning)
 	}
+}
+
+func partsOf(whole *C.ceiba_string) []Part {
+	defer C.ceiba_string_free(whole)
+	return readParts(text(C.ceiba_string_value(whole)))
 }
 
 func cProducerOpen(id, config string, queue cQueue) *Error {
@@ -231,10 +243,14 @@ func cProducerSend(id string, body []byte, seconds int64) (Receipt, *Error) {
 		return Receipt{}, taken(sent.error)
 	}
 	defer C.ceiba_receipt_free(sent.receipt)
-	var receipt Receipt
+	var receipt plainReceipt
 	var name string
 	receiptOf(&sent.done, &receipt, &name)
-	return receipt, nil
+	whole := receipt.whole()
+	if sent.done.parts > 0 {
+		whole.Parts = partsOf(C.ceiba_receipt_json(sent.done.receipt))
+	}
+	return whole, nil
 }
 
 func cProducerFlush(id string, timeout int64) *Error {

@@ -24,6 +24,8 @@ type Error struct {
 	Attempts int
 	// Message is the whole text with its causes, on one line.
 	Message string
+	// Parts is how each attempt of a retry, member of a failover or recipient ended, where there were several.
+	Parts []Part
 
 	cause error
 }

@@ -108,4 +108,60 @@ func TestTheCurrentMemberIsSetByControl(t *testing.T) {
 	if _, err := p.Control("failover"); !errors.Is(err, ErrInvalidArgument) {
 		t.Error(err)
 	}
+	state, err = ProducerControl(t.Name(), map[string]any{"strategy": "failover", "current": 0})
+	if err != nil || !strings.Contains(string(state), `"current":0`) {
+		t.Error(string(state), err)
+	}
+	if _, err := ProducerControl("nobody", map[string]any{"strategy": "failover"}); !errors.Is(err, ErrUnknownID) {
+		t.Error(err)
+	}
+}
+
+func TestEveryAttemptMemberAndRecipientIsTold(t *testing.T) {
+	name := t.Name()
+	failed := 0
+	err := RegisterHost(name, func(context.Context, *Message) (string, error) {
+		if failed++; failed%2 == 1 {
+			return "", fmt.Errorf("attempt %d failed", failed)
+		}
+		return "", comm.Permanent(errors.New("and for good"))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = UnregisterHost(name) })
+	p := openHost(t, name, name, `{"type": "retry", "max_attempts": 3, "backoff": {"type": "none"}}`)
+	_, err = p.Send(t.Context(), []byte("x"))
+	var told *Error
+	if !errors.As(err, &told) || len(told.Parts) != 2 || told.Attempts != 2 {
+		t.Fatalf("%+v", err)
+	}
+	for i, part := range told.Parts {
+		var why *Error
+		if part.Of != OfAttempts || part.Name != fmt.Sprint(i+1) || !errors.As(part.Err, &why) || why.Retryable != (i == 0) {
+			t.Errorf("%d: %+v", i, part)
+		}
+	}
+	both := `{"type": "fan_out", "members": [{"provider": {"type": "memory", "topic": "go-c"}}, {"provider": {"type": "memory", "topic": "go-d"}}]}`
+	all, err := OpenProducer(t.Context(), json.RawMessage(fmt.Sprintf(`{"id": "%s-all", "strategies": [%s]}`, name, both)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer all.Close(context.Background())
+	receipt, err := all.Send(t.Context(), []byte("x"))
+	if err != nil || len(receipt.Parts) != 2 {
+		t.Fatalf("%+v %v", receipt, err)
+	}
+	for _, part := range receipt.Parts {
+		if part.Of != OfMembers || part.Err != nil || part.Name == "" {
+			t.Errorf("%+v", part)
+		}
+	}
+	done := make(chan Receipt, 1)
+	if err := all.Submit([]byte("y"), func(receipt Receipt, err error) { done <- receipt }); err != nil {
+		t.Fatal(err)
+	}
+	if receipt := <-done; len(receipt.Parts) != 2 {
+		t.Errorf("%+v", receipt)
+	}
 }

@@ -265,7 +265,7 @@ func (p *Producer) await(ctx context.Context, w *waiter, token uint64, o *order)
 }
 
 func (p *Producer) take(ctx context.Context, w *waiter, o *order) (Receipt, *Error) {
-	receipt, err := w.receipt, w.err
+	receipt, err := w.result(), w.err
 	p.engine.put(w)
 	if err != nil {
 		err = blame(err, ctx, o.fromContext)
@@ -339,11 +339,15 @@ func (p *Producer) Control(command any) (json.RawMessage, error) {
 	if p.closed.Load() {
 		return nil, p.errClosed()
 	}
+	return control(p.id, command)
+}
+
+func control(id string, command any) (json.RawMessage, error) {
 	asked, failed := json.Marshal(command)
 	if failed != nil {
 		return nil, errorf(ErrInvalidArgument, "the command is no JSON: %v", failed)
 	}
-	text, err := cProducerControl(p.id, string(asked))
+	text, err := cProducerControl(id, string(asked))
 	if err != nil {
 		return nil, err
 	}

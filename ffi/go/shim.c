@@ -11,6 +11,7 @@ shim_failure shim_error_view(const ceiba_error *error) {
     failure.retry_after_ms = ceiba_error_retry_after_ms(error);
     failure.attempts = ceiba_error_attempts(error);
     failure.retryable = ceiba_error_retryable(error);
+    failure.parts = ceiba_error_part_count(error);
     failure.message = ceiba_error_message(error);
     failure.provider = ceiba_error_provider(error);
     return failure;
@@ -44,6 +45,8 @@ static void receipt_view(const ceiba_receipt *receipt, shim_done *done) {
     done->warning = ceiba_receipt_warning(receipt);
     done->attempts = ceiba_receipt_attempts(receipt);
     done->stored = ceiba_receipt_stored(receipt);
+    done->parts = ceiba_receipt_part_count(receipt);
+    done->receipt = receipt;
 }
 
 size_t shim_queue_poll(shim_queue *queue) {

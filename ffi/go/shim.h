@@ -17,6 +17,7 @@ typedef struct shim_failure {
     int64_t retry_after_ms;
     uint32_t attempts;
     bool retryable;
+    size_t parts;
     ceiba_slice message;
     ceiba_slice provider;
 } shim_failure;
@@ -30,6 +31,8 @@ typedef struct shim_done {
     ceiba_slice warning;
     uint32_t attempts;
     bool stored;
+    size_t parts;
+    const ceiba_receipt *receipt;
 } shim_done;
 
 /* A queue with the memory that polls fill. */

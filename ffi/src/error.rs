@@ -198,6 +198,14 @@ pub extern "C" fn ceiba_error_json(error: *const ceiba_error) -> *mut ceiba_stri
     })
 }
 
+/// How many attempts, members or recipients ceiba_error_json() tells of one by one; 0 where there was one alone.
+///
+/// Any thread; never fails.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_error_part_count(error: *const ceiba_error) -> usize {
+    ffi_call!(else 0, { view(error).map_or(0, |held| held.error.parts().len()) })
+}
+
 /// The provider that failed, such as "kapokmq"; empty where none did. Valid until the error is freed.
 ///
 /// Any thread; never fails.

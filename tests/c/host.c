@@ -101,8 +101,24 @@ int main(void) {
     ceiba_string *json = ceiba_error_json(error);
     CHECK(contains(ceiba_string_value(json), "\"of\":\"attempt\"") && contains(ceiba_string_value(json), "come back"));
     ceiba_string_free(json);
+    CHECK(ceiba_error_part_count(error) == 3);
     ceiba_error_free(error);
-    CHECK(ceiba_error_json(NULL) == NULL);
+    CHECK(ceiba_error_json(NULL) == NULL && ceiba_error_part_count(NULL) == 0);
+
+    // A receipt tells of each member.
+    CHECK_OK(ceiba_producer_open(S("both"),
+                                 S("{\"strategies\": [{\"type\": \"fan_out\", \"members\": ["
+                                   "{\"provider\": {\"type\": \"memory\", \"topic\": \"c-one\"}},"
+                                   "{\"provider\": {\"type\": \"memory\", \"topic\": \"c-two\"}}]}]}"),
+                                 NULL, &E));
+    receipt = NULL;
+    CHECK_OK(ceiba_producer_send(S("both"), S("x"), 0, &receipt, &E));
+    CHECK(ceiba_receipt_part_count(receipt) == 2);
+    json = ceiba_receipt_json(receipt);
+    CHECK(contains(ceiba_string_value(json), "\"of\":\"member\"") && contains(ceiba_string_value(json), "\"stored\":false"));
+    ceiba_string_free(json);
+    ceiba_receipt_free(receipt);
+    CHECK(ceiba_receipt_json(NULL) == NULL && ceiba_receipt_part_count(NULL) == 0);
 
     // One that never answers is bounded; its late answer harms nobody.
     CHECK_OK(ceiba_producer_open(S("bounded"),
