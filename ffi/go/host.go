@@ -12,8 +12,8 @@ import (
 
 // HostSender sends for the library: it is a provider that this program implements. It is called from many goroutines
 // at once and returns when ctx ends, which has the deadline of the send. It returns the other side's id of the message,
-// or "". An error that is an *Error keeps its kind, outcome and wait; another one is [ErrUnavailable], or [ErrInvalidArgument]
-// when it is [comm.Permanent]; both count as not sent.
+// or "". An error that is an *Error keeps its kind, outcome and wait; another one is [ErrUnavailable] with an unknown
+// outcome, or, when it is [comm.Permanent], [ErrInvalidArgument] and not sent.
 type HostSender func(ctx context.Context, message *Message) (id string, err error)
 
 // RegisterHost makes a sender known under a name, for configs such as
@@ -97,7 +97,8 @@ func hostError(err error) *Error {
 	case !comm.CanRetry(err):
 		return &Error{Kind: ErrInvalidArgument, Message: err.Error()}
 	}
-	return &Error{Kind: ErrUnavailable, Message: err.Error()}
+	// Nobody but the sender knows how far it came.
+	return &Error{Kind: ErrUnavailable, Outcome: Unknown, Message: err.Error()}
 }
 
 func hostMessage(call hostCall) (*Message, error) {
