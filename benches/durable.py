@@ -190,6 +190,8 @@ class Durable:
             time.sleep(0.5)
             cpu, own, work, start = broker.cpu(), children(), busy(), time.monotonic()
             line = self.tool(*row.arguments, *seconds, secret=broker.secret, address=broker.address)
+            if line.get("lost"):
+                raise SystemExit(f"{row.name}: {line['lost']} messages never came")
             took, work = time.monotonic() - start, busy() - work
             used = broker.cpu() - cpu
             foreign = max(0.0, work - (children() - own) - used) / took / (os.cpu_count() or 1)

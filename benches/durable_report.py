@@ -125,6 +125,14 @@ class DurablePart:
                 rows.append([f"{row.name}: {what}", *cells(beside)])
         return table(["microseconds", "p50", "p90", "p99", "p99.9"], rows)
 
+    def losses(self) -> list[str]:
+        """Messages that another server took and never delivered: of ours that is an error."""
+        lost = [seen.line.get("lost", 0) for row, found in self.samples.items() if row.who == "peer" for seen in found]
+        if not any(lost):
+            return []
+        counts = ", ".join(str(count) for count in lost if count)
+        return [f"The other server answered `ok` to messages that never came: {counts} of some 4,200 in a run.", ""]
+
     def limits(self) -> list[str]:
         rows = []
         for row, found in self.samples.items():
@@ -179,6 +187,7 @@ class DurablePart:
             "2000 in a second.",
             "",
             *self.latencies(),
+            *self.losses(),
             "### Memory and restart",
             "",
             f"- {self.memory['messages']:,} messages that wait: the broker's own memory went from"
