@@ -59,6 +59,9 @@ class DurablePart:
         if moved:
             rows[-1][-1] = "no telling: the disk moved"
         row("the same, messages/s", ">= 300,000", f"{rate:,.0f}", rate >= 300_000)
+        seen = self.to_bare("window 64 x 1")
+        row("the same, to a bare server with that window", "-", f"{seen:.0%}", True)
+        rows[-1][-1] = "-"
         rate = self.rate("window 1024 x 8")
         row("the same, window 1024, 8 connections, messages/s", ">= 2,500,000", f"{rate:,.0f}", rate >= 2.5e6)
         rate = self.rate("flow")
@@ -103,6 +106,12 @@ class DurablePart:
                 self.to_peer(row, found),
             ])
         return table(head, rows)
+
+    def to_bare(self, name: str) -> float:
+        found = self.find(name)
+        return statistics.median(
+            seen.rate / statistics.mean(line["rate"] for line in seen.beside) for seen in found
+        )
 
     def to_peer(self, row: Row, found: list[Seen]) -> str:
         peers = [there for other, there in self.samples.items() if other.who == "peer" and other.name == row.name]
@@ -171,7 +180,8 @@ class DurablePart:
             "### The limit of the disk",
             "",
             "L(n): a program that appends n records of the size of a message's to a file filled with zeros, and syncs, and",
-            "so on. It runs just before and after the run that it stands beside.",
+            "so on. It runs just before and after the run that it stands beside. A bare server reads what is there, writes",
+            "and syncs it at once and answers, on one thread: what is left of L(n) when client and server take turns.",
             "",
             *self.limits(),
             "### Sends, and sends with deliveries",

@@ -31,6 +31,8 @@ enum Mode {
     Submit,
     /// Sends with a window on each connection, without a client library.
     Window,
+    /// The same against `floor-server`.
+    FloorWindow,
     /// The same with a consumer that acknowledges.
     Flow,
     /// One send after the other.
@@ -92,7 +94,8 @@ fn main() -> ExitCode {
         Mode::Acked => acked::run(&arguments),
         Mode::E2e => e2e::run(&arguments),
         Mode::Submit => submit::run(&arguments),
-        Mode::Window => window::run(&arguments),
+        Mode::Window => window::run(&arguments, false),
+        Mode::FloorWindow => window::run(&arguments, true),
         Mode::Flow => flow::run(&arguments),
         Mode::Serial => latency::serial(&arguments, false),
         Mode::Floor => latency::serial(&arguments, true),
