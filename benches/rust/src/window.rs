@@ -21,11 +21,8 @@ pub(crate) fn run(arguments: &Arguments, bare: bool) -> Result<Value, Failure> {
     let mut producers = Vec::new();
     for index in 0..arguments.clients {
         let path = format!("/Producers/Conn/{}/p{index}", arguments.topic);
-        let raw = if bare {
-            Raw::connect(&arguments.addr)?
-        } else {
-            Raw::open(&arguments.addr, &path, true)?
-        };
+        let raw =
+            if bare { Raw::connect(&arguments.addr)? } else { Raw::open(&arguments.addr, &path, true)? };
         raw.stream.set_nonblocking(true)?;
         producers.push(Producer { raw, sent: 0, answered: 0 });
     }
