@@ -105,6 +105,7 @@ impl Broker {
         };
         if let Some(text) = durability {
             config.durability = durability_of(text.0)?;
+            settings::on_disk(config.durability, config.data.as_deref())?;
         }
         let topic = &mut config.topic;
         topic.max_attempts = positive("max_attempts", max_attempts)?;
