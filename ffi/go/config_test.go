@@ -95,7 +95,7 @@ func TestTypedDPMQAndDurable(t *testing.T) {
 	b := startBroker(t, BrokerConfig{DPMQ: true, Delivery: "publish_subscribe"})
 	c := openConsumer(t, Config{ID: unique("c"), Provider: DPMQ{
 		URL: "http://" + b.Address(), Topic: "t", ClientID: unique("c"), CheckTime: time.Second, Prefetch: 5,
-		PrefetchBytes: 1 << 20, ReconnectBase: time.Millisecond, ReconnectMax: time.Second,
+		PrefetchBytes: 1 << 20, ReconnectBase: 10 * time.Millisecond, ReconnectMax: time.Second,
 	}})
 	p := openProducer(t, Config{ID: unique("p"), Provider: DPMQ{URL: "http://" + b.Address(), Topic: "t", Connections: 1}})
 	if _, err := p.Send(background, []byte("hello")); err != nil {

@@ -164,7 +164,6 @@ class OriginalFile(Program):
         for content, parts in (("mq:\n  secretKy: hush\n", ("`mq.secretKy`", "`mq.secretKey`")),
                                ("mq: [\n", ("not valid YAML", "line")),
                                ("", ("no application.yaml",)),
-                               ("mq:\n  secretKey: ''\n", ("`mq.secretKey` of the file is empty", "--secret-file")),
                                ("registry:\n  secretKey: hush\n", ("Serena registry", "--node")),
                                ("mq:\n  secretKey: hush\n  pushType: 7\n", ("`mq.pushType` must be 1 or 2",)),
                                (f"mq:\n  secretKey: hush\n  isPersistent: 1\n  persistentFile: {folder}\n",
@@ -174,6 +173,10 @@ class OriginalFile(Program):
             self.assertEqual((code, out), (2, b""), err)
             self.one_error(err, "error: usage: ", *parts)
             self.assertNotIn("hush", err)
+        path = self.write("application.yaml", "mq:\n  secretKey: ''\n")
+        code, out, err = self.run_it("broker", "--config", path, secret=None)
+        self.assertEqual((code, out), (2, b""), err)
+        self.one_error(err, "`mq.secretKey` of the file is empty", "--secret-file")
         code, _, err = self.run_it("broker", "--config", self.folder / "none")
         self.assertEqual(code, 2)
         self.one_error(err, "none", "cannot be read")
