@@ -34,6 +34,12 @@ pub(crate) fn of_broker(
         Some(secret) => Ok(secret),
         // That server has none, and its clients none to give: one that nobody knows.
         None if application.is_some_and(|application| application.dpmq) => unknown(),
+        None if application.is_some_and(|application| application.empty_secret) => {
+            Err(Failure::usage(format!(
+                "no secret: `mq.secretKey` of the file is empty, and with an empty one everybody gets in: write one \
+             there, give --secret-file FILE or set {VARIABLE}"
+            )))
+        }
         None => Err(Failure::usage(format!("no secret: give --secret-file FILE or set {VARIABLE}"))),
     }
 }
@@ -49,7 +55,8 @@ pub(crate) fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> 
             }
             None => {
                 return Err(Failure::usage(format!(
-                    "no secret: give --secret-file FILE, set {VARIABLE}, or name `secret_key` in the config"
+                    "no secret: give --secret-file FILE, set {VARIABLE}, or name `secret_key` in the config \
+                     (kapokmq://:SECRET@HOST:PORT/TOPIC)"
                 )));
             }
         }
