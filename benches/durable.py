@@ -40,7 +40,7 @@ class Row:
     arguments: tuple[str, ...]
     who: str = "broker"  # broker, memory, client, peer
     limit: int = 0  # messages of a batch whose limit stands beside it
-    beside: str = ""  # floor, echo
+    beside: str = ""  # floor, floor-window, echo
 
 
 @dataclass
@@ -59,9 +59,9 @@ class Seen:
         return self.line["rate"]
 
 
-def window(who: str, size: int, clients: int, limit: int = 0) -> Row:
+def window(who: str, size: int, clients: int, limit: int = 0, beside: str = "") -> Row:
     arguments = ("--mode", "window", "--window", str(size), "--clients", str(clients))
-    return Row(f"window {size} x {clients}", arguments, who, limit)
+    return Row(f"window {size} x {clients}", arguments, who, limit, beside)
 
 
 FLOW = ("--mode", "flow", "--window", "1024")
@@ -71,7 +71,7 @@ HTTP = ("--mode", "http", "--clients", "8")
 def rows(peer: bool) -> list[Row]:
     """In the order in which they are run: what is compared stands together."""
     plan = [
-        window("broker", 64, 1, 64),
+        window("broker", 64, 1, 64, "floor-window"),
         *([window("peer", 64, 1)] if peer else []),
         Row("ceiba's client x 1", ("--mode", "acked", "--clients", "1"), "client", 64),
         window("broker", 1024, 8, 8192),
@@ -140,7 +140,8 @@ class Durable:
 
     @contextmanager
     def bare(self, mode: str):
-        command = [self.options.rust, "--mode", f"{mode}-server", "--size", str(SIZE), "--data", str(self.folder)]
+        server = f"{mode.removesuffix('-window')}-server"
+        command = [self.options.rust, "--mode", server, "--size", str(SIZE), "--data", str(self.folder)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         try:
@@ -190,6 +191,8 @@ class Durable:
             time.sleep(0.5)
             cpu, own, work, start = broker.cpu(), children(), busy(), time.monotonic()
             line = self.tool(*row.arguments, *seconds, secret=broker.secret, address=broker.address)
+            if line.get("lost"):
+                raise SystemExit(f"{row.name}: {line['lost']} messages never came")
             took, work = time.monotonic() - start, busy() - work
             used = broker.cpu() - cpu
             foreign = max(0.0, work - (children() - own) - used) / took / (os.cpu_count() or 1)

@@ -59,6 +59,9 @@ class DurablePart:
         if moved:
             rows[-1][-1] = "no telling: the disk moved"
         row("the same, messages/s", ">= 300,000", f"{rate:,.0f}", rate >= 300_000)
+        seen = self.to_bare("window 64 x 1")
+        row("the same, to a bare server with that window", "-", f"{seen:.0%}", True)
+        rows[-1][-1] = "-"
         rate = self.rate("window 1024 x 8")
         row("the same, window 1024, 8 connections, messages/s", ">= 2,500,000", f"{rate:,.0f}", rate >= 2.5e6)
         rate = self.rate("flow")
@@ -104,6 +107,12 @@ class DurablePart:
             ])
         return table(head, rows)
 
+    def to_bare(self, name: str) -> float:
+        found = self.find(name)
+        return statistics.median(
+            seen.rate / statistics.mean(line["rate"] for line in seen.beside) for seen in found
+        )
+
     def to_peer(self, row: Row, found: list[Seen]) -> str:
         peers = [there for other, there in self.samples.items() if other.who == "peer" and other.name == row.name]
         if row.who == "peer" or not peers:
@@ -124,6 +133,14 @@ class DurablePart:
                 what = {"floor": "read, pwrite, fdatasync, write", "echo": "a bare WebSocket echo"}[row.beside]
                 rows.append([f"{row.name}: {what}", *cells(beside)])
         return table(["microseconds", "p50", "p90", "p99", "p99.9"], rows)
+
+    def losses(self) -> list[str]:
+        """Messages that another server took and never delivered: of ours that is an error."""
+        lost = [seen.line.get("lost", 0) for row, found in self.samples.items() if row.who == "peer" for seen in found]
+        if not any(lost):
+            return []
+        counts = ", ".join(str(count) for count in lost if count)
+        return [f"The other server answered `ok` to messages that never came: {counts} of some 4,200 in a run.", ""]
 
     def limits(self) -> list[str]:
         rows = []
@@ -163,7 +180,8 @@ class DurablePart:
             "### The limit of the disk",
             "",
             "L(n): a program that appends n records of the size of a message's to a file filled with zeros, and syncs, and",
-            "so on. It runs just before and after the run that it stands beside.",
+            "so on. It runs just before and after the run that it stands beside. A bare server reads what is there, writes",
+            "and syncs it at once and answers, on one thread: what is left of L(n) when client and server take turns.",
             "",
             *self.limits(),
             "### Sends, and sends with deliveries",
@@ -179,6 +197,7 @@ class DurablePart:
             "2000 in a second.",
             "",
             *self.latencies(),
+            *self.losses(),
             "### Memory and restart",
             "",
             f"- {self.memory['messages']:,} messages that wait: the broker's own memory went from"

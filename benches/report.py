@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import strategy_report
 from measure import Case, Sample
 from page import noise, table
 
@@ -46,6 +47,7 @@ LIMITS = {
     "redis_limiter": lambda line: ", ".join(
         f"{at_once} at once {line[f'at_once_{at_once}']['ratio']:.2f} of redis-benchmark" for at_once in (1, 50)
     ),
+    "strategies": strategy_report.said,
     "strategy": lambda line: ", ".join(
         f"{name} {line[name]['ns_median'] - line['bare']['ns_median']:.0f} ns" for name in ("retry", "four", "callback")
     ),
@@ -286,6 +288,11 @@ class Report:
             "a limit in Redis, and what redis-benchmark reaches with the same script, server and number of clients.",
             "",
             *self.limits(),
+            "## Strategies",
+            "",
+            "Nanoseconds of a send over a producer that does nothing, on one thread.",
+            "",
+            *strategy_report.layers([sample.line for sample in self.samples[Case("rust", "strategies")]]),
             "## Strategies in Python",
             "",
             "Nanoseconds of a call that goes well: decorated functions, then decorated coroutine functions in one event loop,",

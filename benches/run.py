@@ -29,7 +29,8 @@ def cases(peer: bool) -> list[Case]:
         plan += [Case(program, "e2e", 1, size) for program in [*others, *OURS]]
     plan += [Case(program, "submit") for program in OURS]
     plan += [Case("python", "submit_many"), Case("go", "send")]
-    plan += [Case("rust", "limiter"), Case("rust", "redis_limiter"), Case("python", "strategy")]
+    plan += [Case("rust", "limiter"), Case("rust", "redis_limiter")]
+    plan += [Case("rust", "strategies"), Case("python", "strategy")]
     return plan
 
 

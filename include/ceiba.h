@@ -448,6 +448,14 @@ int32_t ceiba_runtime_set_workers(uint32_t workers, struct ceiba_error **error);
 int32_t ceiba_shutdown(int64_t timeout_ms, struct ceiba_string **report_json, struct ceiba_error **error);
 
 /**
+ * What all open producers and consumers count, as Prometheus text: each number of their statuses with the client's
+ * id, and those of strategies and members with their names. The caller frees it; empty text where nothing is open.
+ *
+ * Any thread; does not block. NULL when there is no memory.
+ */
+struct ceiba_string *ceiba_metrics(void);
+
+/**
  * Has every log record up to `max_level` (CEIBA_LOG_*) handed to `function`, in place of the function set
  * before. NULL turns logging off, as it is at first.
  *
@@ -1199,7 +1207,8 @@ void ceiba_deliveries_free(struct ceiba_deliveries *deliveries);
 
 /**
  * Opens every client of a configuration file, {"clients": [{"id": "a", "role": "producer", …}, …]}, or
- * none: when one fails, those opened before it are closed again, and the error names the client.
+ * none: when one fails, those opened before it are closed again, and the error names the client. A file may also
+ * be the config of one client, with its `id`.
  *
  * `queue` (may be NULL) is given to every producer, as in ceiba_producer_open(). `ids_json` may be NULL;
  * else it gets a JSON array, which the caller frees: [{"role": "producer", "id": "a"}, …].
@@ -1305,7 +1314,7 @@ void ceiba_call_failed(struct ceiba_call *call,
  * Starts a broker in this process, which speaks the KapokMQ protocol on loopback or wherever it is told to
  * listen. `config` is a JSON object with `secret_key`, and where wanted `listen` ("127.0.0.1:0" takes a free
  * port, and is the default), `delivery` ("work_queue" or "publish_subscribe"), `data` (a folder for the messages;
- * without one they are in memory), `durability` ("fsync", the default, "interval:200ms" or "memory"),
+ * without one they are in memory), `durability` (of that folder: "fsync", the default, "interval:200ms" or "memory"),
  * `redeliver_after` ("300s"), `nodes` (other brokers that the registry names: a list of "HOST:PORT"), `advertise`
  * (the host that the registry names for this one) and `dpmq` (true: the DPMQ protocol too, which has no login). Of
  * all topics: `max_attempts` (then a message goes to the dead letters, the topic NAME.dead), `expire_after` ("24h";

@@ -48,12 +48,37 @@ const KAPOKMQ: [&str; 23] = [
 ];
 const DPMQ: [&str; 1] = ["mq.sendRetryCount"];
 
+/// Keys of older KapokMQ servers that have another name since.
+const RENAMED: [(&str, &str); 5] = [
+    ("server.ip", "server.addr"),
+    ("mq.sendCount", "mq.pushCount"),
+    ("mq.persistentPath", "mq.persistentFile"),
+    ("cluster.nodePort", "cluster.gossipPort"),
+    ("cluster.registryPort", "cluster.registryGossipPort"),
+];
+const NO_RETRIES: &str =
+    "a write that fails ends its connection, and what was not acknowledged goes to the next one";
+/// Keys of older KapokMQ servers that mean nothing here, and why.
+const DROPPED: [(&str, &str); 7] = [
+    ("mq.pushRetryCount", NO_RETRIES),
+    ("mq.rePushSpeed", "what is not acknowledged comes again after its time (see --redeliver-after)"),
+    ("mq.rePushCount", "what is not acknowledged comes again at its time, not in batches"),
+    ("mq.checkCount", "what is due is done at its time, not in batches"),
+    ("mq.consumeLogChanBuffer", "nothing is logged of consumed messages"),
+    ("mq.unconsumeLogChanBuffer", "nothing is logged of waiting messages"),
+    ("cluster.clusterName", "this broker joins no cluster"),
+];
+/// What `mq.cleanTime` was called, when there was no `mq.isClean` and it was always on.
+const CLEAR_TIME: &str = "mq.clearTime";
+
 /// What a file says, as this broker has it.
 #[derive(Debug, Default)]
 pub(crate) struct Application {
     pub(crate) listen: Option<String>,
     pub(crate) advertise: Option<String>,
     pub(crate) secret: Option<Secret>,
+    /// It names a secret that is empty.
+    pub(crate) empty_secret: bool,
     pub(crate) delivery: DeliveryMode,
     /// It is a DPMQ server's, which has no secret.
     pub(crate) dpmq: bool,
@@ -103,6 +128,9 @@ impl Keys {
         let mut keys = Vec::new();
         for (section, values) in sections {
             let section = name_of(&section)?;
+            if section == "registry" {
+                return Err(SERENA.to_owned());
+            }
             let values = match values {
                 Value::Mapping(values) => values,
                 Value::Null if KNOWN_SECTIONS.contains(&section.as_str()) => continue,
@@ -120,6 +148,14 @@ impl Keys {
                 keys.push((name, value));
             }
         }
+        // Where both names are there, the older one stays for the warning.
+        for (old, new) in RENAMED {
+            if !keys.iter().any(|(name, _)| *name == new)
+                && let Some(key) = keys.iter_mut().find(|(name, _)| *name == old)
+            {
+                key.0 = new;
+            }
+        }
         if keys.is_empty() {
             return Err("it is no application.yaml: it has no keys of a KapokMQ or DPMQ server".to_owned());
         }
@@ -129,8 +165,8 @@ impl Keys {
     /// A DPMQ server has a key that KapokMQ lacks, and no login: what both could have is not enough to open one
     /// to everybody.
     fn is_dpmq(&self) -> bool {
-        let has = |keys: &[&str]| self.0.iter().any(|(name, _)| keys.contains(name));
-        has(&DPMQ) && !has(&KAPOKMQ)
+        let own = |name: &str| DPMQ.contains(&name) || BOTH.contains(&name);
+        self.0.iter().any(|(name, _)| DPMQ.contains(name)) && self.0.iter().all(|(name, _)| own(name))
     }
 
     fn get(&self, name: &str) -> Option<&Value> {
@@ -211,16 +247,13 @@ impl Keys {
     }
 
     fn kapokmq(&self) -> Result<Application, String> {
-        if let Some(foreign) = self.0.iter().find(|(name, _)| DPMQ.contains(name)) {
-            return Err(format!(
-                "`{}` is a key of a DPMQ server, and the others are of a KapokMQ server",
-                foreign.0
-            ));
-        }
+        let secret = self.text("mq.secretKey")?;
         let mut application = Application {
             listen: self.listen()?,
             advertise: self.text("server.addr")?.filter(|addr| !addr.is_empty()),
-            secret: self.text("mq.secretKey")?.filter(|secret| !secret.is_empty()).map(Secret::new),
+            empty_secret: secret.as_ref().is_some_and(String::is_empty),
+            secret: secret.filter(|secret| !secret.is_empty()).map(Secret::new),
+            warnings: self.earlier(),
             ..Application::default()
         };
         if self.one_of("mq.pushType", &[1, 2])? == Some(2) {
@@ -234,6 +267,19 @@ impl Keys {
         self.ageing(&mut application)?;
         self.company(&mut application)?;
         Ok(application)
+    }
+
+    /// What is said of the keys of older servers.
+    fn earlier(&self) -> Vec<String> {
+        let has = |name: &str| self.0.iter().any(|(there, _)| *there == name);
+        // An early KapokMQ server called it as DPMQ does.
+        let dropped = DROPPED.iter().copied().chain(DPMQ.map(|name| (name, NO_RETRIES)));
+        let dropped = dropped.filter(|(name, _)| has(name));
+        let both = RENAMED.iter().filter(|(old, _)| has(old));
+        dropped
+            .map(|(name, why)| format!("`{name}` has no effect: {why}"))
+            .chain(both.map(|(old, new)| format!("`{old}` has no effect: `{new}` stands there too")))
+            .collect()
     }
 
     fn pushes(&self, application: &mut Application) -> Result<(), String> {
@@ -286,14 +332,18 @@ impl Keys {
     fn ageing(&self, application: &mut Application) -> Result<(), String> {
         let clean = self.one_of("mq.isClean", &[0, 1])? == Some(1);
         let age = self.number("mq.cleanTime")?;
-        if clean {
-            let age = age.map_or_else(|| "its time".to_owned(), |age| format!("{age} s"));
-            application.warnings.push(format!(
-                "`mq.isClean` with `mq.cleanTime` would delete messages after {age}, also those that wait: they are \
-                 kept (--expire-after {} moves them to the dead letters at that age)",
-                age.trim_end_matches(" s").replace("its time", "S")
-            ));
-        }
+        let cleared = self.number(CLEAR_TIME)?;
+        let (keys, age) = match cleared {
+            Some(cleared) => (format!("`{CLEAR_TIME}`"), Some(cleared)),
+            None if clean => ("`mq.isClean` with `mq.cleanTime`".to_owned(), age),
+            None => return Ok(()),
+        };
+        let age = age.map_or_else(|| "its time".to_owned(), |age| format!("{age} s"));
+        application.warnings.push(format!(
+            "{keys} would delete messages after {age}, also those that wait: they are kept (--expire-after {} moves \
+             them to the dead letters at that age)",
+            age.trim_end_matches(" s").replace("its time", "S")
+        ));
         Ok(())
     }
 
@@ -320,6 +370,9 @@ impl Keys {
     }
 }
 
+const SERENA: &str = "it is the file of a Serena registry, not of a broker: nothing has to be run in its place, because this broker \
+     answers POST /Registry/GetNodes itself and names the other brokers that --node tells it";
+
 const KNOWN_SECTIONS: [&str; 4] = ["server", "mq", "cluster", "sync"];
 
 fn name_of(key: &Value) -> Result<String, String> {
@@ -329,7 +382,8 @@ fn name_of(key: &Value) -> Result<String, String> {
 /// The name that this program knows a key by.
 fn known(key: &str) -> Result<&'static str, String> {
     let all: Vec<&'static str> = BOTH.into_iter().chain(KAPOKMQ).chain(DPMQ).collect();
-    if let Some(name) = all.iter().find(|name| **name == key) {
+    let earlier = RENAMED.iter().map(|(old, _)| *old).chain(DROPPED.iter().map(|(name, _)| *name));
+    if let Some(name) = all.iter().copied().chain(earlier).chain([CLEAR_TIME]).find(|name| *name == key) {
         return Ok(name);
     }
     let key: String = key.chars().take(80).collect();

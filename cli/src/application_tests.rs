@@ -127,6 +127,64 @@ fn the_file_of_a_dpmq_server() {
     }
 }
 
+/// As earlier versions of that server shipped it, one after the other.
+const EARLIER: [&str; 4] = [
+    "server:\n  port: 8011\nmq:\n  secretKey: test\n  messageChanBuffer: 10000\n  pushMessagesSpeed: 1\n  sendCount: 20\n  sendRetryCount: 3\n  persistentPath: ./data.csv\n  isPersistent: 1\n  recoveryStrategy: 1\n  persistentTime: 5\n  rePushSpeed: 3\n  rePushCount: 60\n  clearTime: 259200\n",
+    "server:\n  port: 8011\nmq:\n  secretKey: test\n  messageChanBuffer: 10000\n  pushMessagesSpeed: 1\n  sendCount: 20\n  sendRetryCount: 3\n  persistentFile: data\n  isPersistent: 1\n  recoveryStrategy: 1\n  persistentTime: 5\n  isRePush: 1\n  isClean: 0\n  checkSpeed: 3\n  checkCount: 60\n  cleanTime: 259200\n",
+    "server:\n  ip: 10.1.2.3\n  port: 8011\nmq:\n  secretKey: test\n  pushType: 1\n  pushMessagesSpeed: 1\n  sendCount: 20\n  sendRetryCount: 3\n  isPersistent: 0\n  isCleanConsumed: 1\ncluster:\n  isCluster: 0\n  clusterName: kapokmq-cluster-01\n  nodePort: 8013\n  registryAddr: 0.0.0.0\n  registryPort: 8020\n",
+    "server:\n  addr: 10.1.2.3\n  port: 8011\nmq:\n  secretKey: test\n  pushType: 1\n  pushMessagesSpeed: 1\n  pushCount: 20\n  pushRetryCount: 3\n  consumeLogChanBuffer: 100\n  unconsumeLogChanBuffer: 100\n",
+];
+
+#[test]
+fn the_files_of_earlier_kapokmq_servers() {
+    let read = EARLIER.map(|text| Application::parse(text).unwrap());
+    let mut topic = TopicConfig::default();
+    topic.push_batches(20, Duration::from_secs(1));
+    for application in &read {
+        assert!(!application.dpmq && application.secret.as_ref().unwrap().matches(b"test"));
+        assert_eq!(application.topic.push_interval, topic.push_interval, "`sendCount` is `pushCount`");
+    }
+    let [first, second, third, fourth] = read;
+    assert_eq!((first.data, second.data), (Some("./data.csv".into()), Some("data".into())));
+    for application in [&third, &fourth] {
+        assert_eq!(application.advertise.as_deref(), Some("10.1.2.3"));
+    }
+    for (warnings, keys) in [
+        (&first.warnings, &["mq.rePushSpeed", "mq.rePushCount", "mq.sendRetryCount", "mq.clearTime"][..]),
+        (&second.warnings, &["mq.checkCount", "mq.sendRetryCount"]),
+        (&third.warnings, &["cluster.clusterName", "mq.sendRetryCount"]),
+        (&fourth.warnings, &["mq.pushRetryCount", "mq.consumeLogChanBuffer", "mq.unconsumeLogChanBuffer"]),
+    ] {
+        assert_eq!(warnings.len(), keys.len(), "{warnings:?}");
+        for key in keys {
+            let warning = warnings.iter().find(|warning| warning.starts_with(&format!("`{key}` ")));
+            assert!(warning.is_some_and(|warning| warning.len() > 60), "{key}: {warnings:?}");
+        }
+    }
+    assert!(
+        first
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("after 259200 s, also those that wait: they are kept"))
+    );
+    let both = Application::parse(
+        "mq:\n  secretKey: test\n  sendCount: 5\n  pushCount: 20\n  pushMessagesSpeed: 1\n",
+    )
+    .unwrap();
+    assert_eq!(both.topic.push_interval, topic.push_interval, "the name of now goes first");
+    assert_eq!(both.warnings, ["`mq.sendCount` has no effect: `mq.pushCount` stands there too"]);
+}
+
+#[test]
+fn an_empty_secret_is_noted() {
+    for (text, empty) in
+        [("mq:\n  secretKey: ''\n", true), ("mq:\n  secretKey: a\n", false), ("mq:\n  pushType: 1\n", false)]
+    {
+        let application = Application::parse(text).unwrap();
+        assert_eq!((application.empty_secret, application.secret.is_some()), (empty, text.contains(": a")));
+    }
+}
+
 #[test]
 fn what_is_wrong_is_named() {
     let long = format!("mq:\n  {}: 1\n", "k".repeat(500));
@@ -141,7 +199,10 @@ fn what_is_wrong_is_named() {
         ("gin:\n  mode: x\n", &["unknown key `gin.mode`"]),
         ("mq:\n  1: x\n", &["no text"]),
         (&long, &["unknown key"]),
-        ("mq:\n  secretKey: canary\n  sendRetryCount: 3\n", &["`mq.sendRetryCount`", "DPMQ"]),
+        (
+            "server:\n  addr: 127.0.0.1\n  port: 8031\nregistry:\n  secretKey: canary\n  gossipPort: 8041\n",
+            &["Serena registry", "--node"],
+        ),
         ("mq:\n  secretKey: canary\n  pushType: 3\n", &["`mq.pushType` must be 1 or 2"]),
         ("mq:\n  secretKey: canary\n  isPersistent: yes\n", &["`mq.isPersistent` must be a whole number"]),
         ("mq:\n  secretKey: canary\n  isPersistent: 1\n", &["`mq.persistentFile`"]),

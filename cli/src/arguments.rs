@@ -316,7 +316,8 @@ pub(crate) struct ConfigArgs {
 pub(crate) enum ConfigCommand {
     /// Check the config of one client, or a file with many, without connecting
     ///
-    /// Everything that is wrong is named on stderr with its path.
+    /// Everything that is wrong is named on stderr with its path. What is right is what opens as a file: each client
+    /// has its `id`.
     #[command(after_help = EXIT_CODES)]
     Check {
         /// File to check; `-` is stdin

@@ -26,9 +26,18 @@ pub(crate) async fn run(args: &BrokerArgs, stop: &Stop, as_json: bool) -> Result
     for warning in file.iter().flat_map(|file| &file.warnings) {
         warn(warning, as_json);
     }
+    let dpmq = config.dpmq;
     let broker = Broker::start(config).await.map_err(Failure::at_start)?;
     log::opened();
     let address = broker.address();
+    if dpmq && !address.ip().is_loopback() {
+        let text = format!(
+            "DPMQ has no login: whoever reaches {address} can send and receive (--listen 127.0.0.1:{} is for this \
+             machine alone)",
+            address.port()
+        );
+        warn(&text, as_json);
+    }
     let line = if as_json {
         json!({ "listening": address.to_string() }).to_string()
     } else {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ceiba_core::config::{self, ClientConfig, Role};
 use ceiba_core::error::Error;
-use ceiba_core::open;
+use ceiba_core::{calls, open};
 use serde_json::{Value, json};
 
 use crate::failure::{Exit, Failure};
@@ -81,6 +81,7 @@ fn problems(text: &str) -> (usize, Vec<Problem>) {
                 Ok(client) => client_problems("", &client, &mut problems),
                 Err(error) => problems.push(located("", &error)),
             }
+            as_opened(text, &mut problems);
         }
         return (1, problems);
     };
@@ -98,7 +99,7 @@ fn problems(text: &str) -> (usize, Vec<Problem>) {
         if id.is_empty() {
             problems.push(Problem {
                 path: format!("{path}.id"),
-                text: "the key `id` is missing or empty".to_owned(),
+                text: "the key `id` is missing or empty: a client of a file is opened under it".to_owned(),
             });
         } else if !ids.insert((client.role.unwrap_or_default() == Role::Producer, id.clone())) {
             let text = format!("`{id}` names a client of the same role above: each needs its own id");
@@ -106,12 +107,17 @@ fn problems(text: &str) -> (usize, Vec<Problem>) {
         }
         client_problems(&path, &client, &mut problems);
     }
+    as_opened(text, &mut problems);
+    (clients.len(), problems)
+}
+
+/// What nothing above found and opening the file would: what is said to be right is what opens.
+fn as_opened(text: &str, problems: &mut Vec<Problem>) {
     if problems.is_empty()
-        && let Err(error) = config::parse_file(text)
+        && let Err(error) = calls::read_file(text)
     {
         problems.push(located("", &error));
     }
-    (clients.len(), problems)
 }
 
 /// What the sections say, each under its own path.
@@ -165,7 +171,9 @@ mod tests {
 
     #[test]
     fn a_good_config_has_no_problems() {
-        assert_eq!(problems(r#"{"provider": {"type": "memory", "topic": "t"}}"#), (1, vec![]));
+        for one in [r#"{"id": "a", "provider": {"type": "memory", "topic": "t"}}"#, "memory://t?id=a"] {
+            assert_eq!(problems(one), (1, vec![]));
+        }
         let file = r#"{"clients": [{"id": "a", "provider": {"type": "memory", "topic": "t"}},
                                    {"id": "a", "role": "consumer", "provider": {"type": "memory", "topic": "t"}}]}"#;
         assert_eq!(problems(file), (2, vec![]));
@@ -194,6 +202,24 @@ mod tests {
         );
         assert!(found[0].1.contains("`topic`"), "{found:?}");
         assert!(found[4].1.contains("did you mean `memory`"), "{found:?}");
+    }
+
+    #[test]
+    fn what_is_right_is_what_opens() {
+        let long = "i".repeat(300);
+        for wrong in [
+            r#"{"provider": {"type": "memory", "topic": "t"}}"#,
+            "memory://t",
+            &format!("memory://t?id={long}"),
+            r#"{"id": "a\u0007", "provider": {"type": "memory", "topic": "t"}}"#,
+            &format!(
+                r#"{{"clients": [{{"id": "{long}", "provider": {{"type": "memory", "topic": "t"}}}}]}}"#
+            ),
+        ] {
+            let found = found(wrong);
+            let error = calls::read_file(wrong).unwrap_err();
+            assert!(found.len() == 1 && error.message().contains(&found[0].1), "{found:?}: {error}");
+        }
     }
 
     #[test]

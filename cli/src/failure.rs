@@ -54,22 +54,18 @@ impl Failure {
 
     /// An error of the core before the work began.
     pub(crate) fn at_open(error: Error) -> Failure {
-        let (exit, advice) = match error.kind() {
-            Kind::InvalidConfig | Kind::InvalidArgument | Kind::Unsupported => (Exit::Usage, ""),
-            Kind::Authentication => {
-                (Exit::Unreachable, " (give the secret that the broker was started with)")
-            }
-            Kind::Unavailable => (Exit::Unreachable, " (is a broker running at this address?)"),
-            _ => (Exit::Unreachable, ""),
+        let exit = match error.kind() {
+            Kind::InvalidConfig | Kind::InvalidArgument | Kind::Unsupported => Exit::Usage,
+            _ => Exit::Unreachable,
         };
-        Failure { exit, text: format!("{}{advice}", error.text()), ..Failure::of(error) }
+        Failure { exit, ..Failure::of(error) }
     }
 
     /// An error of the core when a broker starts.
     pub(crate) fn at_start(error: Error) -> Failure {
         let text = match error.kind() {
             Kind::Unavailable => {
-                format!("{} (name a free address of this machine with --listen)", error.text())
+                format!("{} (the address is that of --listen)", error.text())
             }
             _ => error.text(),
         };

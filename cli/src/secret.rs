@@ -34,6 +34,12 @@ pub(crate) fn of_broker(
         Some(secret) => Ok(secret),
         // That server has none, and its clients none to give: one that nobody knows.
         None if application.is_some_and(|application| application.dpmq) => unknown(),
+        None if application.is_some_and(|application| application.empty_secret) => {
+            Err(Failure::usage(format!(
+                "no secret: `mq.secretKey` of the file is empty, and with an empty one everybody gets in: write one \
+             there, give --secret-file FILE or set {VARIABLE}"
+            )))
+        }
         None => Err(Failure::usage(format!("no secret: give --secret-file FILE or set {VARIABLE}"))),
     }
 }
@@ -44,16 +50,15 @@ pub(crate) fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> 
     let file = args.secret_file.as_deref();
     let wanted = wanted(&config.provider).filter(|(key, _)| !config.provider.contains_key(*key));
     match wanted {
-        Some((key, needed)) => match outside(file)? {
+        Some((key, example)) => match outside(file)? {
             Some(secret) => {
                 config.provider.insert(key.into(), Value::String(secret.expose().to_owned()));
             }
-            None if needed => {
+            None => {
                 return Err(Failure::usage(format!(
-                    "no secret: give --secret-file FILE, set {VARIABLE}, or name `{key}` in the config"
+                    "no secret: give --secret-file FILE, set {VARIABLE}, or name `{key}` in the config{example}"
                 )));
             }
-            None => {}
         },
         None if file.is_some() => {
             return Err(Failure::usage(
@@ -65,14 +70,14 @@ pub(crate) fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> 
     Ok(config)
 }
 
-/// The key of a provider's secret, and whether it cannot do without.
-fn wanted(provider: &serde_json::Map<String, Value>) -> Option<(&'static str, bool)> {
+/// The key of the secret that a provider cannot do without, and how it is written elsewhere.
+fn wanted(provider: &serde_json::Map<String, Value>) -> Option<(&'static str, &'static str)> {
     let text = |key: &str| provider.get(key).and_then(Value::as_str);
     match (text("type")?, text("service")) {
-        ("kapokmq", _) => Some(("secret_key", true)),
-        ("smtp", _) if provider.contains_key("user") => Some(("password", true)),
-        ("sms", Some("aliyun")) => Some(("access_key_secret", true)),
-        ("sms", Some("tencent")) => Some(("secret_key", true)),
+        ("kapokmq", _) => Some(("secret_key", " (kapokmq://:SECRET@HOST:PORT/TOPIC)")),
+        ("smtp", _) if provider.contains_key("user") => Some(("password", "")),
+        ("sms", Some("aliyun")) => Some(("access_key_secret", "")),
+        ("sms", Some("tencent")) => Some(("secret_key", "")),
         _ => None,
     }
 }

@@ -2,6 +2,7 @@
 //! turns them into blocking calls.
 
 mod held;
+mod metrics;
 mod shutdown;
 
 use std::cell::RefCell;
@@ -14,12 +15,13 @@ use crate::config::{ClientConfig, Role};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::intake::{Intake, Ticket, UnderWay, pump};
 use crate::message::{Delivery, Message, Receipt};
+use crate::open;
 use crate::provider::callback::{Host, Hosts};
 use crate::provider::memory::Topics;
-use crate::registry::Registry;
+use crate::registry::{Registry, check_id};
 use crate::runtime::{self, PerGeneration};
-use crate::{config, open};
 
+pub use metrics::metrics;
 pub use shutdown::{ShutdownReport, shutdown};
 
 /// A producer under its id.
@@ -287,10 +289,22 @@ pub async fn consumer_open(id: Option<&str>, config: ClientConfig) -> Result<Arc
     Ok(id)
 }
 
-/// Opens every client of a file; none is left open when one fails. Returns roles and ids in order.
+/// Reads a file and checks it as far as that goes without a connection.
+///
+/// # Errors
+/// Those of [`open::file`], and `invalid_argument` for an id that no client can have.
+pub fn read_file(text: &str) -> Result<Vec<ClientConfig>> {
+    let clients = open::file(text)?;
+    for client in &clients {
+        check_id(client.id.as_deref().unwrap_or_default(), "client")?;
+    }
+    Ok(clients)
+}
+
+/// Opens every client of a file, as [`read_file`] has them; none is left open when one fails. Returns roles and ids in order.
 pub async fn open_file(text: &str, queue: Option<Arc<CompletionQueue>>) -> Result<Vec<(Role, Arc<str>)>> {
     let mut opened = Vec::new();
-    for client in config::parse_file(text)? {
+    for client in read_file(text)? {
         let role = client.role.unwrap_or_default();
         let name = client.id.clone().unwrap_or_default();
         let result = match role {
@@ -309,8 +323,7 @@ pub async fn open_file(text: &str, queue: Option<Arc<CompletionQueue>>) -> Resul
                         tracing::warn!(id = %id, %error, "closing after a failed open");
                     }
                 }
-                let text = format!("the client `{name}` of the file: {}", error.message());
-                return Err(Error::new(error.kind(), text).caused_by(error));
+                return Err(error.at(&format!("the client `{name}` of the file")));
             }
         }
     }

@@ -245,6 +245,12 @@ impl Error {
         self.with(|inner| inner.provider = Some(provider))
     }
 
+    /// Says where it happened, in front of the message.
+    #[must_use]
+    pub fn at(self, place: &str) -> Error {
+        self.with(|inner| inner.message = format!("{place}: {}", inner.message))
+    }
+
     /// Says how many attempts were made.
     #[must_use]
     pub fn tried(self, attempts: u32) -> Error {
@@ -334,7 +340,11 @@ impl Error {
         let mut text = self.0.message.clone();
         let mut next = std::error::Error::source(self);
         while let Some(source) = next {
-            let line = source.to_string();
+            // Of ours the message is enough: kind and provider are those of the whole.
+            let line = match source.downcast_ref::<Error>() {
+                Some(error) => error.message().to_owned(),
+                None => source.to_string(),
+            };
             if !text.contains(&line) {
                 text.push_str(": ");
                 text.push_str(&line);
@@ -397,6 +407,8 @@ mod tests {
         let error = Error::new(Kind::Unavailable, "cannot connect").caused_by(io).by("kapokmq").tried(2);
         assert_eq!(error.text(), "cannot connect: refused");
         assert_eq!(error.to_string(), "kapokmq: unavailable: cannot connect");
+        let outer = Error::new(Kind::Unavailable, "no connection").caused_by(error.clone()).at("`a`");
+        assert_eq!(outer.text(), "`a`: no connection: cannot connect: refused");
         assert!(error.retryable());
         assert_eq!(error.clone().outcome_is(Outcome::Unknown).outcome(), Outcome::Unknown);
         assert_eq!(error.outcome(), Outcome::NotSent);

@@ -12,6 +12,7 @@ pub mod fuzzing;
 pub mod intake;
 pub mod log_line;
 pub mod message;
+pub mod metrics;
 pub mod open;
 pub mod provider;
 pub mod registry;

@@ -1,11 +1,12 @@
 //! Config -> provider -> strategies: the one place that sees both.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use crate::client::{BoxFuture, Consumer, Producer};
-use crate::config::{ClientConfig, Connect, Role, WhenDisconnected, nearest};
+use crate::config::{self, ClientConfig, Connect, Role, WhenDisconnected, nearest};
 use crate::error::{Error, Kind, Result};
 #[cfg(feature = "smtp")]
 use crate::provider::smtp;
@@ -60,6 +61,26 @@ fn check_at(config: &ClientConfig, depth: usize) -> Result<()> {
         "smtp" if config.role != Some(Role::Consumer) => smtp::check(section),
         other => Err(unknown_provider(other)),
     }
+}
+
+/// The clients of a file, or the one whose config is all of it; each is checked as by [`check`], and no two of a role
+/// have the same id.
+///
+/// # Errors
+/// `invalid_config` and what else a check says; `already_open` for an id that is there twice.
+pub fn file(text: &str) -> Result<Vec<ClientConfig>> {
+    let clients = config::parse_file(text)?;
+    let mut ids = HashSet::new();
+    for client in &clients {
+        let (role, id) = (client.role.unwrap_or_default(), client.id.as_deref().unwrap_or_default());
+        let place = format!("the client `{id}` of the file");
+        check(client).map_err(|error| error.at(&place))?;
+        if !ids.insert((role == Role::Producer, id)) {
+            let text = "its id names a client of the same role above: each needs its own";
+            return Err(Error::new(Kind::AlreadyOpen, text).at(&place));
+        }
+    }
+    Ok(clients)
 }
 
 /// What a config is made of, checked.

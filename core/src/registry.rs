@@ -31,6 +31,18 @@ type Slots<T> = HashMap<Arc<str>, Slot<T>>;
 /// The longest id, in bytes.
 pub const MAX_ID: usize = 256;
 
+/// Whether a client can have this id; `noun` says what it is.
+///
+/// # Errors
+/// `invalid_argument`.
+pub fn check_id(id: &str, noun: &str) -> Result<()> {
+    if id.is_empty() || id.len() > MAX_ID || id.chars().any(char::is_control) {
+        let text = format!("the id of a {noun} is 1 to {MAX_ID} bytes of text without control characters");
+        return Err(Error::new(Kind::InvalidArgument, text));
+    }
+    Ok(())
+}
+
 /// See the module. Producers and consumers have one each.
 pub struct Registry<T> {
     noun: &'static str,
@@ -63,15 +75,7 @@ impl<T> Registry<T> {
 
     /// Reserves an id; it is free again when the reservation is dropped unused.
     pub fn reserve(&self, id: &str) -> Result<Reservation<'_, T>> {
-        if id.is_empty() || id.len() > MAX_ID || id.chars().any(char::is_control) {
-            return Err(Error::new(
-                Kind::InvalidArgument,
-                format!(
-                    "the id of a {} is 1 to {MAX_ID} bytes of text without control characters",
-                    self.noun
-                ),
-            ));
-        }
+        check_id(id, self.noun)?;
         let id: Arc<str> = id.into();
         self.change(|slots| match slots.get(&id) {
             Some(Slot::Closing) => Err(Error::new(

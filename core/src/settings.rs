@@ -1,13 +1,12 @@
 //! What the embedded broker is told, as JSON: the same text in every language.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::broker::{BrokerConfig, DeliveryMode, Durability, TopicConfig, WhenFull};
-use crate::config::{Span, deserialize_secret, from_value, named_span};
+use crate::config::{Span, deserialize_secret, from_value, json, named_span};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
 use crate::wire::kapokmq::Node;
@@ -130,25 +129,33 @@ fn whole(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-fn durability(text: &str) -> Result<Durability> {
+/// Whether a durability that was asked for can be had: it speaks of the folder of the messages.
+///
+/// # Errors
+/// `invalid_config` for one that promises a disk where there is no folder.
+pub fn on_disk(asked: Durability, data: Option<&Path>) -> Result<()> {
+    if data.is_some() || asked == Durability::Memory {
+        return Ok(());
+    }
+    let text = format!(
+        "at `durability`: `{}` needs a folder for the messages: name one in `data`, or leave `durability` out to \
+         keep them in memory",
+        asked.name()
+    );
+    Err(Error::new(Kind::InvalidConfig, text))
+}
+
+fn durability(text: &str, data: Option<&Path>) -> Result<Durability> {
     let wrong = |text: String| Error::new(Kind::InvalidConfig, format!("at `durability`: {text}"));
     let (name, every) = named_span(text).map_err(wrong)?;
     if every.is_some_and(|every| every.is_zero()) {
         return Err(wrong("the interval must be more than 0".to_owned()));
     }
-    Durability::from_name(name, every).ok_or_else(|| {
+    let known = Durability::from_name(name, every).ok_or_else(|| {
         wrong("known are: fsync, interval, interval:SPAN (as in interval:200ms), memory".to_owned())
-    })
-}
-
-fn json(text: &str) -> Result<Value> {
-    serde_json::from_str(text).map_err(|error| {
-        // The parser's text can quote the input, which may hold a secret: only the place is told.
-        Error::new(
-            Kind::InvalidConfig,
-            format!("the config is not valid JSON at line {}, column {}", error.line(), error.column()),
-        )
-    })
+    })?;
+    on_disk(known, data)?;
+    Ok(known)
 }
 
 /// The settings of one topic, an object of the keys that hold for all, over `base`.
@@ -194,8 +201,11 @@ pub fn broker(text: &str) -> Result<BrokerConfig> {
             None => standard.delivery,
         },
         dpmq: config.dpmq,
+        durability: match &config.durability {
+            Some(text) => durability(text, config.data.as_deref())?,
+            None => standard.durability,
+        },
         data: config.data,
-        durability: config.durability.as_deref().map_or(Ok(standard.durability), durability)?,
         topic,
         topics,
         redeliver_after: config.redeliver_after.map_or(standard.redeliver_after, |span| span.0),
@@ -243,7 +253,7 @@ mod tests {
         let plain = parsed("").unwrap();
         assert_eq!((plain.topic, plain.durability), (TopicConfig::default(), Durability::Fsync));
         let config = parsed(
-            r#", "durability": "interval:200ms", "max_attempts": 5, "expire_after": "1h", "push_every": "2s",
+            r#", "data": "d", "durability": "interval:200ms", "max_attempts": 5, "expire_after": "1h", "push_every": "2s",
                 "push_count": 4, "max_messages": 10, "max_bytes": 1000, "when_full": "refuse",
                 "deduplicate": "10m", "compat": true, "topics": {"a": {"max_attempts": 9, "when_full": "wait"}}"#,
         )
@@ -280,6 +290,9 @@ mod tests {
             (r#", "durability": "fsync:1s""#, "at `durability`"),
             (r#", "durability": "interval:0s""#, "at `durability`"),
             (r#", "durability": "interval:x""#, "at `durability`"),
+            (r#", "durability": "fsync""#, "at `durability`: `fsync` needs a folder"),
+            (r#", "durability": "interval:200ms""#, "at `durability`: `interval` needs a folder"),
+            (r#", "durability": "fsync""#, "name one in `data`, or leave `durability` out"),
         ] {
             let error = parsed(more).unwrap_err();
             assert_eq!(error.kind(), Kind::InvalidConfig, "{more}");

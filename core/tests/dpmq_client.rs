@@ -269,6 +269,8 @@ async fn nobody_there_is_not_sent() {
     drop(free);
     let error = producer(address, json!({"connect_timeout": "300ms"})).await.err().unwrap();
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    let told = "no DPMQ server listens there; start one, such as `ceiba broker --dpmq`";
+    assert!(error.text().contains(told), "{}", error.text());
     let lazy = producer(address, json!({"connect": "lazy"})).await.unwrap();
     let error = lazy.send(&Context::within(Duration::from_millis(400)), message("x")).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome(), error.attempts()), (Kind::Timeout, Outcome::NotSent, 0));
@@ -299,8 +301,10 @@ async fn what_is_no_dpmq_server_fails_at_once() {
     // Our broker without the front is none either, and says so.
     let broker = start(|_| {}).await;
     let error = producer(broker.address(), json!({})).await.err().unwrap();
-    assert!(error.kind() == Kind::NotFound && error.message().contains("DPMQ"), "{error}");
-    assert_eq!(consumer(broker.address(), json!({})).await.err().unwrap().kind(), Kind::NotFound);
+    let told = "is it a DPMQ server? One of ceiba is when it was started with `--dpmq` (`dpmq: true`)";
+    assert!(error.kind() == Kind::NotFound && error.message().ends_with(told), "{error}");
+    let error = consumer(broker.address(), json!({})).await.err().unwrap();
+    assert!(error.kind() == Kind::NotFound && error.message().ends_with(told), "{error}");
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ async fn a_key_refused_at_a_reconnect_is_not_tried_again_at_once() {
     let error = producer.send(&ctx, Arc::new(Message::new("x"))).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (Kind::Authentication, Outcome::NotSent));
     assert!(!error.retryable());
-    assert!(error.text().contains("refused the key"), "{}", error.text());
+    assert!(error.text().contains("refused the secret: `secret_key`"), "{}", error.text());
 }
 
 #[tokio::test]

@@ -23,8 +23,8 @@ type BrokerConfig struct {
 	DPMQ bool
 	// Data is a folder for the messages; without one they are in memory.
 	Data string
-	// Durability says when a message in the folder counts as safe: "fsync" (default), "interval",
-	// "interval:200ms" or "memory".
+	// Durability says when a message in the folder of Data counts as safe: "fsync" (default), "interval",
+	// "interval:200ms" or "memory". Without Data only "memory" is taken.
 	Durability string
 	// RedeliverAfter is how long a consumer may take to acknowledge.
 	RedeliverAfter time.Duration

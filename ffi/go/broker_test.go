@@ -373,10 +373,14 @@ func TestTopicsAreKeptAndDeliveredAsConfigured(t *testing.T) {
 		t.Fatal(string(status), err)
 	}
 	for _, wrong := range []BrokerConfig{
-		{Durability: "sometimes"}, {Topic: TopicConfig{WhenFull: "drop"}}, {Topic: TopicConfig{PushCount: 3}},
+		{Durability: "sometimes"}, {Durability: "fsync"}, {Durability: "interval:200ms"}, {Topic: TopicConfig{WhenFull: "drop"}}, {Topic: TopicConfig{PushCount: 3}},
 		{Topics: map[string]TopicConfig{"a": {PushCount: 3}}},
 	} {
 		_, err := StartBroker(wrong)
 		wantKind(t, err, ErrInvalidConfig)
+		if wrong.Durability == "fsync" && !strings.Contains(err.Error(), "needs a folder for the messages: name one in `data`") {
+			t.Error(err)
+		}
 	}
+	startBroker(t, BrokerConfig{Durability: "memory"})
 }

@@ -393,6 +393,12 @@ func cShutdown(timeout int64) (string, *Error) {
 	return takenText(C.shim_shutdown(C.int64_t(timeout)))
 }
 
+func cMetrics() string {
+	t := C.ceiba_metrics()
+	defer C.ceiba_string_free(t)
+	return text(C.ceiba_string_value(t))
+}
+
 // cBroker is a running broker.
 type cBroker struct{ broker *C.ceiba_broker }
 

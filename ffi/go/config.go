@@ -17,7 +17,7 @@ import (
 type Config struct {
 	// ID is the id that the client is known by; [WithID] overrides it.
 	ID string
-	// Provider is the section of one provider: [KapokMQ], [Memory], or any value that marshals to it.
+	// Provider is the section of one provider: [KapokMQ], [DPMQ], [Memory], or any value that marshals to it.
 	Provider any
 	// Strategies are the strategies over it, the first listed outermost.
 	Strategies []any
@@ -67,7 +67,10 @@ type KapokMQ struct {
 	SecretKey Secret
 	// ClientID that the broker knows this client by.
 	ClientID string
-	// CheckTime is the time between two pings.
+	// Durable keeps the consumer's subscription while it is away, where every consumer gets every message. It
+	// needs ClientID, and a broker of ceiba. Consumers only.
+	Durable bool
+	// CheckTime is the time between two pings, and between two requests to the registry.
 	CheckTime time.Duration
 	// Window is how many messages may wait for their ack. Producers only.
 	Window int
@@ -98,6 +101,7 @@ func (k KapokMQ) fields() any {
 		Topic         string `json:"topic"`
 		SecretKey     Secret `json:"secret_key"`
 		ClientID      string `json:"client_id,omitempty"`
+		Durable       bool   `json:"durable,omitempty"`
 		CheckTime     string `json:"check_time,omitempty"`
 		Window        int    `json:"window,omitempty"`
 		ResendUnacked bool   `json:"resend_unacked,omitempty"`
@@ -109,9 +113,51 @@ func (k KapokMQ) fields() any {
 		Prefetch      int    `json:"prefetch,omitempty"`
 		PrefetchBytes int64  `json:"prefetch_bytes,omitempty"`
 	}{
-		"kapokmq", k.URL, k.Registry, k.Topic, k.SecretKey, k.ClientID, span(k.CheckTime), k.Window,
+		"kapokmq", k.URL, k.Registry, k.Topic, k.SecretKey, k.ClientID, k.Durable, span(k.CheckTime), k.Window,
 		k.ResendUnacked, k.Spread, k.NodeProtocol, span(k.ReconnectBase), span(k.ReconnectMax), k.CAFile, k.Prefetch, k.PrefetchBytes,
 	}
+}
+
+// DPMQ is the provider section of a DPMQ server, which has no login. A zero field is left out.
+type DPMQ struct {
+	// URL of the server, "http://HOST:PORT" or "https://HOST:PORT".
+	URL string
+	// Topic to send to or receive from; it holds neither "|" nor "/".
+	Topic string
+	// ClientID that the server knows the consumer by. Consumers only.
+	ClientID string
+	// Connections, each with one message on its way; with 1 messages keep the order of their calls. Producers
+	// only.
+	Connections int
+	// CheckTime is the time between two checks of an idle connection.
+	CheckTime time.Duration
+	// CAFile is a PEM file with the only certificates to trust.
+	CAFile string
+	// Prefetch and PrefetchBytes bound what a consumer holds that was not received yet. Consumers only.
+	Prefetch      int
+	PrefetchBytes int64
+	// ReconnectBase is the wait before the second try to connect, ReconnectMax the longest wait.
+	ReconnectBase, ReconnectMax time.Duration
+}
+
+// MarshalJSON writes the library's form.
+func (d DPMQ) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Type          string `json:"type"`
+		URL           string `json:"url,omitempty"`
+		Topic         string `json:"topic"`
+		ClientID      string `json:"client_id,omitempty"`
+		Connections   int    `json:"connections,omitempty"`
+		CheckTime     string `json:"check_time,omitempty"`
+		CAFile        string `json:"ca_file,omitempty"`
+		Prefetch      int    `json:"prefetch,omitempty"`
+		PrefetchBytes int64  `json:"prefetch_bytes,omitempty"`
+		ReconnectBase string `json:"reconnect_base,omitempty"`
+		ReconnectMax  string `json:"reconnect_max,omitempty"`
+	}{
+		"dpmq", d.URL, d.Topic, d.ClientID, d.Connections, span(d.CheckTime), d.CAFile, d.Prefetch, d.PrefetchBytes,
+		span(d.ReconnectBase), span(d.ReconnectMax),
+	})
 }
 
 // Memory is the provider section of a topic inside the process.

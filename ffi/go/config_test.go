@@ -3,8 +3,11 @@ package ceiba
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,6 +48,76 @@ func TestTypedConfigurationsAreUnderstood(t *testing.T) {
 	_, err = OpenProducer(background, Config{ID: "x", Provider: KapokMQ{URL: "wss://" + deadAddress(t), CAFile: "/nowhere.pem", Topic: "t"}})
 	if e := asError(t, err); !strings.Contains(e.Message, "nowhere.pem") {
 		t.Error(err)
+	}
+}
+
+// sectionKeys are the keys of a section in the core, read from its source.
+func sectionKeys(t *testing.T, file string) []string {
+	t.Helper()
+	source, err := os.ReadFile(filepath.Join("..", "..", "core", "src", "provider", file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(source), "pub struct Section {")
+	body, _, ended := strings.Cut(rest, "\n}\n")
+	if !found || !ended {
+		t.Fatal(file, "has no section")
+	}
+	keys := []string{"type"}
+	for _, match := range regexp.MustCompile(`(?m)^    pub ([a-z_]+):`).FindAllStringSubmatch(body, -1) {
+		keys = append(keys, match[1])
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// Each section has all keys that the library knows, and no other.
+func TestTypedSectionsAreWhole(t *testing.T) {
+	kapok := KapokMQ{"u", "r", "t", SecretText("s"), "c", true, 1, 1, true, "s", "n", 1, 1, "f", 1, 1}
+	dpmq := DPMQ{"u", "t", "c", 1, 1, "f", 1, 1, 1, 1}
+	for file, section := range map[string]any{"kapokmq/section.rs": kapok, "dpmq/section.rs": dpmq} {
+		text, err := json.Marshal(section)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var written map[string]any
+		if err := json.Unmarshal(text, &written); err != nil {
+			t.Fatal(err)
+		}
+		if has := slices.Sorted(maps.Keys(written)); !slices.Equal(has, sectionKeys(t, file)) {
+			t.Errorf("%T has %v, the library %v", section, has, sectionKeys(t, file))
+		}
+	}
+}
+
+func TestTypedDPMQAndDurable(t *testing.T) {
+	watchLeaks(t)
+	b := startBroker(t, BrokerConfig{DPMQ: true, Delivery: "publish_subscribe"})
+	c := openConsumer(t, Config{ID: unique("c"), Provider: DPMQ{
+		URL: "http://" + b.Address(), Topic: "t", ClientID: unique("c"), CheckTime: time.Second, Prefetch: 5,
+		PrefetchBytes: 1 << 20, ReconnectBase: 10 * time.Millisecond, ReconnectMax: time.Second,
+	}})
+	p := openProducer(t, Config{ID: unique("p"), Provider: DPMQ{URL: "http://" + b.Address(), Topic: "t", Connections: 1}})
+	if _, err := p.Send(background, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	deliveries, err := c.Receive(within(t, 10*time.Second), 1)
+	if err != nil || len(deliveries) != 1 || string(deliveries[0].Body) != "hello" {
+		t.Fatal(deliveries, err)
+	}
+	kept := KapokMQ{URL: "ws://" + b.Address(), Topic: "kept", SecretKey: SecretText(b.SecretKey()), ClientID: unique("c"), Durable: true}
+	c = openConsumer(t, Config{ID: unique("c"), Provider: kept})
+	if err := c.Close(background); err != nil {
+		t.Fatal(err)
+	}
+	p = openProducer(t, b.URL("kept"), WithID(unique("p")))
+	if _, err := p.Send(background, []byte("while away")); err != nil {
+		t.Fatal(err)
+	}
+	c = openConsumer(t, Config{ID: unique("c"), Provider: kept})
+	deliveries, err = c.Receive(within(t, 10*time.Second), 1)
+	if err != nil || len(deliveries) != 1 || string(deliveries[0].Body) != "while away" {
+		t.Fatal(deliveries, err)
 	}
 }
 

@@ -14,8 +14,8 @@ type Clients struct {
 	Consumers map[string]*Consumer
 }
 
-// OpenFile opens every client of a configuration file, {"clients": [{"id": …, "role": …, …}, …]}. When one
-// fails none stays open, and the error names it.
+// OpenFile opens every client of a configuration file, {"clients": [{"id": …, "role": …, …}, …]}, or the one
+// whose configuration the file is. When one fails none stays open, and the error names it.
 func OpenFile(ctx context.Context, path string) (*Clients, error) {
 	ctx = orBackground(ctx)
 	e, err := useEngine()

@@ -157,6 +157,14 @@ func TestEveryAttemptMemberAndRecipientIsTold(t *testing.T) {
 			t.Errorf("%+v", part)
 		}
 	}
+	for _, line := range []string{
+		`ceiba_strategy_retries_total{id="TestEveryAttemptMemberAndRecipientIsTold",role="producer",provider="callback",strategy="retry",type="retry",place="0"} 1`,
+		`ceiba_member_sent_total{id="TestEveryAttemptMemberAndRecipientIsTold-all",role="producer",provider="memory",member="memory"} 1`,
+	} {
+		if text := Metrics(); !strings.Contains(text, line+"\n") {
+			t.Errorf("%s is not in\n%s", line, text)
+		}
+	}
 	done := make(chan Receipt, 1)
 	if err := all.Submit([]byte("y"), func(receipt Receipt, err error) { done <- receipt }); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ opaque! {
 /// Starts a broker in this process, which speaks the KapokMQ protocol on loopback or wherever it is told to
 /// listen. `config` is a JSON object with `secret_key`, and where wanted `listen` ("127.0.0.1:0" takes a free
 /// port, and is the default), `delivery` ("work_queue" or "publish_subscribe"), `data` (a folder for the messages;
-/// without one they are in memory), `durability` ("fsync", the default, "interval:200ms" or "memory"),
+/// without one they are in memory), `durability` (of that folder: "fsync", the default, "interval:200ms" or "memory"),
 /// `redeliver_after` ("300s"), `nodes` (other brokers that the registry names: a list of "HOST:PORT"), `advertise`
 /// (the host that the registry names for this one) and `dpmq` (true: the DPMQ protocol too, which has no login). Of
 /// all topics: `max_attempts` (then a message goes to the dead letters, the topic NAME.dead), `expire_after` ("24h";

@@ -18,7 +18,8 @@ use crate::text::ceiba_string;
 const LARGEST: u64 = 16 << 20;
 
 /// Opens every client of a configuration file, {"clients": [{"id": "a", "role": "producer", …}, …]}, or
-/// none: when one fails, those opened before it are closed again, and the error names the client.
+/// none: when one fails, those opened before it are closed again, and the error names the client. A file may also
+/// be the config of one client, with its `id`.
 ///
 /// `queue` (may be NULL) is given to every producer, as in ceiba_producer_open(). `ids_json` may be NULL;
 /// else it gets a JSON array, which the caller frees: [{"role": "producer", "id": "a"}, …].

@@ -51,6 +51,15 @@ pub extern "C" fn ceiba_shutdown(
     })
 }
 
+/// What all open producers and consumers count, as Prometheus text: each number of their statuses with the client's
+/// id, and those of strategies and members with their names. The caller frees it; empty text where nothing is open.
+///
+/// Any thread; does not block. NULL when there is no memory.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_metrics() -> *mut ceiba_string {
+    ffi_call!(else std::ptr::null_mut(), { give(calls::metrics()) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,7 +30,7 @@ const STOP: Duration = Duration::from_secs(5);
 /// `listen` with port 0 takes a free port. Without a `secret` it makes one, to be read from `secret`.
 /// `delivery` is "work_queue" or "publish_subscribe". `dpmq` makes it speak the DPMQ protocol too, which has no
 /// login. `data` is a folder for the messages, which without one are in memory; `durability` says when a message
-/// in it counts as safe: "fsync", "interval", "interval:200ms" or "memory".
+/// in it counts as safe: "fsync", "interval", "interval:200ms" or "memory". Without `data` only "memory" is taken.
 ///
 /// Of all topics: `max_attempts`, pushes before a message goes to the dead letters (the topic NAME.dead);
 /// `expire_after`, the age at which it does; `push_every` and `push_count`, pushes in batches; `max_messages`,
@@ -105,6 +105,7 @@ impl Broker {
         };
         if let Some(text) = durability {
             config.durability = durability_of(text.0)?;
+            settings::on_disk(config.durability, config.data.as_deref())?;
         }
         let topic = &mut config.topic;
         topic.max_attempts = positive("max_attempts", max_attempts)?;

@@ -44,7 +44,7 @@ mod _ceiba {
     #[pymodule_export]
     use crate::message::{Message, Receipt};
     #[pymodule_export]
-    use crate::process::{_after_fork, _at_exit, _config_id, open_file, set_workers, shutdown};
+    use crate::process::{_after_fork, _at_exit, _config_id, metrics, open_file, set_workers, shutdown};
     #[pymodule_export]
     use crate::producer::{
         producer_cancel, producer_close, producer_control, producer_flush, producer_open, producer_send,

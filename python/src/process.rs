@@ -19,7 +19,7 @@ const AT_EXIT: Duration = Duration::from_secs(5);
 /// The largest file of clients.
 const FILE: u64 = 16 << 20;
 
-/// Opens every client of a JSON file; none is left open when one fails. Returns roles and ids in order.
+/// Opens every client of a JSON file, or the one whose config the file is; none is left open when one fails. Returns roles and ids in order.
 #[pyfunction]
 pub(crate) fn open_file(py: Python<'_>, path: PathBuf) -> Result<Vec<(&'static str, String)>, Failure> {
     let text = py.detach(|| read(&path))?;
@@ -62,6 +62,13 @@ pub(crate) fn shutdown<'py>(
     dict.set_item("forced", report.forced)?;
     dict.set_item("failed", report.failed)?;
     Ok(dict)
+}
+
+/// What all open producers and consumers count, as Prometheus text: each number of their statuses with the client's
+/// id, and those of strategies and members with their names. Empty where nothing is open.
+#[pyfunction]
+pub(crate) fn metrics(py: Python<'_>) -> String {
+    py.detach(calls::metrics)
 }
 
 fn close_all(py: Python<'_>, timeout: Duration) -> Result<ShutdownReport, Failure> {

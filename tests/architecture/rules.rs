@@ -11,6 +11,7 @@ pub(crate) const CORE: &[(&str, &[&str])] = &[
     ("tls", &["error"]),
     ("log_line", &[]),
     ("template", &["message", "error"]),
+    ("metrics", &[]),
     ("runtime", &["error"]),
     ("registry", &["error"]),
     ("completion", &["message", "error"]),
@@ -43,6 +44,7 @@ pub(crate) const CORE: &[(&str, &[&str])] = &[
         "calls",
         &[
             "open",
+            "metrics",
             "provider",
             "registry",
             "runtime",

@@ -118,6 +118,9 @@ int main(void) {
     CHECK(contains(ceiba_string_value(json), "\"of\":\"member\"") && contains(ceiba_string_value(json), "\"stored\":false"));
     ceiba_string_free(json);
     ceiba_receipt_free(receipt);
+    ceiba_string *metrics = ceiba_metrics();
+    CHECK(contains(ceiba_string_value(metrics), "ceiba_member_sent_total{id=\"both\",role=\"producer\",provider=\"memory\""));
+    ceiba_string_free(metrics);
     CHECK(ceiba_receipt_json(NULL) == NULL && ceiba_receipt_part_count(NULL) == 0);
 
     // One that never answers is bounded; its late answer harms nobody.

@@ -225,6 +225,8 @@ static void queues_and_the_rest(void) {
 
     ceiba_broker *broker = NULL;
     CHECK_FAILS(CEIBA_ERR_INVALID_CONFIG, "secret_key", ceiba_broker_start(S("{}"), &broker, &E));
+    CHECK_FAILS(CEIBA_ERR_INVALID_CONFIG, "`fsync` needs a folder for the messages: name one in `data`",
+                ceiba_broker_start(S("{\"secret_key\": \"s\", \"durability\": \"fsync\"}"), &broker, &E));
     CHECK_FAILS(CEIBA_ERR_INVALID_CONFIG, "`delivery`",
                 ceiba_broker_start(S("{\"secret_key\": \"s\", \"delivry\": 1}"), &broker, &E));
     CHECK_FAILS(CEIBA_ERR_INVALID_CONFIG, "publish_subscribe",

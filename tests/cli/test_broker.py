@@ -51,10 +51,11 @@ class Start(Program):
     def test_an_address_that_is_taken_or_wrong_is_said_so(self):
         broker = self.start("broker", "--listen", "127.0.0.1:0")
         address = self.line(broker).decode().split()[-1]
-        for listen in (address, "192.0.2.1:1", "nonsense"):
+        for listen, why in ((address, "another program listens there"), ("192.0.2.1:1", "no address of this machine"),
+                            ("nonsense", "write HOST:PORT"), ("8011", "write HOST:PORT, such as 127.0.0.1:8011")):
             code, out, err = self.run_it("broker", "--listen", listen)
             self.assertEqual((code, out), (3, b""), err)
-            self.one_error(err, "unavailable", listen, "--listen")
+            self.one_error(err, "unavailable", listen, "--listen", why)
 
     def test_a_data_folder_is_one_brokers(self):
         data = self.folder / "data"
@@ -62,7 +63,7 @@ class Start(Program):
         self.line(broker)
         code, _, err = self.run_it("broker", "--listen", "127.0.0.1:0", "--data", data)
         self.assertEqual(code, 3, err)
-        self.assertIn("in_use", err)
+        self.one_error(err, "in_use", f"used by the broker of process {broker.pid}")
         self.stop(broker)
         again = self.start("broker", "--listen", "127.0.0.1:0", "--data", data)
         self.line(again)
@@ -149,13 +150,21 @@ class OriginalFile(Program):
         self.assertEqual(config["data"]["messageChanBuffer"], 100)
         sent = self.ask(address, "/ProducerSend", {"messageData": "x", "topic": "t"})
         self.assertEqual((sent["code"], len(sent["msg"])), (0, 40))
-        self.stop(broker)
+        _, err = self.stop(broker)
+        self.assertRegex(err, r"(?m)^warning: DPMQ has no login: whoever reaches 0\.0\.0\.0:[0-9]+ can send and receive \(--listen 127")
+        # On this machine alone that is no news; and a file that says next to nothing opens no less.
+        path = self.write("application.yaml", "server:\n  port: 0\n")
+        for more, warned in ((["--listen", "127.0.0.1:0"], False), ([], True)):
+            broker, _, _ = self.started("--config", path, "--dpmq", *more, secret=SECRET)
+            _, err = self.stop(broker)
+            self.assertEqual("warning: DPMQ has no login" in err, warned, err)
 
     def test_bad_files_are_said_so(self):
         folder = self.write("MQDATA", "a file of the other server")
         for content, parts in (("mq:\n  secretKy: hush\n", ("`mq.secretKy`", "`mq.secretKey`")),
                                ("mq: [\n", ("not valid YAML", "line")),
                                ("", ("no application.yaml",)),
+                               ("registry:\n  secretKey: hush\n", ("Serena registry", "--node")),
                                ("mq:\n  secretKey: hush\n  pushType: 7\n", ("`mq.pushType` must be 1 or 2",)),
                                (f"mq:\n  secretKey: hush\n  isPersistent: 1\n  persistentFile: {folder}\n",
                                 ("`mq.persistentFile`", "--data"))):
@@ -164,6 +173,10 @@ class OriginalFile(Program):
             self.assertEqual((code, out), (2, b""), err)
             self.one_error(err, "error: usage: ", *parts)
             self.assertNotIn("hush", err)
+        path = self.write("application.yaml", "mq:\n  secretKey: ''\n")
+        code, out, err = self.run_it("broker", "--config", path, secret=None)
+        self.assertEqual((code, out), (2, b""), err)
+        self.one_error(err, "`mq.secretKey` of the file is empty", "--secret-file")
         code, _, err = self.run_it("broker", "--config", self.folder / "none")
         self.assertEqual(code, 2)
         self.one_error(err, "none", "cannot be read")

@@ -15,10 +15,16 @@ class ConfigCheck(Program):
 
     def test_good_ones(self):
         for content, said in ((GOOD, "1 client"), ({"clients": [GOOD, {**GOOD, "role": "consumer"}]}, "2 clients"),
-                              ("kapokmq://:x@127.0.0.1:1/t?window=5", "1 client")):
+                              ("kapokmq://:x@127.0.0.1:1/t?window=5&id=a", "1 client")):
             code, out, err = self.check(content)
             self.assertEqual((code, err), (0, ""))
             self.assertTrue(out.decode().rstrip().endswith(f"ok, {said}"), out)
+
+    def test_a_client_of_a_file_needs_an_id(self):
+        for content in ({"provider": GOOD["provider"]}, "memory://t", {**GOOD, "id": ""}):
+            code, out, err = self.check(content)
+            self.assertEqual((code, out), (2, b""), err)
+            self.one_error(err, "`id` is missing or empty")
 
     def test_everything_that_is_wrong_is_named_with_its_path(self):
         wrong = json.loads(json.dumps({"clients": [GOOD, {**GOOD, "id": "b"}, {**GOOD, "id": "c"}, GOOD]}))

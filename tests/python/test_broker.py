@@ -256,6 +256,14 @@ def test_topics_are_kept_and_delivered_as_the_broker_is_told(topic: str, tmp_pat
         assert (status["dead"], status["durability"], status["log"]) == (1, "interval", "serving")
 
 
+def test_a_durability_needs_a_folder() -> None:
+    for asked in ("fsync", "interval", "interval:200ms"):
+        with pytest.raises(ceiba.InvalidConfig, match="needs a folder for the messages: name one in `data`"):
+            ceiba.Broker(durability=asked)
+    with ceiba.Broker(durability="memory") as broker:
+        assert broker.status()["durability"] == "memory"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

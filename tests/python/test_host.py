@@ -457,3 +457,13 @@ def test_the_interpreter_ends(program: Start, ending: str) -> None:
     start = time.monotonic()
     assert running.end() == (0, "", "")
     assert time.monotonic() - start < 12
+
+
+def test_what_clients_count_is_told_to_a_scraper():
+    config = {"provider": {"type": "memory", "topic": "counted"}, "strategies": [{"type": "retry", "max_attempts": 2}]}
+    with ceiba.Producer(config, "counted") as producer:
+        producer.send("x")
+        lines = ceiba.metrics().splitlines()
+    assert 'ceiba_client_sent_total{id="counted",role="producer",provider="memory"} 1' in lines
+    assert any(line.startswith('ceiba_strategy_retries_total{id="counted"') and line.endswith(" 0") for line in lines)
+    assert "counted" not in ceiba.metrics()

@@ -2,9 +2,10 @@
 
 `c`, `go` and `python` blocks are saved as first.c, first-go/main.go and first.py in a folder that looks like
 the repository's root; the `sh` block that names such a file builds and runs it there and must print hello.
-`python` blocks are also run as they are, and `json` blocks are checked as configs. The README's address is
-replaced by that of a broker started here. A block in a language that is not listed fails, and so does a
-program that no `sh` block runs.
+`python` blocks are also run as they are, `json` blocks are checked as configs, and a broker starts with each
+`yaml` block as its application.yaml. The README's address is replaced by that of a broker started here. A block
+in a language that is not listed fails, and so does a program that no `sh` block runs, or a `first*` that
+.gitignore does not name.
 """
 
 import json
@@ -34,9 +35,12 @@ def blocks(text: str) -> list[tuple[int, str, str]]:
 class Broker:
     """A broker on a free port with the secret `test`."""
 
+    def __init__(self, *options: str) -> None:
+        self.options = options
+
     def __enter__(self) -> str:
         self.process = subprocess.Popen(
-            [str(CEIBA), "broker", "--listen", "127.0.0.1:0"],
+            [str(CEIBA), "broker", "--listen", "127.0.0.1:0", *self.options],
             env={**os.environ, "CEIBA_SECRET": "test"}, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         address = re.search(r"127\.0\.0\.1:\d+", line)
@@ -88,6 +92,12 @@ class Runner:
         (self.folder / "config.json").write_text(json.dumps(json.loads(text)))
         self.shell("ceiba config check config.json")
 
+    def yaml(self, text: str) -> None:
+        (self.folder / "application.yaml").write_text(text)
+        # The file's own port may be taken here.
+        with Broker("--config", str(self.folder / "application.yaml")):
+            pass
+
     def sh(self, text: str) -> None:
         # `make` runs this test itself: that its target exists is what is left to check. The broker of the
         # README runs already; its command is tried with --help in place of an address.
@@ -105,7 +115,7 @@ class Runner:
 
     def run(self, language: str, text: str) -> None:
         text = text.replace(ADDRESS, self.address)
-        if language not in {"c", "go", "python", "json", "sh"}:
+        if language not in {"c", "go", "python", "json", "yaml", "sh"}:
             raise RuntimeError(f"no way to run a block in {language!r}")
         getattr(self, language)(text)
 
@@ -124,6 +134,11 @@ def main() -> int:
                 except (RuntimeError, subprocess.TimeoutExpired, ValueError) as error:
                     failed += 1
                     print(f"README.md:{line} {language}: {error}", file=sys.stderr)
+            ignored = (ROOT / ".gitignore").read_text().split()
+            for entry in sorted(folder.glob("first*")):
+                if f"/{entry.name}{'/' if entry.is_dir() else ''}" not in ignored:
+                    failed += 1
+                    print(f"README.md: .gitignore does not name {entry.name}", file=sys.stderr)
             for name in runner.waiting:
                 failed += 1
                 print(f"README.md: no sh block runs {name}", file=sys.stderr)

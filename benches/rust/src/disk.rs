@@ -88,18 +88,29 @@ pub(crate) fn limit(arguments: &Arguments) -> Result<Value, Failure> {
     Ok(line)
 }
 
-/// Reads a frame, writes and syncs a record, answers: one connection, nothing in between. Prints its address.
+/// Reads the frames that are there, writes and syncs their records at once, answers: one connection, nothing in
+/// between. Prints its address.
 pub(crate) fn floor_server(arguments: &Arguments) -> Result<Value, Failure> {
     let folder = arguments.data.as_deref().ok_or("--data is missing")?;
     let mut target = Target::open(folder)?;
-    let record = vec![b'x'; record(arguments.size)];
-    let mut frame = send_frame(arguments.size);
+    let most = arguments.window.max(1);
+    let records = vec![b'x'; record(arguments.size) * most];
+    let answers = OK.repeat(most);
+    let frame = send_frame(arguments.size).len();
+    let mut buffer = vec![0; frame * most];
     let mut stream = only_connection()?;
-    let mut messages = 0u64;
-    while stream.read_exact(&mut frame).is_ok() {
-        target.append(&record)?;
-        stream.write_all(OK)?;
-        messages += 1;
+    let (mut there, mut messages) = (0, 0u64);
+    while let Ok(read @ 1..) = stream.read(buffer.get_mut(there..).unwrap_or_default()) {
+        there += read;
+        let whole = there / frame;
+        if whole == 0 {
+            continue;
+        }
+        target.append(records.get(..whole * record(arguments.size)).unwrap_or_default())?;
+        stream.write_all(answers.get(..whole * OK.len()).unwrap_or_default())?;
+        buffer.copy_within(whole * frame..there, 0);
+        there -= whole * frame;
+        messages += whole as u64;
     }
     Ok(json!({"mode": "floor-server", "messages": messages}))
 }

@@ -15,6 +15,8 @@ use crate::raw::{DIGITS, Raw, nanoseconds, number_frame, percentiles, push_frame
 const WARM_UP: u64 = 200;
 /// Fewer times than this have no percentiles that mean anything.
 const LEAST: usize = 200;
+/// Without a delivery for this long after the last send, the rest is lost.
+const SILENT: Duration = Duration::from_secs(2);
 /// How long one measurement goes on for that.
 const LONGEST: Duration = Duration::from_secs(20);
 const CODE: std::ops::Range<usize> = 16..48;
@@ -66,9 +68,11 @@ pub(crate) fn delivery(arguments: &Arguments, echo: bool) -> Result<Value, Failu
         let (sent, size, rate) = (Arc::clone(&sent), arguments.size, arguments.rate);
         move || send_evenly(sender, &sent, size, rate, start, !echo)
     });
+    receiver.stream.set_read_timeout(Some(Duration::from_millis(100)))?;
     let mut times = Vec::new();
     let mut come = 0;
-    while come < count {
+    let mut last = Instant::now();
+    while come < count && !(sending.is_finished() && last.elapsed() > SILENT) {
         let now = nanoseconds(start);
         let mut codes = Vec::new();
         while let Some((_, payload)) = receiver.frame()? {
@@ -81,6 +85,7 @@ pub(crate) fn delivery(arguments: &Arguments, echo: bool) -> Result<Value, Failu
                 times.push(now - sent);
             }
             come += 1;
+            last = Instant::now();
             if !echo {
                 push_frame(&mut codes, payload.get(CODE).ok_or("a short frame")?);
             }
@@ -92,7 +97,11 @@ pub(crate) fn delivery(arguments: &Arguments, echo: bool) -> Result<Value, Failu
         }
     }
     sending.join().map_err(|_| "the sender failed")??;
-    line("delivery", times, start)
+    let mut line = line("delivery", times, start)?;
+    if let Some(line) = line.as_object_mut() {
+        line.insert("lost".to_owned(), (count - come).into());
+    }
+    Ok(line)
 }
 
 fn send_evenly(

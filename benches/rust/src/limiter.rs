@@ -45,7 +45,7 @@ impl Producer for Nothing {
 }
 
 /// A layer that only passes on.
-struct Empty(Arc<dyn Producer>);
+pub(crate) struct Empty(pub(crate) Arc<dyn Producer>);
 
 impl Producer for Empty {
     fn provider(&self) -> &'static str {

@@ -16,6 +16,7 @@ mod measure;
 mod produce;
 mod raw;
 mod redis_limiter;
+mod strategies;
 mod submit;
 mod window;
 
@@ -32,6 +33,8 @@ enum Mode {
     E2e,
     /// What a submit costs its caller, in bursts, without a network.
     Submit,
+    /// What strategies cost a send.
+    Strategies,
     /// What a rate limit costs a send.
     Limiter,
     /// How many sends a limit in Redis lets through, beside redis-benchmark; both programs are started.
@@ -39,6 +42,8 @@ enum Mode {
     RedisLimiter,
     /// Sends with a window on each connection, without a client library.
     Window,
+    /// The same against `floor-server`.
+    FloorWindow,
     /// The same with a consumer that acknowledges.
     Flow,
     /// One send after the other.
@@ -100,9 +105,11 @@ fn main() -> ExitCode {
         Mode::Acked => acked::run(&arguments),
         Mode::E2e => e2e::run(&arguments),
         Mode::Submit => submit::run(&arguments),
+        Mode::Strategies => strategies::run(&arguments),
         Mode::Limiter => limiter::run(&arguments),
         Mode::RedisLimiter => redis_limiter::run(&arguments),
-        Mode::Window => window::run(&arguments),
+        Mode::Window => window::run(&arguments, false),
+        Mode::FloorWindow => window::run(&arguments, true),
         Mode::Flow => flow::run(&arguments),
         Mode::Serial => latency::serial(&arguments, false),
         Mode::Floor => latency::serial(&arguments, true),

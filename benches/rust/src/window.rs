@@ -14,13 +14,15 @@ struct Producer {
     answered: u64,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<Value, Failure> {
+/// On a broker, or (without a handshake) the bare server.
+pub(crate) fn run(arguments: &Arguments, bare: bool) -> Result<Value, Failure> {
     let frame = send_frame(arguments.size);
     let block = frame.repeat(arguments.window);
     let mut producers = Vec::new();
     for index in 0..arguments.clients {
         let path = format!("/Producers/Conn/{}/p{index}", arguments.topic);
-        let raw = Raw::open(&arguments.addr, &path, true)?;
+        let raw =
+            if bare { Raw::connect(&arguments.addr)? } else { Raw::open(&arguments.addr, &path, true)? };
         raw.stream.set_nonblocking(true)?;
         producers.push(Producer { raw, sent: 0, answered: 0 });
     }

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
 use super::hub::Hub;
+use crate::error::{Error, Kind};
 
 /// What a WebSocket connection may send before it has logged in.
 const LOGIN_BYTES: usize = 64 << 10;
@@ -110,6 +111,22 @@ impl AsyncWrite for Guarded {
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
+}
+
+/// The error of an address that cannot be listened on.
+pub(super) fn failed(address: &str, error: io::Error) -> Error {
+    let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    let why = match (port, error.kind()) {
+        (None | Some(Err(_)), _) => ": write HOST:PORT, such as 127.0.0.1:8011",
+        (_, io::ErrorKind::AddrInUse) => {
+            ": another program listens there; stop it, or choose another port (0 takes a free one)"
+        }
+        (_, io::ErrorKind::AddrNotAvailable) => {
+            ": it is no address of this machine (0.0.0.0 is every one of them)"
+        }
+        _ => "",
+    };
+    Error::new(Kind::Unavailable, format!("cannot listen on {address}{why}")).caused_by(error)
 }
 
 /// Accepts until the broker stops.

@@ -151,9 +151,7 @@ impl Broker {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(Error::new(Kind::Internal, "a broker starts on a tokio runtime"));
         }
-        let failed = |error| {
-            Error::new(Kind::Unavailable, format!("cannot listen on {}", config.listen)).caused_by(error)
-        };
+        let failed = |error| listen::failed(&config.listen, error);
         let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (config, stored) = open(config).await?;

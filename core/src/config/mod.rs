@@ -2,6 +2,7 @@
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
+mod level;
 mod strict;
 mod url_form;
 mod value;
@@ -120,7 +121,7 @@ impl ClientConfig {
     pub fn parse(text: &str) -> Result<ClientConfig> {
         let trimmed = text.trim_start();
         let value = if trimmed.starts_with('{') {
-            parse_json(text)?
+            json(text)?
         } else if trimmed.contains("://") {
             url_form::to_json(trimmed.trim_end())?
         } else {
@@ -134,7 +135,7 @@ impl ClientConfig {
 
     /// Reads one from a JSON value.
     pub fn from_json(value: Value) -> Result<ClientConfig> {
-        let config: ClientConfig = from_value(value)?;
+        let config: ClientConfig = level::read(value)?;
         if config.max_pending == 0 || config.max_pending_bytes == 0 {
             return Err(Error::new(
                 Kind::InvalidConfig,
@@ -173,6 +174,8 @@ impl ClientConfig {
     }
 }
 
+const NO_ID: &str = "the key `id` is missing or empty: a client of a file is opened under it";
+
 /// A file with many clients: `{"clients": [{"id": …, "role": …, …}, …]}`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -180,28 +183,44 @@ struct FileConfig {
     clients: Vec<Value>,
 }
 
-/// Parses a file's text. Each client must name its `id`; `role` defaults to producer.
+/// Parses a file's text: many clients, or the config of one. Each must name its `id`; `role` defaults to producer.
 pub fn parse_file(text: &str) -> Result<Vec<ClientConfig>> {
-    let file: FileConfig = from_value(parse_json(text)?)?;
+    let value = if text.trim_start().starts_with('{') { json(text)? } else { Value::Null };
+    if value.get("clients").is_none() {
+        let client =
+            if value.is_null() { ClientConfig::parse(text)? } else { ClientConfig::from_json(value)? };
+        if client.id.as_deref().unwrap_or_default().is_empty() {
+            return Err(Error::new(Kind::InvalidConfig, NO_ID));
+        }
+        return Ok(vec![client]);
+    }
+    let file: FileConfig = from_value(value)?;
     let mut clients = Vec::with_capacity(file.clients.len());
     for (index, value) in file.clients.into_iter().enumerate() {
         let client = ClientConfig::from_json(value)
             .map_err(|error| Error::new(error.kind(), format!("clients[{index}]: {}", error.message())))?;
         if client.id.as_deref().unwrap_or_default().is_empty() {
-            return Err(Error::new(Kind::InvalidConfig, format!("clients[{index}]: `id` is missing")));
+            return Err(Error::new(Kind::InvalidConfig, format!("clients[{index}]: {NO_ID}")));
         }
         clients.push(client);
     }
     Ok(clients)
 }
 
-fn parse_json(text: &str) -> Result<Value> {
+/// Parses JSON; the error says where it is wrong and why.
+pub(crate) fn json(text: &str) -> Result<Value> {
     serde_json::from_str(text).map_err(|error| {
-        // The parser's text can quote the input, which may hold a secret: only the place is told.
-        Error::new(
-            Kind::InvalidConfig,
-            format!("the config is not valid JSON at line {}, column {}", error.line(), error.column()),
-        )
+        let mut wrong =
+            format!("the config is not valid JSON at line {}, column {}", error.line(), error.column());
+        // What is wrong with the grammar is said in fixed words. Any other text could quote the input, which may
+        // hold a secret.
+        if error.is_syntax() || error.is_eof() {
+            let reason = error.to_string();
+            let reason = reason.split(" at line ").next().unwrap_or_default();
+            wrong.push_str(": ");
+            wrong.push_str(&reason.replace("EOF while parsing", "the text ends within"));
+        }
+        Error::new(Kind::InvalidConfig, wrong)
     })
 }
 
@@ -268,7 +287,17 @@ mod tests {
     fn broken_json_does_not_quote_the_text() {
         let error = ClientConfig::parse(r#"{"provider": {"secret_key": "hunter2"#).unwrap_err();
         assert!(!error.to_string().contains("hunter2"));
-        assert!(error.message().contains("line 1"));
+        assert!(error.message().ends_with("line 1, column 36: the text ends within a string"), "{error}");
+        for (text, why) in [
+            (r#"{"id": "hunter2" "role": 1}"#, "expected `,` or `}`"),
+            ("{'id': 1}", "key must be a string"),
+            ("{\"id\": hunter2}", "expected value"),
+            ("{} hunter2", "trailing characters"),
+        ] {
+            let error = ClientConfig::parse(text).unwrap_err();
+            assert!(error.message().ends_with(&format!(": {why}")), "{error}");
+            assert!(!error.message().contains("hunter2"), "{error}");
+        }
     }
 
     #[test]
@@ -294,5 +323,23 @@ mod tests {
         assert_eq!(clients[1].role, Some(Role::Consumer));
         let error = parse_file(r#"{"clients": [{"provider": {"type": "memory"}}]}"#).unwrap_err();
         assert!(error.message().contains("clients[0]"));
+    }
+
+    #[test]
+    fn a_file_may_hold_one_client_alone() {
+        for text in [r#" {"id": "a", "provider": {"type": "memory", "topic": "t"}}"#, "memory://t?id=a\n"] {
+            let clients = parse_file(text).unwrap();
+            assert_eq!((clients.len(), clients[0].id.as_deref()), (1, Some("a")));
+        }
+        for (text, named) in [
+            (r#"{"provider": {"type": "memory"}}"#, "`id` is missing"),
+            (r#"{"id": "", "provider": {"type": "memory"}}"#, "`id` is missing"),
+            ("memory://t", "`id` is missing"),
+            ("[]", "a JSON object or a URL"),
+            ("", "a JSON object or a URL"),
+        ] {
+            let error = parse_file(text).unwrap_err();
+            assert!(error.message().contains(named), "{error}");
+        }
     }
 }

@@ -87,11 +87,12 @@ impl serde::de::Error for Fault {
             Unexpected::Map => "an object",
             _ => "another value",
         };
-        serde::de::Error::custom(format!("expected {expected}, not {found}"))
+        serde::de::Error::custom(format!("expected {}, not {found}", plain(expected)))
     }
 
     fn invalid_value(unexpected: serde::de::Unexpected<'_>, expected: &dyn serde::de::Expected) -> Fault {
         use serde::de::Unexpected;
+        let expected = plain(expected);
         let text = match unexpected {
             Unexpected::Unsigned(number) => format!("expected {expected}, not {number}"),
             Unexpected::Signed(number) => format!("expected {expected}, not {number}"),
@@ -99,6 +100,23 @@ impl serde::de::Error for Fault {
         };
         serde::de::Error::custom(text)
     }
+}
+
+/// What is wanted, in the words of a reader who knows JSON and no Rust.
+fn plain(expected: &dyn serde::de::Expected) -> String {
+    let text = expected.to_string();
+    let most = match text.as_str() {
+        "u8" => u64::from(u8::MAX),
+        "u16" => u64::from(u16::MAX),
+        "u32" => u64::from(u32::MAX),
+        "u64" | "usize" => u64::MAX,
+        "a boolean" => return "true or false".to_owned(),
+        "a map" => return "an object".to_owned(),
+        "a sequence" => return "an array".to_owned(),
+        name if name.starts_with("struct ") => return "an object".to_owned(),
+        _ => return text,
+    };
+    format!("a whole number from 0 to {most}")
 }
 
 struct Strict(Value);
@@ -238,5 +256,61 @@ impl<'de> MapAccess<'de> for Entries {
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
         let value = self.value.take().unwrap_or(Value::Null);
         seed.deserialize(Strict(value)).map_err(|fault| fault.within(std::mem::take(&mut self.key)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Keys {
+        #[serde(default)]
+        small: u32,
+        #[serde(default)]
+        large: u64,
+        #[serde(default)]
+        maybe: Option<u32>,
+        #[serde(default)]
+        on: bool,
+        #[serde(default)]
+        name: String,
+        #[serde(default)]
+        list: Vec<String>,
+        #[serde(default)]
+        map: std::collections::BTreeMap<String, u32>,
+        #[serde(default)]
+        inner: Option<Box<Keys>>,
+    }
+
+    #[test]
+    fn what_was_expected_is_said_in_plain_words() {
+        let number = "expected a whole number from 0 to 4294967295, not";
+        for (value, text) in [
+            (json!({"small": -1}), format!("at `small`: {number} -1")),
+            (json!({"small": 4294967296u64}), format!("at `small`: {number} 4294967296")),
+            (json!({"small": "hunter2"}), format!("at `small`: {number} a string")),
+            (json!({"maybe": 1.5}), format!("at `maybe`: {number} a number with a fraction")),
+            (
+                json!({"large": -1}),
+                "at `large`: expected a whole number from 0 to 18446744073709551615, not -1".into(),
+            ),
+            (json!({"on": 1}), "at `on`: expected true or false, not a number".into()),
+            (json!({"name": 1}), "at `name`: expected a string, not a number".into()),
+            (json!({"list": 1}), "at `list`: expected an array, not a number".into()),
+            (json!({"map": []}), "at `map`: expected an object, not an array".into()),
+            (
+                json!({"inner": {"inner": "hunter2"}}),
+                "at `inner.inner`: expected an object, not a string".into(),
+            ),
+            (json!("hunter2"), "expected an object, not a string".into()),
+        ] {
+            assert_eq!(from_value::<Keys>(value).unwrap_err().message(), text);
+        }
     }
 }

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use super::{PROVIDER, SERVER};
+use super::PROVIDER;
 use crate::error::{Error, Kind, Result};
 use crate::provider::socket::{Dialer, Target, bracketed};
 use crate::wire::dpmq::{SEND_PATH, SETTINGS_PATH, SendForm, is_settings};
@@ -125,13 +125,7 @@ impl Http {
             Failed::NotWritten(error) | Failed::Lost(error) => error,
         })?;
         if status != 200 {
-            let error = site.target.refused(status);
-            return Err(if error.kind() == Kind::NotFound {
-                let text = format!("{}: is it a {}?", error.message(), SERVER.name);
-                Error::new(Kind::NotFound, text).by(PROVIDER)
-            } else {
-                error
-            });
+            return Err(site.target.refused(status));
         }
         if is_settings(&body) { Ok(()) } else { Err(site.target.strange("tells no settings")) }
     }

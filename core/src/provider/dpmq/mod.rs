@@ -26,8 +26,13 @@ pub use section::Section;
 
 /// The provider's name.
 pub(crate) const PROVIDER: &str = "dpmq";
-const SERVER: Server =
-    Server { provider: PROVIDER, name: "DPMQ server", no_login: "a DPMQ server has no login" };
+const SERVER: Server = Server {
+    provider: PROVIDER,
+    name: "DPMQ server",
+    no_login: "a DPMQ server has no login",
+    start: "`ceiba broker --dpmq`",
+    missing: "is it a DPMQ server? One of ceiba is when it was started with `--dpmq` (`dpmq: true`)",
+};
 
 /// The longest body, in bytes: what the original reads of one part of a form with something to spare.
 const MAX_BODY: usize = 32 << 20;

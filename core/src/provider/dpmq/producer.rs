@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Outcome, Result};
 use crate::intake::{Call, Intake, Taken, Ticket};
 use crate::message::{Message, Receipt};
 use crate::provider::Setup;
-use crate::provider::socket::{Dialer, Phase, opened};
+use crate::provider::socket::{Dialer, Front, Phase, opened};
 use crate::wire::dpmq::{LONG_MESSAGE, NO_DISK, NO_ROOM, Reply, TOO_MANY_TOPICS, decode_reply, encode_send};
 
 /// Connections that may close before a byte of a message was written, one after the other.
@@ -32,14 +32,10 @@ const TRIES: usize = 3;
 const SHOWN: usize = 200;
 
 struct DpmqProducer {
-    intake: Arc<Intake>,
+    front: Front,
     pool: Arc<Pool>,
     topic: Arc<str>,
     ordered: bool,
-    // Ends everything at once.
-    stop: CancellationToken,
-    // The task has ended.
-    finished: CancellationToken,
 }
 
 /// Starts the task, and unless open is lazy waits for the server.
@@ -53,24 +49,18 @@ pub(super) async fn open(
     let (phase, mut opening) = watch::channel(Phase::Starting(None));
     let pool = Pool::new(setup, site, dialer, settings.pace, settings.connections, phase);
     let producer = Arc::new(DpmqProducer {
-        intake: Intake::new(PROVIDER, setup.limits),
+        front: Front::new(PROVIDER, setup.limits),
         pool: Arc::new(pool),
         topic: settings.topic,
         ordered: settings.connections == 1,
-        stop: CancellationToken::new(),
-        finished: CancellationToken::new(),
     });
     let task = Task {
-        intake: producer.intake.clone(),
+        intake: producer.front.intake.clone(),
         pool: producer.pool.clone(),
         topic: producer.topic.clone(),
-        stop: producer.stop.clone(),
+        stop: producer.front.stop.clone(),
     };
-    let ended = producer.finished.clone().drop_guard();
-    tokio::spawn(async move {
-        let _ended = ended;
-        task.run().await;
-    });
+    producer.front.run(task.run());
     if setup.connect == Connect::Eager {
         // Dropped on failure, and also when the caller gives up: that stops the task.
         opened(&mut opening, PROVIDER, &label, setup.connect_timeout).await?;
@@ -266,13 +256,6 @@ fn check(message: &Message, topic: &str) -> Result<()> {
     Ok(())
 }
 
-impl Drop for DpmqProducer {
-    fn drop(&mut self) {
-        self.intake.close();
-        self.stop.cancel();
-    }
-}
-
 impl Producer for DpmqProducer {
     fn provider(&self) -> &'static str {
         PROVIDER
@@ -283,36 +266,22 @@ impl Producer for DpmqProducer {
     }
 
     fn send<'a>(&'a self, ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
-        Box::pin(self.intake.send(ctx, Message::clone(&message)))
+        Box::pin(self.front.intake.send(ctx, Message::clone(&message)))
     }
 
     fn flush<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { self.intake.drained(ctx).await })
+        Box::pin(async move { self.front.intake.drained(ctx).await })
     }
 
     fn status(&self) -> Value {
-        self.pool.board.producer(PROVIDER, &self.topic, self.intake.under_way())
+        self.pool.board.producer(PROVIDER, &self.topic, self.front.intake.under_way())
     }
 
     fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            self.intake.close();
-            if ctx.run(self.finished.cancelled()).await.is_ok() {
-                return Ok(());
-            }
-            let left = self.intake.under_way();
-            self.stop.cancel();
-            // Bounded: the calls end at once.
-            self.finished.cancelled().await;
-            if left == 0 {
-                return Ok(());
-            }
-            let text = format!("{left} sends were ended by the close with their outcome");
-            Err(Error::new(Kind::Timeout, text).by(PROVIDER))
-        })
+        Box::pin(self.front.close(ctx))
     }
 
     fn intake(&self) -> Option<&Arc<Intake>> {
-        Some(&self.intake)
+        Some(&self.front.intake)
     }
 }

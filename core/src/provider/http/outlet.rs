@@ -432,7 +432,7 @@ async fn drained(mut response: Response) {
 }
 
 async fn reach(provider: &'static str, dialer: &Dialer, site: &Site) -> Result<()> {
-    let server = Server { provider, name: "HTTP server", no_login: "" };
+    let server = Server { provider, name: "HTTP server", no_login: "", start: "", missing: "" };
     let target = Target::parse(server, &site.label, ["http", "https"], "")?;
     match tokio::time::timeout(dialer.timeout, dialer.stream(&target)).await {
         Ok(reached) => reached.map(drop),

@@ -20,7 +20,12 @@ pub(super) async fn log_in(wire: &mut Wire, target: &Target, secret: &Secret) ->
         LOGIN_ERROR => {
             // The server would ask again; it gets no second guess.
             let _ = wire.close(None).await;
-            Err(Error::new(Kind::Authentication, format!("{} refused the key", target.label)).by(PROVIDER))
+            let text = format!(
+                "{} refused the secret: `secret_key`, in a URL the SECRET of kapokmq://:SECRET@HOST:PORT, must be the \
+                 one that the broker was started with",
+                target.label
+            );
+            Err(Error::new(Kind::Authentication, text).by(PROVIDER))
         }
         _ => Err(target.strange("answered the key with something else")),
     }

@@ -31,8 +31,13 @@ pub use section::{NodeProtocol, Section, Spread};
 
 /// The provider's name.
 pub(crate) const PROVIDER: &str = "kapokmq";
-const SERVER: Server =
-    Server { provider: PROVIDER, name: "KapokMQ broker", no_login: "the secret goes into `secret_key`" };
+const SERVER: Server = Server {
+    provider: PROVIDER,
+    name: "KapokMQ broker",
+    no_login: "the secret goes into `secret_key`",
+    start: "`ceiba broker`",
+    missing: "is it a KapokMQ broker?",
+};
 
 /// The largest frame that a broker takes, in bytes.
 const MAX_FRAME: usize = 64 << 20;

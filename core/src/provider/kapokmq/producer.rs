@@ -6,32 +6,27 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::sync::CancellationToken;
 
 use super::engine::{Command, Engine};
 use super::section::{Place, Settings};
 use super::{MAX_FRAME, PROVIDER};
 use crate::client::{BoxFuture, Capability, Context, Producer};
 use crate::config::Connect;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::intake::Intake;
 use crate::message::{Message, Receipt};
 use crate::provider::Setup;
-use crate::provider::socket::{Board, Dialer, Phase, opened};
+use crate::provider::socket::{Board, Dialer, Front, Phase, opened};
 
 /// Flushes that may wait for the task to see them.
 const COMMANDS: usize = 64;
 
 struct KapokProducer {
-    intake: Arc<Intake>,
+    front: Front,
     commands: mpsc::Sender<Command>,
     board: Arc<Board>,
     topic: Arc<str>,
     cluster: bool,
-    // Ends everything at once.
-    stop: CancellationToken,
-    // The task has ended.
-    finished: CancellationToken,
 }
 
 /// Starts the task, and unless open is lazy waits for the first connection.
@@ -48,31 +43,19 @@ pub(super) async fn open(
             true,
         ),
     };
-    let intake = Intake::new(PROVIDER, setup.limits);
+    let front = Front::new(PROVIDER, setup.limits);
     let (commands, requests) = mpsc::channel(COMMANDS);
     let (phase, mut opening) = watch::channel(Phase::Starting(None));
-    let (stop, finished) = (CancellationToken::new(), CancellationToken::new());
     let board = Arc::new(Board::default());
-    let front = (intake.clone(), requests, stop.clone());
-    let engine = Engine::new(setup, settings, dialer, front, board.clone(), phase)?;
-    let producer = Arc::new(KapokProducer { intake, commands, board, topic, cluster, stop, finished });
-    let ended = producer.finished.clone().drop_guard();
-    tokio::spawn(async move {
-        let _ended = ended;
-        engine.run().await;
-    });
+    let asked = (front.intake.clone(), requests, front.stop.clone());
+    let engine = Engine::new(setup, settings, dialer, asked, board.clone(), phase)?;
+    front.run(engine.run());
+    let producer = Arc::new(KapokProducer { front, commands, board, topic, cluster });
     if setup.connect == Connect::Eager {
         // Dropped on failure, and also when the caller gives up: that stops the task.
         opened(&mut opening, PROVIDER, &label, setup.connect_timeout).await?;
     }
     Ok(producer)
-}
-
-impl Drop for KapokProducer {
-    fn drop(&mut self) {
-        self.intake.close();
-        self.stop.cancel();
-    }
 }
 
 impl Producer for KapokProducer {
@@ -97,7 +80,7 @@ impl Producer for KapokProducer {
     }
 
     fn send<'a>(&'a self, ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
-        Box::pin(self.intake.send(ctx, Message::clone(&message)))
+        Box::pin(self.front.intake.send(ctx, Message::clone(&message)))
     }
 
     fn flush<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
@@ -114,28 +97,14 @@ impl Producer for KapokProducer {
     }
 
     fn status(&self) -> Value {
-        self.board.producer(PROVIDER, &self.topic, self.intake.under_way())
+        self.board.producer(PROVIDER, &self.topic, self.front.intake.under_way())
     }
 
     fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            self.intake.close();
-            if ctx.run(self.finished.cancelled()).await.is_ok() {
-                return Ok(());
-            }
-            let left = self.intake.under_way();
-            self.stop.cancel();
-            // Bounded: the task only says good-bye to its connections.
-            self.finished.cancelled().await;
-            if left == 0 {
-                return Ok(());
-            }
-            let text = format!("{left} sends were ended by the close with their outcome");
-            Err(Error::new(Kind::Timeout, text).by(PROVIDER))
-        })
+        Box::pin(self.front.close(ctx))
     }
 
     fn intake(&self) -> Option<&Arc<Intake>> {
-        Some(&self.intake)
+        Some(&self.front.intake)
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{PROVIDER, SERVER};
-use crate::config::{Role, Span, deserialize_secret, from_value};
+use crate::config::{Role, Span, deserialize_secret_option, from_value};
 use crate::error::{Error, Kind, Result};
 use crate::provider::socket::{
     Offer, Pace, Prefetch, Target, bracketed, default_client_id, plain_url, refuse_foreign,
@@ -61,8 +61,9 @@ pub struct Section {
     /// The topic.
     pub topic: String,
     /// The secret that the broker asks for: a text, `{"env": NAME}` or `{"file": PATH}`.
-    #[serde(deserialize_with = "deserialize_secret")]
-    pub secret_key: Secret,
+    /// Required.
+    #[serde(default, deserialize_with = "deserialize_secret_option")]
+    pub secret_key: Option<Secret>,
     /// The id that the broker knows this client by; default `<id>-<host>-<pid>-<random>`.
     pub client_id: Option<String>,
     /// Whether the topic keeps what comes while this consumer is away, where every consumer gets every message;
@@ -129,6 +130,11 @@ impl Settings {
         if section.topic.is_empty() {
             return wrong("`topic` is empty".to_owned());
         }
+        let Some(secret) = section.secret_key else {
+            let text = "the key `secret_key` is missing; in a URL it is the SECRET of \
+                        kapokmq://:SECRET@HOST:PORT/TOPIC";
+            return wrong(text.to_owned());
+        };
         let durable = section.durable.unwrap_or(false);
         if durable && section.client_id.is_none() {
             let text = "`durable` needs `client_id`: by it the broker knows whose subscription it keeps";
@@ -165,7 +171,7 @@ impl Settings {
         let settings = Settings {
             place,
             topic: section.topic.into(),
-            secret: section.secret_key,
+            secret,
             path,
             window: section.window.map_or(1024, |window| window as usize),
             resend_unacked: section.resend_unacked.unwrap_or(false),

@@ -102,7 +102,7 @@ impl Dialer {
         let label = &target.label;
         let tcp = TcpStream::connect((target.host.as_str(), target.port))
             .await
-            .map_err(|error| target.unavailable(format!("{label} cannot be reached")).caused_by(error))?;
+            .map_err(|error| target.unreached(error))?;
         // The client coalesces by itself; an ack must not wait for more to come.
         tcp.set_nodelay(true).map_err(|error| {
             target.unavailable(format!("the connection to {label} was lost")).caused_by(error)
@@ -146,17 +146,17 @@ impl Dialer {
         match TlsConnector::from(config.clone()).connect(name, tcp).await {
             Ok(stream) => Ok(Transport::Tls(Box::new(stream))),
             Err(error) => {
-                // A certificate that is refused now is refused at the next try: it is no matter of time.
-                let certificate = error
-                    .get_ref()
-                    .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-                    .is_some_and(|inner| matches!(inner, rustls::Error::InvalidCertificate(_)));
-                let text = if certificate {
-                    format!("the certificate of {} is not trusted", target.label)
-                } else {
-                    format!("TLS with {} failed", target.label)
+                let told = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+                let failed = match told {
+                    // A certificate that is refused now is refused at the next try: it is no matter of time.
+                    Some(rustls::Error::InvalidCertificate(_)) => target
+                        .unavailable(format!("the certificate of {} is not trusted", target.label))
+                        .retryable_is(false),
+                    Some(rustls::Error::InvalidMessage(_)) => target.not_tls(),
+                    None if error.kind() == std::io::ErrorKind::UnexpectedEof => target.not_tls(),
+                    _ => target.unavailable(format!("TLS with {} failed", target.label)),
                 };
-                Err(target.unavailable(text).retryable_is(!certificate).caused_by(error))
+                Err(failed.caused_by(error))
             }
         }
     }

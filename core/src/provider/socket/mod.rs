@@ -2,7 +2,8 @@
 //! WebSocket. It knows none of them: what differs is in [`Server`], [`Dialer`] and [`Dialect`].
 //!
 //! `target` is what a connection is made to, `dial` makes one, `link` is a live WebSocket, `connection` one that
-//! comes back after a `backoff`; `consumer` is what callers see, `receiver` its task, `inbox` what lies between;
+//! comes back after a `backoff`; `front` is the callers' end of a producer; `consumer` is what callers of one see,
+//! `receiver` its task, `inbox` what lies between;
 //! `board` is what a task tells of itself, `keys` are the keys of a section that all have.
 
 mod backoff;
@@ -10,6 +11,7 @@ mod board;
 mod connection;
 mod consumer;
 mod dial;
+mod front;
 mod inbox;
 mod keys;
 mod link;
@@ -26,6 +28,7 @@ pub(in crate::provider) use board::{Board, LaneState, Phase, RegistryState, open
 pub(in crate::provider) use connection::{Change, Connection};
 pub(in crate::provider) use consumer::open;
 pub(in crate::provider) use dial::{Dialer, LogIn, Wire};
+pub(in crate::provider) use front::Front;
 pub(in crate::provider) use keys::{Pace, Prefetch, default_client_id, refuse_foreign};
 pub(in crate::provider) use link::Link;
 pub(in crate::provider) use target::{Offer, Target, bracketed, plain_url};
@@ -43,6 +46,10 @@ pub(in crate::provider) struct Server {
     pub(in crate::provider) name: &'static str,
     /// What is said to a user or a password in a URL.
     pub(in crate::provider) no_login: &'static str,
+    /// How one of ours is started; empty where there is none.
+    pub(in crate::provider) start: &'static str,
+    /// What is said when it does not know the endpoint.
+    pub(in crate::provider) missing: &'static str,
 }
 
 /// What a consumer is told, and may do.

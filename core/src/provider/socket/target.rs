@@ -69,6 +69,36 @@ impl Target {
         Error::new(Kind::Unavailable, text).by(self.server.provider)
     }
 
+    /// The error of a TCP connection that could not be made.
+    pub(in crate::provider) fn unreached(&self, error: std::io::Error) -> Error {
+        let label = &self.label;
+        let text = if error.kind() == std::io::ErrorKind::ConnectionRefused {
+            let Server { name, start, .. } = self.server;
+            let start =
+                if start.is_empty() { String::new() } else { format!(" start one, such as {start}, or") };
+            format!("{label} cannot be reached: no {name} listens there;{start} mend the address")
+        } else {
+            format!("{label} cannot be reached")
+        };
+        self.unavailable(text).caused_by(error)
+    }
+
+    /// The error of a TLS handshake whose other side does not seem to speak TLS.
+    pub(in crate::provider) fn not_tls(&self) -> Error {
+        let (tls, name) = (self.label.split("://").next().unwrap_or_default(), self.server.provider);
+        let plain = tls.strip_suffix('s').unwrap_or(tls);
+        let short = if self.server.start.is_empty() {
+            String::new()
+        } else {
+            format!("{name}:// in place of {name}s://, in JSON ")
+        };
+        self.unavailable(format!(
+            "TLS with {} failed, as it does where nothing speaks TLS: without it an address begins with \
+             {short}{plain}:// in place of {tls}://",
+            self.label
+        ))
+    }
+
     /// The error of a server that does what none of its kind does.
     pub(in crate::provider) fn strange(&self, what: &str) -> Error {
         let text = format!("{} {what}: is it a {}?", self.label, self.server.name);
@@ -108,7 +138,11 @@ impl Target {
             408 | 500..=599 => (Kind::Unavailable, "is out of order"),
             _ => (Kind::Protocol, "gives an answer that was not to come"),
         };
-        Error::new(kind, format!("{} {text} (HTTP status {status})", self.label)).by(self.server.provider)
+        let mut text = format!("{} {text} (HTTP status {status})", self.label);
+        if kind == Kind::NotFound {
+            text = format!("{text}: {}", self.server.missing);
+        }
+        Error::new(kind, text).by(self.server.provider)
     }
 }
 

@@ -91,7 +91,10 @@ fn refusal(body: &[u8]) -> Error {
         scanner.value()
     });
     match read.and_then(|()| scanner.end()) {
-        Ok(()) if code == -1 => Error::new(Kind::Authentication, "the registry refused the secret key"),
+        Ok(()) if code == -1 => Error::new(
+            Kind::Authentication,
+            "the registry refused the secret: `secret_key` must be the one of the registry",
+        ),
         Ok(()) => bad("the registry's answer is no list of nodes"),
         Err(error) => error,
     }

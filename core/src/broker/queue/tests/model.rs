@@ -47,6 +47,8 @@ pub(super) struct Message {
     /// What the wall clock shows when a refusal is over.
     pub(super) later_wall: i64,
     pub(super) dying: bool,
+    /// Whose subscriptions ended while it was dying: a restart knows of no claim of theirs.
+    pub(super) lost_by: BTreeSet<Claimant>,
 }
 
 impl Message {
@@ -248,7 +250,11 @@ impl Model {
     fn depart(&mut self, id: Claimant) {
         self.subs.remove(&id);
         let (mut orphans, mut parked) = (Vec::new(), false);
-        for (&sequence, message) in self.messages.iter_mut().filter(|(_, message)| !message.dying) {
+        for (&sequence, message) in &mut self.messages {
+            if message.dying {
+                message.lost_by.insert(id);
+                continue;
+            }
             // A share on its way to the dead letters stays.
             let there = message.claims.get(&id).filter(|claim| claim.place != Place::Dying);
             let Some(claim) = there.copied() else { continue };
@@ -271,6 +277,9 @@ impl Model {
         let sequences: Vec<u64> = self.messages.keys().copied().collect();
         for sequence in sequences {
             let message = self.messages.get_mut(&sequence).unwrap();
+            if message.dying {
+                message.lost_by.insert(id);
+            }
             let Some(pushes) = message.parked.remove(&id).filter(|_| !message.dying) else { continue };
             if !message.claims.is_empty() || !message.parked.is_empty() {
                 continue;

@@ -2,7 +2,7 @@
 //! message is with one consumer at a time in a work queue, each subscription gets its own, counts and costs
 //! are right. A crash keeps any prefix of the journal beyond what was committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -150,6 +150,7 @@ impl Life {
                 adopted: false,
                 later_wall: 0,
                 dying: false,
+                lost_by: BTreeSet::new(),
             };
             self.all.insert(sequence, message.clone());
             self.model.next_sequence = sequence + 1;
