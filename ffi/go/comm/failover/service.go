@@ -2,13 +2,14 @@
 //
 // Different from github.com/udugong/go-comm: many failures of one provider at once move on once, the index never
 // leaves its range, the error of all holds each provider's, an empty list is an error and no panic, and a cancelled
-// or late caller moves nothing.
+// caller moves nothing.
 package failover
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -28,6 +29,9 @@ type AllFailedError struct{ Errors []error }
 func (e *AllFailedError) Error() string {
 	return ErrAllServiceFailed.Error() + ": " + errors.Join(e.Errors...).Error()
 }
+
+// CanRetry says whether a retry may help one of the providers.
+func (e *AllFailedError) CanRetry() bool { return slices.ContainsFunc(e.Errors, comm.CanRetry) }
 
 // Unwrap returns ErrAllServiceFailed and the errors.
 func (e *AllFailedError) Unwrap() []error { return append([]error{ErrAllServiceFailed}, e.Errors...) }
@@ -115,7 +119,7 @@ func (s *Service[T]) WithOptions(opts ...Option[T]) *Service[T] {
 }
 
 // Send tries each provider at most once. When ctx ends, or a provider's error is that of a context, it returns at
-// once with that error.
+// once with that error; a provider that took too long is left by the sends that follow.
 func (s *Service[T]) Send(ctx context.Context, biz string, args T, to ...string) error {
 	if len(s.svcs) == 0 {
 		return ErrNoServices
@@ -132,14 +136,16 @@ func (s *Service[T]) others(ctx context.Context, now seen, err error, biz string
 	length := uint32(len(s.svcs))
 	failed := make([]error, length)
 	for at, step := now.at, uint32(0); ; {
-		if ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-			return err
-		}
-		failed[at] = err
-		if now.at == at && s.index.moveOn(now) {
+		late := errors.Is(err, context.DeadlineExceeded)
+		ended := ctx.Err() != nil || errors.Is(err, context.Canceled)
+		if (late || !ended) && now.at == at && s.index.moveOn(now) {
 			s.logger.LogAttrs(ctx, slog.LevelWarn, "a provider failed, the next one is used",
 				slog.Uint64("provider", uint64(at)), slog.Any("err", err))
 		}
+		if late || ended {
+			return err
+		}
+		failed[at] = err
 		if step++; step == length {
 			return &AllFailedError{Errors: failed}
 		}

@@ -78,8 +78,10 @@ func TestContextErrorsReturnAtOnce(t *testing.T) {
 		if err := svc.Send(t.Context(), "", 0); !errors.Is(err, ended) || two.sends.Load() != 0 {
 			t.Error(err, two.sends.Load())
 		}
-		if svc.GetCurrentServiceIndex() != 0 {
-			t.Error("the caller's end moved the index")
+		// A provider that takes too long is left; a caller that cancels says nothing of the provider.
+		want := map[error]uint32{context.DeadlineExceeded: 1, context.Canceled: 0}[ended]
+		if at := svc.GetCurrentServiceIndex(); at != want {
+			t.Errorf("%v: the index is %d", ended, at)
 		}
 	}
 }
@@ -186,6 +188,50 @@ func TestAfterASwitchTheHookMayGoBack(t *testing.T) {
 			t.Error(svc.GetCurrentServiceIndex(), one.sends.Load())
 		}
 	})
+}
+
+func TestARowCountsForItsProviderAlone(t *testing.T) {
+	one, two, three := new(provider).fails(context.DeadlineExceeded), &provider{}, &provider{}
+	svc := failover.NewTimeoutService(all(one, two, three), 2)
+	for range 2 {
+		_ = svc.Send(t.Context(), "", 0)
+	}
+	svc.SetCurrentServiceIndex(1)
+	if err := svc.Send(t.Context(), "", 0); err != nil || svc.GetCurrentServiceIndex() != 1 || two.sends.Load() != 1 {
+		t.Error(err, svc.GetCurrentServiceIndex())
+	}
+}
+
+func TestTheHookOfEarlierVersions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one := new(provider).fails(context.DeadlineExceeded)
+		svc := failover.NewTimeoutService(all(one, &provider{}), 1,
+			failover.WithSetIdxFunc[int](func(_ context.Context, idx *int32) {
+				time.Sleep(time.Minute)
+				atomic.StoreInt32(idx, 0)
+			}))
+		_ = svc.Send(t.Context(), "", 0)
+		_ = svc.Send(t.Context(), "", 0)
+		if at := svc.GetCurrentServiceIndex(); at != 1 {
+			t.Error(at)
+		}
+		time.Sleep(2 * time.Minute)
+		if at := svc.GetCurrentServiceIndex(); at != 0 {
+			t.Error(at)
+		}
+	})
+}
+
+func TestWhatARetryMayHelp(t *testing.T) {
+	busy, never := errors.New("busy"), comm.Permanent(errors.New("never"))
+	for _, c := range []struct {
+		errs []error
+		want bool
+	}{{[]error{never, busy}, true}, {[]error{busy, never}, true}, {[]error{never, never}, false}} {
+		if err := error(&failover.AllFailedError{Errors: c.errs}); comm.CanRetry(err) != c.want {
+			t.Error(c)
+		}
+	}
 }
 
 func TestManyTimeoutsAtOnceMoveOnOnce(t *testing.T) {

@@ -14,12 +14,12 @@ type TimeoutService[T any] struct {
 	svcs       []comm.Sender[T]
 	index      index
 	threshold  uint32
-	setIdxFunc func(ctx context.Context, idx *atomic.Uint32)
+	setIdxFunc func(ctx context.Context, current uint32) (uint32, bool)
 
-	// Timeouts in a row of the provider that was seen with these moves.
+	// Timeouts in a row of the provider that was seen like this.
 	lock      sync.Mutex
 	count     atomic.Uint32
-	countedAt uint64
+	countedAt seen
 }
 
 // NewTimeoutService makes one of svcs; threshold is the number of timeouts in a row that moves on, 0 as 1.
@@ -40,10 +40,28 @@ type timeoutOptionFunc[T any] func(*TimeoutService[T])
 func (f timeoutOptionFunc[T]) apply(svc *TimeoutService[T]) { f(svc) }
 
 // WithSetIdxFunc sets what runs, in a goroutine of its own, after a switch: it may wait and then store another
-// index, such as 0 to go back to the first. The context never ends. One that is out of range counts modulo the number
-// of providers.
-func WithSetIdxFunc[T any](fn func(context.Context, *atomic.Uint32)) TimeoutOption[T] {
-	return timeoutOptionFunc[T](func(svc *TimeoutService[T]) { svc.setIdxFunc = fn })
+// index, such as 0 to go back to the first, which holds from when it returns. The context never ends. An index that is
+// out of range sets the first. The pointer is a *atomic.Uint32, or the *int32 of earlier versions of go-comm, which
+// is written with package atomic's functions.
+func WithSetIdxFunc[T any, P *int32 | *atomic.Uint32](fn func(context.Context, P)) TimeoutOption[T] {
+	var run func(ctx context.Context, current uint32) (uint32, bool)
+	switch fn := any(fn).(type) {
+	case func(context.Context, *int32):
+		run = func(ctx context.Context, current uint32) (uint32, bool) {
+			idx := int32(current)
+			fn(ctx, &idx)
+			stored := uint32(atomic.LoadInt32(&idx))
+			return stored, stored != current
+		}
+	case func(context.Context, *atomic.Uint32):
+		run = func(ctx context.Context, current uint32) (uint32, bool) {
+			var idx atomic.Uint32
+			idx.Store(current)
+			fn(ctx, &idx)
+			return idx.Load(), idx.Load() != current
+		}
+	}
+	return timeoutOptionFunc[T](func(svc *TimeoutService[T]) { svc.setIdxFunc = run })
 }
 
 // Send sends through the current provider. An error that is context.DeadlineExceeded counts as a timeout, a success
@@ -75,8 +93,8 @@ func (t *TimeoutService[T]) note(at seen, timeout bool) {
 	if t.index.see() != at {
 		return
 	}
-	if t.countedAt != at.moves {
-		t.countedAt = at.moves
+	if t.countedAt != at {
+		t.countedAt = at
 		t.count.Store(0)
 	}
 	if !timeout {
@@ -88,15 +106,20 @@ func (t *TimeoutService[T]) note(at seen, timeout bool) {
 
 func (t *TimeoutService[T]) switched(from seen) seen {
 	t.lock.Lock()
-	moved := t.count.Load() >= t.threshold && t.index.moveOn(from)
+	moved := t.count.Load() >= t.threshold && t.countedAt == from && t.index.moveOn(from)
 	if moved {
 		t.count.Store(0)
 	}
 	t.lock.Unlock()
+	now := t.index.see()
 	if moved && t.setIdxFunc != nil {
-		go t.setIdxFunc(context.Background(), &t.index.now)
+		go func() {
+			if to, set := t.setIdxFunc(context.Background(), now.at); set {
+				t.index.set(to)
+			}
+		}()
 	}
-	return t.index.see()
+	return now
 }
 
 // GetCurrentServiceIndex returns which provider is used, from 0.

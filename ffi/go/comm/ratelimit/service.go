@@ -5,12 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"ceiba/comm"
 )
 
 // ErrLimited is the error of a send that the limiter refused; nothing was sent.
 var ErrLimited = errors.New("ratelimit: the limit is met")
+
+// How long a limiter may take to hear that a send has ended.
+const giveBack = 5 * time.Second
 
 // Limiter says whether the limit of a key is met. A limiter that cannot tell returns its own error.
 type Limiter interface {
@@ -43,7 +47,11 @@ func (s *Service[T]) Send(ctx context.Context, biz string, args T, to ...string)
 		Decr(ctx context.Context, key string) error
 	}); ok {
 		// Also when ctx has ended: the place must come back.
-		defer func() { _ = active.Decr(context.WithoutCancel(ctx), s.limitKey) }()
+		defer func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveBack)
+			defer cancel()
+			_ = active.Decr(ctx, s.limitKey)
+		}()
 	}
 	return s.svc.Send(ctx, biz, args, to...)
 }

@@ -17,11 +17,14 @@ import (
 // ErrNoAttempts is the error of a service that may not even try once.
 var ErrNoAttempts = errors.New("retryable: the number of attempts must be at least 1")
 
+// ErrNoTime is what ended the attempts, by errors.Is, when the next wait would have passed the context's deadline.
+var ErrNoTime = errors.New("retryable: the next wait would pass the deadline")
+
 // Error is why all attempts failed. errors.Is and errors.As look into each of them.
 type Error struct {
 	// Attempts holds the error of each, in their order.
 	Attempts []error
-	// Ended is the error of the context where that ended the attempts.
+	// Ended is the error of the context where that ended the attempts, or ErrNoTime.
 	Ended error
 }
 
@@ -37,7 +40,12 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Unwrap returns the errors of the attempts, and of the context.
+// CanRetry says whether the last attempt's error is one that a retry may help.
+func (e *Error) CanRetry() bool {
+	return len(e.Attempts) == 0 || comm.CanRetry(e.Attempts[len(e.Attempts)-1])
+}
+
+// Unwrap returns the errors of the attempts, and what ended them.
 func (e *Error) Unwrap() []error {
 	if e.Ended == nil {
 		return e.Attempts
@@ -115,7 +123,7 @@ func wait(ctx context.Context, interval func() time.Duration) error {
 		return ctx.Err()
 	}
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
-		return context.DeadlineExceeded
+		return ErrNoTime
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
