@@ -139,6 +139,30 @@ func TestLeasesAreKeptAndThoseOfTheDeadEnd(t *testing.T) {
 	}
 }
 
+func TestARedisThatForgotItsScriptsIsTaughtAgain(t *testing.T) {
+	client, _ := redistest.Start(t)
+	const lease = 300 * time.Millisecond
+	l := newLimiter(client, 10, lease)
+	for range 5 {
+		if limited, err := l.Limit(t.Context(), "a"); limited || err != nil {
+			t.Fatal(limited, err)
+		}
+	}
+	if err := client.ScriptFlush(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for begin := time.Now(); time.Since(begin) < 4*lease; time.Sleep(20 * time.Millisecond) {
+		if count := client.ZCard(t.Context(), l.name("a")).Val(); count != 5 {
+			t.Fatalf("%d of 5 leases are left", count)
+		}
+	}
+	for range 5 {
+		if err := l.Decr(t.Context(), "a"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestAnEndThatRedisDidNotHearIsToldLater(t *testing.T) {
 	client, _ := redistest.Start(t)
 	l := NewRedisActiveLimiter(client, 1)

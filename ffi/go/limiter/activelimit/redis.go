@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	_ "embed"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -24,6 +25,8 @@ const (
 	background = 2 * time.Second
 	// Requests whose ends are sought in the background at once; further ones end with their leases.
 	mostEnding = 1000
+	// Leases that are renewed in one round trip.
+	mostAtOnce = 1000
 )
 
 // RedisActiveLimiter counts the requests of all processes.
@@ -66,8 +69,11 @@ func (l *RedisActiveLimiter) name(key string) string {
 }
 
 func (l *RedisActiveLimiter) acquire(ctx context.Context, key, name string, always int) (int64, error) {
-	life := (2 * l.lease).Milliseconds()
-	return script.Run(ctx, l.cmd, []string{l.name(key)}, l.most, l.lease.Microseconds(), name, life, always).Int64()
+	return script.Run(ctx, l.cmd, []string{l.name(key)}, l.arguments(name, always)...).Int64()
+}
+
+func (l *RedisActiveLimiter) arguments(name string, always int) []any {
+	return []any{l.most, l.lease.Microseconds(), name, (2 * l.lease).Milliseconds(), always}
 }
 
 // Limit is true when as many are under way as may be; then there is nothing to end.
@@ -149,24 +155,41 @@ func (l *RedisActiveLimiter) renew() {
 			held[key] = append([]string(nil), names...)
 		}
 		l.mu.Unlock()
-		for key, names := range held {
-			for _, name := range names {
-				l.renewOne(key, name)
-			}
-		}
+		l.renewAll(held)
 	}
 }
 
-func (l *RedisActiveLimiter) renewOne(key, name string) {
-	if !l.holds(key, name) {
-		return
+// renewAll renews in one round trip, or few: a slow Redis must not make leases end while others are renewed.
+func (l *RedisActiveLimiter) renewAll(held map[string][]string) {
+	type lease struct{ key, name string }
+	var leases []lease
+	for key, names := range held {
+		for _, name := range names {
+			leases = append(leases, lease{key, name})
+		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), background)
+	ctx, cancel := context.WithTimeout(context.Background(), max(background, l.lease/3))
 	defer cancel()
-	_, _ = l.acquire(ctx, key, name, 1)
-	if !l.holds(key, name) {
-		// It ended meanwhile, and Redis may have heard of that first.
-		l.endLater(key, name)
+	for chunk := range slices.Chunk(leases, mostAtOnce) {
+		for range 2 {
+			pipe := l.cmd.Pipeline()
+			for _, one := range chunk {
+				if l.holds(one.key, one.name) {
+					script.EvalSha(ctx, pipe, []string{l.name(one.key)}, l.arguments(one.name, 1)...)
+				}
+			}
+			if _, err := pipe.Exec(ctx); !redis.HasErrorPrefix(err, "NOSCRIPT") {
+				break
+			}
+			// A server that was started anew.
+			_ = script.Load(ctx, l.cmd).Err()
+		}
+		for _, one := range chunk {
+			if !l.holds(one.key, one.name) {
+				// It ended meanwhile, and Redis may have heard of that first.
+				l.endLater(one.key, one.name)
+			}
+		}
 	}
 }
 
