@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The Go package, its limiters, a program written for go-comm, and a plain client of the wire against the broker. Needs target/ceiba and target/debug/ceiba.
+# The Go package, its limiters, a program written for go-comm, and a plain client of the wire against the broker.
+# Needs target/ceiba, target/debug/ceiba and redis-server.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 (cd "$root/ffi/go" && go vet ./... && go test -race -count=1 ./...)
