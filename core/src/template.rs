@@ -7,6 +7,7 @@
 mod filters;
 mod shape;
 
+use std::collections::HashSet;
 use std::io;
 
 use minijinja::value::Serde;
@@ -45,6 +46,7 @@ const FORM_ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remo
 pub struct Template {
     name: String,
     environment: Environment<'static>,
+    variables: HashSet<String>,
 }
 
 impl std::fmt::Debug for Template {
@@ -101,14 +103,14 @@ impl Template {
         environment
             .add_template_owned(name.to_owned(), text.to_owned())
             .map_err(|error| wrong(described(&error)))?;
-        Ok(Template { name: name.to_owned(), environment })
+        let variables = environment.get_template(name).map(|template| template.undeclared_variables(false));
+        let variables = variables.map_err(|error| wrong(described(&error)))?;
+        Ok(Template { name: name.to_owned(), environment, variables })
     }
 
     /// Whether a variable of this name is used.
     pub fn uses(&self, name: &str) -> bool {
-        self.environment
-            .get_template(&self.name)
-            .is_ok_and(|template| template.undeclared_variables(false).contains(name))
+        self.variables.contains(name)
     }
 
     /// Fills in the values.

@@ -2,10 +2,12 @@
 //!
 //! The host registers one under a name; a config with `"type": "callback"` and that name sends through it.
 
+mod threads;
+
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,6 +16,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
+use self::threads::Threads;
 use super::Setup;
 use crate::client::{BoxFuture, Capability, Context, Producer};
 use crate::config::{from_value, nearest};
@@ -31,8 +34,8 @@ const MAX_NAME: usize = 256;
 struct Config {
     /// The name that the host registered.
     name: String,
-    /// Calls that may run at once, each on a thread of its own; one that the host answers later frees its thread,
-    /// unless the host says when.
+    /// Calls that may be under way at once, each on a thread of its own until the host returns; one that it answers
+    /// later counts until then.
     #[serde(default = "default_threads")]
     threads: usize,
 }
@@ -63,24 +66,52 @@ pub trait Host: Send + Sync + 'static {
     fn send(&self, call: HostCall);
 
     /// Whether `send` hands the call over to threads of its own and returns at once. Then it is called where the send
-    /// is polled, a thread of the runtime for most, and the call has its place until it is answered; otherwise it is
-    /// called from a thread where it may block, and has its place until it returns.
+    /// is polled, a thread of the runtime for most; otherwise from a thread of the producer, where it may block and
+    /// make any call of the library.
     fn hands_over(&self) -> bool {
         false
     }
+
+    /// Nobody waits for the answer of this call any more. It comes at most once for each, on any thread, where it must
+    /// not block; also just after the host has answered.
+    fn abandoned(&self, _call: Abandoned) {}
 }
+
+/// A call that nobody waits for any more. While it is kept, the call counts as under way, unless its place was given up.
+pub struct Abandoned {
+    number: u64,
+    _place: Option<Place>,
+}
+
+impl Abandoned {
+    /// The number of the call, as [`HostCall::number`] has it.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+// One of those that a producer has for its calls. Whoever has to do with the call holds it, and it is free again when
+// the last one lets go.
+type Place = Arc<OwnedSemaphorePermit>;
+
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// One send for the host to make.
 #[derive(Debug)]
 pub struct HostCall {
+    number: u64,
     message: Arc<Message>,
     deadline: Option<Instant>,
     reply: Option<oneshot::Sender<Result<Receipt>>>,
-    // Of a host that hands over.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
 }
 
 impl HostCall {
+    /// A number that no other call of the process has.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// The message.
     pub fn message(&self) -> &Arc<Message> {
         &self.message
@@ -184,6 +215,7 @@ pub fn open_producer(
     Ok(Arc::new(CallbackProducer {
         host: Mutex::new(Some(hosts.get(&config.name)?)),
         places: Arc::new(Semaphore::new(config.threads)),
+        threads: Threads::new(config.threads),
         config,
         sent: AtomicU64::new(0),
         failed: AtomicU64::new(0),
@@ -196,13 +228,16 @@ struct CallbackProducer {
     // Let go of at the close, whoever still holds the producer: the host waits for its release.
     host: Mutex<Option<Arc<dyn Host>>>,
     places: Arc<Semaphore>,
+    threads: Threads,
     sent: AtomicU64,
     failed: AtomicU64,
     late: AtomicU64,
 }
 
 impl CallbackProducer {
-    async fn call(&self, ctx: &Context, message: Arc<Message>) -> Result<Receipt> {
+    async fn call(&self, ctx: &Context, mut message: Arc<Message>) -> Result<Receipt> {
+        // The delay counts from here, also while the call waits for its place.
+        let accepted = (!message.delay().is_zero()).then(Instant::now);
         let place =
             ctx.run(self.places.clone().acquire_owned()).await.map_err(|ended| match ended.kind() {
                 // That every thread stayed busy is the news, not the time.
@@ -215,27 +250,70 @@ impl CallbackProducer {
         let closed = || Error::new(Kind::Closed, "the producer was closed").by(NAME);
         let place = place.map_err(|_| closed())?;
         let host = self.host.lock().clone().ok_or_else(closed)?;
+        if let Some(accepted) = accepted {
+            let message = Arc::make_mut(&mut message);
+            message.set_delay(message.delay().saturating_sub(accepted.elapsed()));
+        }
         let (reply, answer) = oneshot::channel();
-        let mut call = HostCall { message, deadline: ctx.deadline(), reply: Some(reply), place: None };
+        let place: Place = Arc::new(place);
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let mut waiting = Waiting { host: Some(host.clone()), number, place: Arc::downgrade(&place) };
+        let call = HostCall {
+            number,
+            message,
+            deadline: ctx.deadline(),
+            reply: Some(reply),
+            place: Some(place.clone()),
+        };
+        // Whether the host may have seen it.
+        let begun = Arc::new(AtomicBool::new(false));
         // A panic drops the call, which answers.
         if host.hands_over() {
-            call.place = Some(place);
+            begun.store(true, Ordering::Relaxed);
+            drop(place);
             let _ = catch_unwind(AssertUnwindSafe(|| host.send(call)));
         } else {
-            tokio::task::spawn_blocking(move || {
-                host.send(call);
+            let begun = begun.clone();
+            self.threads.run(move || {
+                // A call that waited for its thread in vain must not send what was reported as not sent.
+                if !begun.swap(true, Ordering::AcqRel) && !call.is_abandoned() {
+                    host.send(call);
+                }
+                drop(host);
                 drop(place);
-            });
+            })?;
         }
-        match ctx.run(answer).await {
+        let answered = ctx.run(answer).await;
+        if answered.is_ok() {
+            waiting.host = None;
+        }
+        match answered {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(Error::new(Kind::Internal, "the callback ended without an answer")
                 .outcome_is(Outcome::Unknown)
                 .by(NAME)),
             Err(ended) => {
                 self.late.fetch_add(1, Ordering::Relaxed);
+                if !begun.swap(true, Ordering::AcqRel) {
+                    return Err(ended.by(NAME));
+                }
                 Err(ended.outcome_is(Outcome::Unknown).by(NAME).tried(1))
             }
+        }
+    }
+}
+
+// Tells the host when the send that waits for its answer ends or is dropped before there is one.
+struct Waiting {
+    host: Option<Arc<dyn Host>>,
+    number: u64,
+    place: Weak<OwnedSemaphorePermit>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(host) = self.host.take() {
+            host.abandoned(Abandoned { number: self.number, _place: self.place.upgrade() });
         }
     }
 }
@@ -282,6 +360,7 @@ impl Producer for CallbackProducer {
             let threads = u32::try_from(self.config.threads).unwrap_or(u32::MAX);
             let ended = ctx.run(self.places.acquire_many(threads)).await.map(drop);
             self.places.close();
+            self.threads.close();
             let host = self.host.lock().take();
             drop(host);
             match ended {
@@ -298,138 +377,4 @@ impl Producer for CallbackProducer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::ClientConfig;
-
-    struct Fn<F>(F);
-
-    impl<F: std::ops::Fn(HostCall) + Send + Sync + 'static> Host for Fn<F> {
-        fn send(&self, call: HostCall) {
-            (self.0)(call);
-        }
-    }
-
-    fn open(threads: usize, host: impl std::ops::Fn(HostCall) + Send + Sync + 'static) -> Arc<dyn Producer> {
-        open_with(threads, Arc::new(Fn(host)))
-    }
-
-    fn open_with(threads: usize, host: Arc<dyn Host>) -> Arc<dyn Producer> {
-        let hosts = Hosts::default();
-        hosts.register("mine", host).unwrap();
-        let text = format!(r#"{{"provider": {{"type": "callback", "name": "mine", "threads": {threads}}}}}"#);
-        let config = ClientConfig::parse(&text).unwrap();
-        let (_, section) = config.provider_section().unwrap();
-        open_producer(&Setup::from_config("id", &config), section, &hosts).unwrap()
-    }
-
-    fn message() -> Arc<Message> {
-        Arc::new(Message::new("text"))
-    }
-
-    fn within(millis: u64) -> Context {
-        Context::within(Duration::from_millis(millis))
-    }
-
-    #[tokio::test]
-    async fn it_answers_at_once_or_later() {
-        let producer = open(2, |call| {
-            let id = call.message().fields().map(|_| "later").unwrap_or("now");
-            if id == "later" {
-                std::thread::spawn(move || call.finish(Ok(receipt(Some("later".into())))));
-            } else {
-                call.finish(Ok(receipt(Some("now".into()))));
-            }
-        });
-        assert_eq!(producer.send(&within(9000), message()).await.unwrap().message_id.as_deref(), Some("now"));
-        let later = Arc::new(Message::new("text").with(|fields| fields.tag = Some("t".into())));
-        assert_eq!(producer.send(&within(9000), later).await.unwrap().message_id.as_deref(), Some("later"));
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_an_error_of_that_attempt() {
-        let producer = open(1, |_call| std::panic::resume_unwind(Box::new("in the host")));
-        for _ in 0..3 {
-            let error = producer.send(&within(9000), message()).await.unwrap_err();
-            assert_eq!((error.kind(), error.outcome()), (Kind::Internal, Outcome::Unknown));
-        }
-        // The answer comes before the thread has ended.
-        for _ in 0..500 {
-            if producer.status()["running"] == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("its thread is not free again");
-    }
-
-    #[tokio::test]
-    async fn one_that_never_returns_is_bounded_and_named_at_the_close() {
-        let (let_go, held) = std::sync::mpsc::channel::<()>();
-        let held = Mutex::new(held);
-        let producer = open(1, move |call| {
-            let _ = held.lock().recv();
-            call.finish(Ok(receipt(None)));
-        });
-        let error = producer.send(&within(50), message()).await.unwrap_err();
-        assert_eq!((error.kind(), error.outcome()), (Kind::Timeout, Outcome::Unknown));
-        let error = producer.send(&within(50), message()).await.unwrap_err();
-        assert_eq!((error.kind(), error.outcome()), (Kind::QueueFull, Outcome::NotSent));
-        let error = producer.close(&within(50)).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Timeout);
-        assert!(error.message().contains("`mine`"), "{error}");
-        drop(let_go);
-    }
-
-    struct Line(std::sync::mpsc::Sender<HostCall>);
-
-    impl Host for Line {
-        fn send(&self, call: HostCall) {
-            assert!(call.message().body() != "panic", "in the host");
-            let _ = self.0.send(call);
-        }
-
-        fn hands_over(&self) -> bool {
-            true
-        }
-    }
-
-    #[tokio::test]
-    async fn a_call_that_is_handed_over_has_its_place_until_it_is_answered() {
-        let (sender, line) = std::sync::mpsc::channel();
-        let producer = open_with(1, Arc::new(Line(sender)));
-        let error = producer.send(&within(50), message()).await.unwrap_err();
-        assert_eq!((error.kind(), error.outcome()), (Kind::Timeout, Outcome::Unknown));
-        let error = producer.send(&within(50), message()).await.unwrap_err();
-        assert_eq!((error.kind(), error.outcome()), (Kind::QueueFull, Outcome::NotSent));
-        let late = line.try_recv().unwrap();
-        assert!(late.is_abandoned());
-        assert_eq!(producer.status()["running"], 1);
-        late.finish(Ok(receipt(None)));
-        let answer = std::thread::spawn(move || {
-            let mut call = line.recv().unwrap();
-            call.free_place();
-            (line, call)
-        });
-        producer.send(&within(50), message()).await.unwrap_err();
-        let (_line, call) = answer.join().unwrap();
-        assert_eq!(producer.status()["running"], 0, "it gave up its place and is not answered");
-        drop(call);
-        let panic = Arc::new(Message::new("panic"));
-        let error = producer.send(&within(9000), panic).await.unwrap_err();
-        assert_eq!((error.kind(), producer.status()["running"].as_u64()), (Kind::Internal, Some(0)));
-        producer.close(&within(50)).await.unwrap();
-    }
-
-    #[test]
-    fn names_are_taken_once_and_found_by_their_nearest() {
-        let hosts = Hosts::default();
-        let host = || Arc::new(Fn(|call: HostCall| call.finish(Ok(receipt(None)))));
-        hosts.register("orders", host()).unwrap();
-        assert_eq!(hosts.register("orders", host()).unwrap_err().kind(), Kind::AlreadyOpen);
-        assert_eq!(hosts.register("", host()).unwrap_err().kind(), Kind::InvalidArgument);
-        assert!(hosts.get("order").err().unwrap().message().contains("`orders`"));
-        hosts.unregister("orders").unwrap();
-        assert_eq!(hosts.unregister("orders").err().unwrap().kind(), Kind::UnknownId);
-    }
-}
+mod tests;

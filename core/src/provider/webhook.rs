@@ -18,6 +18,7 @@ use crate::config::{deserialize_secret, deserialize_secret_option, from_value};
 use crate::error::{Error, Kind, Result};
 use crate::message::{Message, Receipt};
 use crate::secret::Secret;
+use crate::template::Template;
 use crate::wire::webhook::{Encoding, signature};
 
 const PROVIDER: &str = "webhook";
@@ -40,6 +41,10 @@ pub struct Section {
     pub headers: BTreeMap<String, Value>,
     /// A template of the body; without one the message's own body is sent as it is.
     pub template: Option<String>,
+    /// Templates of the body by name: a message's `template` chooses one, and one that is not listed is refused. A
+    /// message that names none gets `template`.
+    #[serde(default)]
+    pub templates: BTreeMap<String, String>,
     /// MIME type of the body: of a template `application/json` unless set, else where the message names none.
     pub content_type: Option<String>,
     /// How a template escapes values: `json`, `form`, `html` or `none`; default what the content type asks for.
@@ -96,11 +101,15 @@ struct Signer {
 }
 
 impl Signer {
-    fn read(sign: Sign) -> Result<Signer> {
+    fn read(sign: Sign, headers: &Headers) -> Result<Signer> {
         let wrong = |key: &str, text: &str| Error::new(Kind::InvalidConfig, format!("`sign.{key}` {text}"));
         let name = |key: &str, name: Option<String>, standard: &str| {
             let name = name.unwrap_or_else(|| standard.to_owned());
-            HeaderName::try_from(name).map_err(|_| wrong(key, "is not a header's name"))
+            let name = HeaderName::try_from(name).map_err(|_| wrong(key, "is not a header's name"))?;
+            match headers.leave_free(&name) {
+                true => Ok(name),
+                false => Err(wrong(key, "is a header that `headers` or the connection sets")),
+            }
         };
         if sign.secret.expose().is_empty() {
             return Err(wrong("secret", "is empty"));
@@ -152,10 +161,11 @@ impl Settings {
         let headers = Headers::read(section.headers, &mut secrets)?;
         let body = Body::read(BodyKeys {
             template: section.template,
+            templates: section.templates,
             content_type: section.content_type,
             escape: section.escape,
         })?;
-        let signer = section.sign.map(Signer::read).transpose()?;
+        let signer = section.sign.map(|sign| Signer::read(sign, &headers)).transpose()?;
         secrets.extend(signer.iter().map(|signer| signer.secret.clone()));
         let options =
             Options { ca_file: section.ca_file, connections: section.connections, proxy: section.proxy };
@@ -200,15 +210,17 @@ impl Webhook {
             return Err(Error::new(Kind::Unsupported, "a delay cannot be sent by a webhook"));
         }
         // What a template can name is the config's to use or to leave out.
-        let allowed: &[&str] = if settings.body.is_made() {
+        let beside: Vec<&Template> = settings.headers.templates().collect();
+        let allowed: &[&str] = if settings.body.is_made() || !beside.is_empty() {
             &["content_type", "key", "tag", "topic", "template", "args", "recipients", "attributes"]
         } else {
             &["content_type"]
         };
         message.allow_only(PROVIDER, allowed, None)?;
+        let template = settings.body.template(message, &beside)?;
         let values = values(message, Vec::new());
         let mut headers = settings.headers.of(&values)?;
-        let body = settings.body.of(message, &values, &mut headers)?;
+        let body = settings.body.of(message, template, &values, &mut headers)?;
         if body.len() as u64 > settings.max_body {
             let text =
                 format!("a body of {} bytes is longer than `max_body`, {}", body.len(), settings.max_body);
@@ -297,6 +309,13 @@ mod tests {
                 "`sign.timestamp_header`",
             ),
             (json!({"sign": {"secret": "hunter2", "prefix": "a\n"}}), "`sign.prefix`"),
+            (json!({"sign": {"secret": "hunter2", "header": "Content-Length"}}), "`sign.header`"),
+            (json!({"sign": {"secret": "hunter2", "timestamp_header": "Host"}}), "`sign.timestamp_header`"),
+            (
+                json!({"sign": {"secret": "hunter2", "header": "X-A"}, "headers": {"x-a": "1"}}),
+                "`sign.header`",
+            ),
+            (json!({"templates": {"t": "{{ a"}}), "`templates.t`"),
             (json!({"success": {"pointer": "x", "equals": 1}}), "`success`"),
             (json!({"sucess": {}}), "`success`"),
             (json!({"connections": 0}), "`connections`"),

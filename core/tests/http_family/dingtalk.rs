@@ -128,6 +128,7 @@ async fn what_a_robot_cannot_say_is_refused() {
         (attribute("msgtype", "markdown"), Kind::InvalidArgument),
         (attribute("colour", "red"), Kind::Unsupported),
         (message("x", |fields| fields.template = Some("t".into())), Kind::Unsupported),
+        (message("x", |fields| fields.content_type = Some("text/html".into())), Kind::Unsupported),
         (message("x", |fields| fields.recipients = vec![String::new()]), Kind::InvalidArgument),
         (message("x", |fields| fields.recipients = vec!["a b".into()]), Kind::InvalidArgument),
         (message("x", |fields| fields.recipients = many), Kind::TooLarge),
@@ -179,6 +180,23 @@ async fn groups_end_each_by_itself() {
         error.parts().iter().filter(|part| part.error.is_some()).map(|part| &*part.name).collect();
     assert_eq!(failed, ["g2"]);
     assert_eq!(server.seen()[0].text(), "_id=g1&message=high%3A+m");
+    // A body without a place, and a name without a template.
+    let section = json!({"type": "dingtalk", "via": "gateway", "url": server.url(), "recipients": ["u0"],
+                         "templates": {"alarm": "{{ level }}"}});
+    let named = open(&setup(), section).await.unwrap();
+    for (body, name, hint) in [("lost", "alarm", "body"), ("", "alrm", "`alarm`")] {
+        let error = refused(
+            &named,
+            message(body, |fields| {
+                fields.template = Some(name.into());
+                fields.args = Some(json!({"level": "high"}));
+            }),
+        )
+        .await;
+        assert_eq!((error.kind(), error.outcome()), (Kind::InvalidArgument, Outcome::NotSent), "{error}");
+        assert!(error.message().contains(hint), "{error}");
+    }
+    assert_eq!(server.seen().len(), 3);
     // Nobody to send to.
     let alarm = message("m", |fields| fields.args = Some(json!({"level": "high"})));
     assert_eq!(refused(&producer, alarm).await.kind(), Kind::InvalidArgument);

@@ -271,6 +271,75 @@ async fn a_gateway_is_described_by_templates() {
 }
 
 #[tokio::test]
+async fn a_gateway_loses_no_body_and_sends_no_other_template() {
+    let server = Server::start([ok("")]).await;
+    let open_with = |more: Value| {
+        let mut section = json!({"type": "sms", "service": "http"});
+        section.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        async move { open(&setup(), section).await.unwrap() }
+    };
+    let one = |body: &str, name: Option<&str>| {
+        let mut message = to(&["13800000000"]);
+        message.set_body(body.to_owned());
+        message.fields_mut().template = name.map(str::to_owned);
+        message
+    };
+    let get =
+        open_with(json!({"url": format!("{}/s?to={{{{ recipient }}}}", server.url()), "method": "GET"}))
+            .await;
+    let get_bare = open_with(json!({"url": server.url(), "method": "GET"})).await;
+    let made = open_with(json!({"url": server.url(), "templates": {"welcome": "{{ recipient }}"}})).await;
+    for (producer, bad) in [
+        (&get, one("lost", None)),
+        (&get, one("", Some("welcome"))),
+        (&get_bare, one("lost", None)),
+        (&made, one("lost", Some("welcome"))),
+        (&made, one("", Some("welcom"))),
+    ] {
+        let error = refused(producer, bad).await;
+        assert_eq!((error.kind(), error.outcome()), (Kind::InvalidArgument, Outcome::NotSent), "{error}");
+    }
+    assert_eq!(server.connections(), 0);
+    send(&made, one("", Some("welcome"))).await.unwrap();
+    let url = format!("{}/s?text={{{{ body }}}}", server.url());
+    let get = open_with(json!({"url": url, "method": "GET"})).await;
+    send(&get, one("hi", None)).await.unwrap();
+    let seen = server.seen();
+    assert_eq!((seen[0].text().as_str(), seen[1].query()["text"].as_str()), ("\"13800000000\"", "hi"));
+}
+
+#[tokio::test]
+async fn one_message_goes_to_either_service() {
+    let server = Server::start([ok(ALIYUN_OK)]).await;
+    let templates = json!({"welcome": {"code": "SMS_7", "sign": "other", "params": ["code"]}});
+    let aliyun = open(&setup(), aliyun_section(&server, json!({"templates": templates}))).await.unwrap();
+    let tencent_ok =
+        r#"{"Response":{"SendStatusSet":[{"SerialNo":"s","PhoneNumber":"+8613800000000","Code":"Ok"}]}}"#;
+    let other = Server::start([ok(tencent_ok)]).await;
+    let templates = json!({"welcome": {"code": "77", "sign": "other", "params": ["code"]}, "plain": "78"});
+    let tencent = open(&setup(), tencent_section(&other, json!({"templates": templates}))).await.unwrap();
+    let welcome = |name: &str| {
+        let mut message = to(&["13800000000"]);
+        message.fields_mut().template = Some(name.into());
+        message.fields_mut().args = Some(json!({"code": "12"}));
+        message
+    };
+    send(&aliyun, welcome("welcome")).await.unwrap();
+    send(&tencent, welcome("welcome")).await.unwrap();
+    let query = server.seen()[0].query();
+    assert_eq!((query["TemplateCode"].as_str(), query["SignName"].as_str()), ("SMS_7", "other"));
+    assert_eq!(query["TemplateParam"], r#"{"code":"12"}"#);
+    let body: Value = serde_json::from_slice(&other.seen()[0].body).unwrap();
+    assert_eq!((&body["TemplateId"], &body["SignName"]), (&json!("77"), &json!("other")));
+    assert_eq!(body["TemplateParamSet"], json!(["12"]));
+    for producer in [&aliyun, &tencent] {
+        let error = refused(producer, welcome("welcom")).await;
+        assert!(error.kind() == Kind::InvalidArgument && error.message().contains("`welcome`"), "{error}");
+    }
+    assert_eq!((server.seen().len(), other.seen().len()), (1, 1));
+}
+
+#[tokio::test]
 async fn what_cannot_be_sent_is_refused() {
     let server = Server::start([ok(ALIYUN_OK)]).await;
     let producer = open(&setup(), aliyun_section(&server, json!({}))).await.unwrap();
@@ -289,6 +358,7 @@ async fn what_cannot_be_sent_is_refused() {
         (with(|fields| fields.args = Some(json!([1]))), Kind::InvalidArgument),
         (with(|fields| fields.template = Some(String::new())), Kind::InvalidArgument),
         (with(|fields| fields.topic = Some("t".into())), Kind::Unsupported),
+        (with(|fields| fields.content_type = Some("text/html".into())), Kind::Unsupported),
         (with(|fields| drop(fields.attributes.insert("x".into(), "y".into()))), Kind::Unsupported),
     ] {
         let error = refused(&producer, bad).await;

@@ -89,6 +89,45 @@ async fn what_cannot_be_sent_is_refused() {
 }
 
 #[tokio::test]
+async fn a_template_is_chosen_by_name_and_loses_no_body() {
+    let server = Server::start([ok("")]).await;
+    let section = json!({"type": "webhook", "url": server.url(), "content_type": "text/plain", "template": "nothing",
+                         "templates": {"welcome": "Hi {{ name }}", "alarm": "! {{ body }}"}});
+    let producer = open(&setup(), section).await.unwrap();
+    let named = |body: &str, name: &str| {
+        message(body, |fields| {
+            fields.template = Some(name.into());
+            fields.args = Some(json!({"name": "Ada"}));
+        })
+    };
+    send(&producer, named("", "welcome")).await.unwrap();
+    send(&producer, named("disk full", "alarm")).await.unwrap();
+    send(&producer, Message::new("")).await.unwrap();
+    let texts: Vec<String> = server.seen().iter().map(|seen| seen.text()).collect();
+    assert_eq!(texts, ["Hi Ada", "! disk full", "nothing"]);
+    for (bad, kind, hint) in [
+        (named("", "welcom"), Kind::InvalidArgument, "`welcome`"),
+        (named("lost", "welcome"), Kind::InvalidArgument, "body"),
+        (Message::new("lost"), Kind::InvalidArgument, "body"),
+        (
+            message("", |fields| fields.content_type = Some("text/html".into())),
+            Kind::Unsupported,
+            "text/html",
+        ),
+    ] {
+        let error = refused(&producer, bad).await;
+        assert_eq!((error.kind(), error.outcome()), (kind, Outcome::NotSent), "{error}");
+        assert!(error.message().contains(hint), "{error}");
+    }
+    // One template alone is chosen by no name.
+    let section = json!({"type": "webhook", "url": server.url(), "template": "nothing"});
+    let producer = open(&setup(), section).await.unwrap();
+    let error = refused(&producer, named("", "welcome")).await;
+    assert!(error.kind() == Kind::InvalidArgument && error.message().contains("`templates`"), "{error}");
+    assert_eq!(server.seen().len(), 3);
+}
+
+#[tokio::test]
 async fn loops_of_a_template_end() {
     let server = Server::start([ok("")]).await;
     for template in [
@@ -147,6 +186,7 @@ async fn the_rule_decides() {
         (r#"{"errcode": 0}"#, Ok(None)),
         (r#"{"errcode": 45009, "errmsg": "x"}"#, Err((Kind::Throttled, true, Outcome::NotSent))),
         (r#"{"errcode": 40001}"#, Err((Kind::Authentication, false, Outcome::NotSent))),
+        (r#"{"status": "queued"}"#, Err((Kind::Protocol, true, Outcome::Unknown))),
         (r#"{"errcode": 1}"#, Err((Kind::Unavailable, true, Outcome::NotSent))),
         ("<html>sign in</html>", Err((Kind::Protocol, true, Outcome::Unknown))),
         ("", Err((Kind::Protocol, true, Outcome::Unknown))),

@@ -57,10 +57,8 @@ impl GatewayProducer {
     async fn deliver(&self, ctx: &Context, message: &Message) -> Result<Receipt> {
         refuse_delay(message)?;
         let with_template = ["content_type", "recipients", "attributes", "template", "args", "key", "tag"];
-        let allowed: &[&str] = match self.settings.template {
-            Some(_) => &with_template,
-            None => &["content_type", "recipients"],
-        };
+        let allowed: &[&str] =
+            if self.settings.texts.are_some() { &with_template } else { &["content_type", "recipients"] };
         message.allow_only(PROVIDER, allowed, None)?;
         let own = message.fields().map(|fields| fields.recipients.as_slice()).filter(|own| !own.is_empty());
         let recipients = own.unwrap_or(&self.settings.recipients);
@@ -82,7 +80,7 @@ impl GatewayProducer {
             let text = "a recipient is an id without commas and white space";
             return Err(Error::new(Kind::InvalidArgument, text));
         }
-        let text = said(self.settings.template.as_ref(), message)?;
+        let text = said(&self.settings.texts, message)?;
         if text.len() > MAX_TEXT {
             let text = format!("a text of {} bytes is longer than {MAX_TEXT}", text.len());
             return Err(Error::new(Kind::TooLarge, text));

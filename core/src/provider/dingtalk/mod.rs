@@ -13,6 +13,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Setup;
+use super::http::{Texts, text_alone};
 use crate::client::Producer;
 use crate::error::{Error, Kind, Result};
 use crate::message::Message;
@@ -43,15 +44,15 @@ pub async fn open_producer(setup: &Setup, section: Map<String, Value>) -> Result
     opened.map_err(|error| error.by(PROVIDER))
 }
 
-/// The text that a message says: of the template where there is one, else its body.
-fn said<'a>(
-    template: Option<&crate::template::Template>,
-    message: &'a Message,
-) -> Result<std::borrow::Cow<'a, str>> {
-    if let Some(template) = template {
+/// The text that a message says: of its template where there is one, else its body.
+fn said<'a>(texts: &Texts, message: &'a Message) -> Result<std::borrow::Cow<'a, str>> {
+    if texts.are_some()
+        && let Some(template) = texts.of(message, &[])?
+    {
         return Ok(template.render(&super::http::values(message, Vec::new()))?.into());
     }
     message.allow_only(PROVIDER, &["content_type", "recipients", "attributes"], None)?;
+    text_alone(message)?;
     let text = std::str::from_utf8(message.body());
     Ok(text.map_err(|_| Error::new(Kind::InvalidArgument, "the body is not UTF-8 text"))?.into())
 }

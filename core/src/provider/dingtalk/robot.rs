@@ -40,7 +40,7 @@ impl RobotProducer {
         refuse_delay(message)?;
         let allowed = ["content_type", "recipients", "attributes", "template", "args", "key", "tag"];
         message.allow_only(PROVIDER, &allowed, None)?;
-        let text = said(self.settings.template.as_ref(), message)?;
+        let text = said(&self.settings.texts, message)?;
         if text.len() > MAX_BYTES {
             let text = format!("a robot takes {MAX_BYTES} bytes, and this message has {}", text.len());
             return Err(Error::new(Kind::TooLarge, text));
@@ -48,7 +48,7 @@ impl RobotProducer {
         let fields = message.fields();
         let attribute =
             |name: &str| fields.and_then(|fields| fields.attributes.get(name)).map(String::as_str);
-        if self.settings.template.is_none()
+        if !self.settings.texts.are_some()
             && let Some(other) = fields
                 .and_then(|fields| fields.attributes.keys().find(|name| !ATTRIBUTES.contains(&name.as_str())))
         {

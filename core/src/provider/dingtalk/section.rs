@@ -1,5 +1,6 @@
 //! The provider's section of a client's config.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -8,9 +9,9 @@ use serde_json::{Map, Value};
 use super::PROVIDER;
 use crate::config::{deserialize_secret, deserialize_secret_option, from_value, nearest};
 use crate::error::{Error, Kind, Result};
-use crate::provider::http::{Judge, Options, Rule, Site};
+use crate::provider::http::{Judge, Options, Rule, Site, Texts};
 use crate::secret::Secret;
-use crate::template::Template;
+use crate::template::Escape;
 
 /// Where DingTalk's robots are.
 const ROBOT: &str = "https://oapi.dingtalk.com/robot/send";
@@ -35,6 +36,10 @@ pub struct RobotSection {
     pub title: Option<String>,
     /// A template of the text; without one the text is the message's body.
     pub template: Option<String>,
+    /// Templates of the text by name: a message's `template` chooses one, and one that is not listed is refused. A
+    /// message that names none gets `template`.
+    #[serde(default)]
+    pub templates: BTreeMap<String, String>,
     /// Who is called by a message without recipients.
     #[serde(default)]
     pub recipients: Vec<String>,
@@ -74,6 +79,10 @@ pub struct GatewaySection {
     pub recipients: Vec<String>,
     /// A template of the text; without one the text is the message's body.
     pub template: Option<String>,
+    /// Templates of the text by name: a message's `template` chooses one, and one that is not listed is refused. A
+    /// message that names none gets `template`.
+    #[serde(default)]
+    pub templates: BTreeMap<String, String>,
     /// Which answers mean success; default those with a status from 200 to 299.
     #[serde(default)]
     pub success: Rule,
@@ -108,7 +117,7 @@ pub(super) struct RobotSettings {
     pub(super) secret: Option<Secret>,
     pub(super) msgtype: MsgType,
     pub(super) title: Option<String>,
-    pub(super) template: Option<Template>,
+    pub(super) texts: Texts,
     pub(super) recipients: Vec<String>,
     pub(super) options: Options,
     pub(super) secrets: Vec<Secret>,
@@ -118,7 +127,7 @@ pub(super) struct GatewaySettings {
     pub(super) site: Site,
     pub(super) to: To,
     pub(super) recipients: Vec<String>,
-    pub(super) template: Option<Template>,
+    pub(super) texts: Texts,
     pub(super) judge: Judge,
     pub(super) options: Options,
     pub(super) secrets: Vec<Secret>,
@@ -173,13 +182,13 @@ fn robot(section: Map<String, Value>) -> Result<Settings> {
     let options =
         Options { ca_file: section.ca_file, connections: section.connections, proxy: section.proxy };
     options.check()?;
-    let template = section.template.map(|text| Template::parse("template", &text)).transpose()?;
+    let texts = Texts::read(section.template.as_deref(), &section.templates, Escape::None)?;
     Ok(Settings::Robot(Box::new(RobotSettings {
         site,
         secret: section.secret,
         msgtype: section.msgtype.unwrap_or_default(),
         title: section.title,
-        template,
+        texts,
         recipients: section.recipients,
         options,
         secrets,
@@ -192,12 +201,12 @@ fn gateway(section: Map<String, Value>) -> Result<Settings> {
     let options =
         Options { ca_file: section.ca_file, connections: section.connections, proxy: section.proxy };
     options.check()?;
-    let template = section.template.map(|text| Template::parse("template", &text)).transpose()?;
+    let texts = Texts::read(section.template.as_deref(), &section.templates, Escape::None)?;
     Ok(Settings::Gateway(Box::new(GatewaySettings {
         site,
         to: section.to.unwrap_or_default(),
         recipients: section.recipients,
-        template,
+        texts,
         judge: Judge::new(section.success)?,
         options,
         secrets: vec![section.url],

@@ -50,10 +50,13 @@ impl Answer {
         }
     }
 
-    // A server that says what it did not do is believed; one that failed may have failed after it was done.
+    // A server that says what it did not do is believed; one that failed may have failed after it was done. Many that
+    // did what was asked lead on to a page that says so; and a 503 is of one that turned it away only where it says when
+    // to come again: others come from a proxy that lost the server behind it.
     fn outcome(&self) -> Outcome {
         match self.status {
-            300..=499 | 501 | 503 | 505 => Outcome::NotSent,
+            400..=499 | 501 | 505 => Outcome::NotSent,
+            503 if self.retry_after.is_some() => Outcome::NotSent,
             _ => Outcome::Unknown,
         }
     }
@@ -83,7 +86,9 @@ mod tests {
     fn each_status_has_its_kind() {
         use Outcome::{NotSent, Unknown};
         for (status, kind, retryable, outcome) in [
-            (301, Kind::Protocol, false, NotSent),
+            (301, Kind::Protocol, false, Unknown),
+            (302, Kind::Protocol, false, Unknown),
+            (303, Kind::Protocol, false, Unknown),
             (400, Kind::InvalidArgument, false, NotSent),
             (401, Kind::Authentication, false, NotSent),
             (403, Kind::Permission, false, NotSent),
@@ -107,6 +112,17 @@ mod tests {
             );
             assert_eq!(error.retry_after(), retryable.then_some(Duration::from_secs(7)), "{status}");
         }
+    }
+
+    #[test]
+    fn a_503_turned_the_message_away_only_where_it_says_when_to_come_again() {
+        let mut answer = answer(503);
+        answer.retry_after = None;
+        let error = answer.error("http://a");
+        assert_eq!(
+            (error.kind(), error.retryable(), error.outcome()),
+            (Kind::Unavailable, true, Outcome::Unknown)
+        );
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::message::Message;
 use crate::secret::Secret;
 use crate::template::{Escape, Template, Values};
 
+use super::texts::Texts;
+
 /// Headers that belong to the connection, or have a key of their own.
 const RESERVED: [&str; 8] =
     ["connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding", "upgrade"];
@@ -99,9 +101,17 @@ impl Headers {
         Ok(Headers(headers))
     }
 
-    /// Whether any is made by a template.
-    pub(in crate::provider) fn are_made(&self) -> bool {
-        self.0.iter().any(|(_, source)| matches!(source, Source::Template(_)))
+    /// The templates among them.
+    pub(in crate::provider) fn templates(&self) -> impl Iterator<Item = &Template> {
+        self.0.iter().filter_map(|(_, source)| match source {
+            Source::Template(template) => Some(&**template),
+            Source::Fixed(_) => None,
+        })
+    }
+
+    /// Whether one of this name can stand beside these: none of them has it, and it does not belong to the connection.
+    pub(in crate::provider) fn leave_free(&self, name: &HeaderName) -> bool {
+        !RESERVED.contains(&name.as_str()) && self.0.iter().all(|(known, _)| known != name)
     }
 
     /// The headers for a message.
@@ -136,6 +146,8 @@ enum Escaping {
 pub(in crate::provider) struct BodyKeys {
     /// The text of the template; without one the message's own body is sent.
     pub(in crate::provider) template: Option<String>,
+    /// Texts of templates by name, which a message's `template` chooses.
+    pub(in crate::provider) templates: BTreeMap<String, String>,
     /// MIME type of the body.
     pub(in crate::provider) content_type: Option<String>,
     /// `json`, `form`, `html` or `none`; default what the content type asks for.
@@ -144,7 +156,7 @@ pub(in crate::provider) struct BodyKeys {
 
 /// What makes the body of a request.
 pub(in crate::provider) struct Body {
-    template: Option<Template>,
+    texts: Texts,
     content_type: Option<HeaderValue>,
 }
 
@@ -155,7 +167,8 @@ impl Body {
     /// `invalid_config`.
     pub(in crate::provider) fn read(keys: BodyKeys) -> Result<Body> {
         let kind = keys.content_type.as_deref();
-        let standard = keys.template.is_some().then_some("application/json");
+        let made = keys.template.is_some() || !keys.templates.is_empty();
+        let standard = made.then_some("application/json");
         let content_type =
             match kind.or(standard) {
                 Some(kind) => Some(HeaderValue::from_str(kind).map_err(|_| {
@@ -170,7 +183,7 @@ impl Body {
                 kind if kind.contains("html") || kind.contains("xml") => Escape::Html,
                 _ => Escape::None,
             },
-            Some(_) if keys.template.is_none() => {
+            Some(_) if !made => {
                 return Err(Error::new(Kind::InvalidConfig, "`escape` is for a `template`"));
             }
             Some(name) => match from_value(json!(name))
@@ -182,27 +195,41 @@ impl Body {
                 Escaping::Form => Escape::Form,
             },
         };
-        let template = keys.template.map(|text| Template::escaped("template", &text, escape)).transpose()?;
-        Ok(Body { template, content_type })
+        let texts = Texts::read(keys.template.as_deref(), &keys.templates, escape)?;
+        Ok(Body { texts, content_type })
     }
 
     /// Whether a template makes it.
     pub(in crate::provider) fn is_made(&self) -> bool {
-        self.template.is_some()
+        self.texts.are_some()
     }
 
-    /// The body for a message; its content type is put into `headers`.
+    /// The template that makes it for a message; without one the message's own body goes. `others` are templates that
+    /// are filled in beside it.
+    ///
+    /// # Errors
+    /// As [`Texts::of`].
+    pub(in crate::provider) fn template(
+        &self,
+        message: &Message,
+        others: &[&Template],
+    ) -> Result<Option<&Template>> {
+        self.texts.of(message, others)
+    }
+
+    /// The body for a message, of this template; its content type is put into `headers`.
     ///
     /// # Errors
     /// `invalid_argument` when the template cannot be filled in or the message's content type is none.
     pub(in crate::provider) fn of(
         &self,
         message: &Message,
+        template: Option<&Template>,
         values: &Values,
         headers: &mut HeaderMap,
     ) -> Result<Bytes> {
         let own = message.fields().and_then(|fields| fields.content_type.as_deref());
-        let (body, content_type) = match &self.template {
+        let (body, content_type) = match template {
             Some(template) => (template.render(values)?.into(), self.content_type.clone()),
             None => {
                 let own = own.map(|own| header_value("content-type", own)).transpose()?;

@@ -3,7 +3,8 @@
 //!
 //! `site` is where requests go, `outlet` sends one and reads its answer within bounds, `written` tells whether a byte of
 //! it was written, `answer` is what came back and what its status means; `rule` decides whether an answer is good where
-//! the config says so, `content` makes headers and bodies of a message, `each` sums up how recipients ended.
+//! the config says so, `content` makes headers and bodies of a message, `texts` chooses
+//! its template, `each` sums up how recipients ended.
 
 mod answer;
 mod content;
@@ -11,6 +12,7 @@ mod each;
 mod outlet;
 mod rule;
 mod site;
+mod texts;
 mod written;
 
 pub(in crate::provider) use answer::Answer;
@@ -19,6 +21,7 @@ pub(in crate::provider) use each::{Each, sum_up};
 pub(in crate::provider) use outlet::{Options, Outlet, Reads, Request};
 pub(in crate::provider) use rule::{Judge, Rule};
 pub(in crate::provider) use site::Site;
+pub(in crate::provider) use texts::{Texts, no_template, place_for_body, text_alone};
 
 /// What requests say of who sends them.
 pub(in crate::provider) const USER_AGENT: &str = concat!("ceiba/", env!("CARGO_PKG_VERSION"));

@@ -149,6 +149,11 @@ impl Judge {
                 return Err(Error::new(Kind::Protocol, text).outcome_is(Outcome::Unknown));
             }
             if at(pointer) != equals.as_ref() {
+                // Only a code that is there says that the message was refused.
+                if code.is_none() && at(pointer).and_then(as_text).is_none() {
+                    let text = format!("{label} answers without the value that says how it went");
+                    return Err(Error::new(Kind::Protocol, text).outcome_is(Outcome::Unknown));
+                }
                 let kind = meaning.map_or(Kind::Unavailable, |meaning| meaning.kind());
                 let text = refused(label, &shown(code.as_deref().unwrap_or("none")));
                 return Err(waiting(Error::new(kind, text), answer));
@@ -210,7 +215,9 @@ mod tests {
             (r#"{"r":{"code":7}}"#, Kind::Throttled, true, Outcome::NotSent),
             (r#"{"r":{"code":"no-user"}}"#, Kind::NotFound, false, Outcome::NotSent),
             (r#"{"r":{"code":8}}"#, Kind::Unavailable, true, Outcome::NotSent),
-            (r#"{"r":{}}"#, Kind::Unavailable, true, Outcome::NotSent),
+            (r#"{"r":{}}"#, Kind::Protocol, true, Outcome::Unknown),
+            (r#"{"r":{"code":null}}"#, Kind::Protocol, true, Outcome::Unknown),
+            (r#"{"status":"queued"}"#, Kind::Protocol, true, Outcome::Unknown),
             ("<html>", Kind::Protocol, true, Outcome::Unknown),
         ] {
             let error = of(body).unwrap_err();

@@ -1,5 +1,6 @@
 //! Short messages by Aliyun.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,13 +10,16 @@ use reqwest::header::{HeaderMap, HeaderName};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::params::{self, Codes};
 use super::producer::{Sent, Service, same};
-use super::{Opening, PROVIDER, batch, filled, params};
+use super::{Opening, PROVIDER, batch, filled};
 use crate::client::{BoxFuture, Context};
 use crate::config::{deserialize_secret, deserialize_secret_option, from_value};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::message::Message;
-use crate::provider::http::{Options, Outlet, Reads, Request, Site, USER_AGENT, header_value, unix_time};
+use crate::provider::http::{
+    Options, Outlet, Reads, Request, Site, USER_AGENT, header_value, text_alone, unix_time,
+};
 use crate::secret::Secret;
 use crate::wire::sms::aliyun::{
     Account, Answer, ENDPOINT, MAX_NUMBERS, SendSms, Sending, fault, number, send_sms,
@@ -39,8 +43,12 @@ pub struct AliyunSection {
     pub security_token: Option<Secret>,
     /// The signature in front of the text.
     pub sign: String,
-    /// The template of a message that names none.
+    /// The template of a message that names none: its code, or a name of `templates`.
     pub template: Option<String>,
+    /// Templates by the names that messages give: the service's code, or `{"code": …, "sign": …, "params": […]}`.
+    /// Where there are any, a message names one of them; else it names a code.
+    #[serde(default)]
+    pub templates: BTreeMap<String, Value>,
     /// The parameter that a message's body becomes; without one a body is refused.
     pub body_as: Option<String>,
     /// The recipients of a message without any.
@@ -66,7 +74,7 @@ pub(super) struct Aliyun {
     key_secret: Secret,
     token: Option<Secret>,
     sign: String,
-    template: Option<String>,
+    codes: Codes,
     body_as: Option<String>,
     extend_code: Option<String>,
     batch: usize,
@@ -88,7 +96,7 @@ pub(super) fn read(section: Map<String, Value>) -> Result<Opening<Aliyun>> {
         key_secret: section.access_key_secret,
         token: section.security_token,
         sign: section.sign,
-        template: section.template,
+        codes: Codes::read(section.template, section.templates)?,
         body_as: section.body_as,
         extend_code: section.extend_code,
         batch: batch(section.batch, MAX_NUMBERS, MAX_NUMBERS)?,
@@ -99,6 +107,7 @@ pub(super) fn read(section: Map<String, Value>) -> Result<Opening<Aliyun>> {
 /// The same for all numbers of a message.
 pub(super) struct Prepared {
     template: String,
+    sign: Option<String>,
     params: Option<String>,
     out_id: Option<String>,
 }
@@ -113,7 +122,7 @@ impl Aliyun {
         };
         let sms = SendSms {
             phone_numbers: numbers,
-            sign_name: &self.sign,
+            sign_name: prepared.sign.as_deref().unwrap_or(&self.sign),
             template_code: &prepared.template,
             template_param: prepared.params.as_deref(),
             out_id: prepared.out_id.as_deref(),
@@ -190,14 +199,18 @@ impl Service for Aliyun {
             &["content_type", "template", "args", "recipients", "attributes"],
             None,
         )?;
+        text_alone(message)?;
         let attributes = message.fields().map(|fields| &fields.attributes);
         if let Some(other) = attributes.and_then(|all| all.keys().find(|name| *name != "out_id")) {
             let text = format!("the attribute `{other}` cannot be sent by Aliyun; `out_id` can");
             return Err(Error::new(Kind::Unsupported, text));
         }
-        let named = params::named(message, params::body(message, self.body_as.as_deref())?)?;
+        let template = self.codes.of(message)?;
+        let body = params::body(message, self.body_as.as_deref())?;
+        let named = params::named_in(message, template.params.as_deref(), body)?;
         Ok(Prepared {
-            template: params::template(message, self.template.as_deref())?.to_owned(),
+            template: template.code,
+            sign: template.sign,
             params: (!named.is_empty()).then(|| Value::Object(named).to_string()),
             out_id: attributes.and_then(|all| all.get("out_id")).cloned(),
         })

@@ -14,7 +14,9 @@ use crate::client::{BoxFuture, Context};
 use crate::config::{deserialize_secret, deserialize_secret_option, from_value};
 use crate::error::{Error, Kind, Result};
 use crate::message::Message;
-use crate::provider::http::{Body, BodyKeys, Headers, Judge, Options, Outlet, Request, Rule, Site, values};
+use crate::provider::http::{
+    Body, BodyKeys, Headers, Judge, Options, Outlet, Request, Rule, Site, place_for_body, text_alone, values,
+};
 use crate::secret::Secret;
 use crate::template::{Escape, Template};
 
@@ -39,6 +41,10 @@ pub struct GatewaySection {
     pub headers: BTreeMap<String, Value>,
     /// A template of the body; without one the message's own body is sent.
     pub template: Option<String>,
+    /// Templates of the body by name: a message's `template` chooses one, and one that is not listed is refused. A
+    /// message that names none gets `template`.
+    #[serde(default)]
+    pub templates: BTreeMap<String, String>,
     /// MIME type of the body: of a template `application/json` unless set.
     pub content_type: Option<String>,
     /// How a template escapes values: `json`, `form`, `html` or `none`; default what the content type asks for.
@@ -93,8 +99,9 @@ pub(super) fn read(section: Map<String, Value>) -> Result<Opening<Gateway>> {
         Some("GET") => Method::GET,
         Some(_) => return Err(wrong("`method` is POST, PUT or GET")),
     };
-    if method == Method::GET && (section.template.is_some() || section.content_type.is_some()) {
-        return Err(wrong("a GET has no body: leave out `template` and `content_type`"));
+    let made = section.template.is_some() || !section.templates.is_empty();
+    if method == Method::GET && (made || section.content_type.is_some()) {
+        return Err(wrong("a GET has no body: leave out `template`, `templates` and `content_type`"));
     }
     let mut secrets = vec![section.url.clone()];
     let options =
@@ -106,6 +113,7 @@ pub(super) fn read(section: Map<String, Value>) -> Result<Opening<Gateway>> {
         headers: Headers::read(section.headers, &mut secrets)?,
         body: Body::read(BodyKeys {
             template: section.template,
+            templates: section.templates,
             content_type: section.content_type,
             escape: section.escape,
         })?,
@@ -116,6 +124,11 @@ pub(super) fn read(section: Map<String, Value>) -> Result<Opening<Gateway>> {
 }
 
 impl Gateway {
+    // The templates that are filled in beside that of the body.
+    fn beside(&self) -> Vec<&Template> {
+        self.headers.templates().chain(&self.url).collect()
+    }
+
     async fn batch_sent(
         &self,
         outlet: &Outlet,
@@ -129,7 +142,10 @@ impl Gateway {
         let mut headers = self.headers.of(&values)?;
         let body = match self.method {
             Method::GET => Bytes::new(),
-            _ => self.body.of(message, &values, &mut headers)?,
+            _ => {
+                let template = self.body.template(message, &self.beside())?;
+                self.body.of(message, template, &values, &mut headers)?
+            }
         };
         let url = match &self.url {
             Some(template) => site.joined(&template.render(&values)?)?,
@@ -151,9 +167,18 @@ impl Service for Gateway {
 
     fn prepare(&self, message: &Message) -> Result<Message> {
         let all = ["content_type", "key", "tag", "topic", "template", "args", "recipients", "attributes"];
-        let templates = self.url.is_some() || self.body.is_made() || self.headers.are_made();
+        let beside = self.beside();
+        let templates = self.body.is_made() || !beside.is_empty();
         let allowed: &[&str] = if templates { &all } else { &["content_type", "recipients"] };
         message.allow_only(PROVIDER, allowed, None)?;
+        self.body.template(message, &beside)?;
+        if self.method == Method::GET {
+            let used = |variable| beside.iter().any(|template| template.uses(variable));
+            place_for_body(message, used("body"))?;
+            if !used("content_type") {
+                text_alone(message)?;
+            }
+        }
         // Cloning copies no body.
         Ok(message.clone())
     }

@@ -1,5 +1,6 @@
 //! Short messages by Tencent Cloud.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,14 +9,15 @@ use reqwest::header::{HeaderMap, HeaderName};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::params::{self, Codes};
 use super::producer::{Sent, Service, places, same};
-use super::{Opening, PROVIDER, batch, filled, params};
+use super::{Opening, PROVIDER, batch, filled};
 use crate::client::{BoxFuture, Context};
 use crate::config::{deserialize_secret, deserialize_secret_option, from_value};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::message::Message;
 use crate::provider::http::{
-    Answer as HttpAnswer, Options, Outlet, Reads, Request, Site, header_value, unix_time,
+    Answer as HttpAnswer, Options, Outlet, Reads, Request, Site, header_value, text_alone, unix_time,
 };
 use crate::secret::Secret;
 use crate::wire::sms::Fault;
@@ -43,8 +45,12 @@ pub struct TencentSection {
     pub app_id: String,
     /// The signature in front of the text; needed in mainland China.
     pub sign: Option<String>,
-    /// The template of a message that names none.
+    /// The template of a message that names none: its code, or a name of `templates`.
     pub template: Option<String>,
+    /// Templates by the names that messages give: the service's code, or `{"code": …, "sign": …, "params": […]}`.
+    /// Where there are any, a message names one of them; else it names a code.
+    #[serde(default)]
+    pub templates: BTreeMap<String, Value>,
     /// The order of the template's parameters, for arguments that are an object.
     #[serde(default)]
     pub params: Vec<String>,
@@ -80,7 +86,7 @@ pub(super) struct Tencent {
     token: Option<Secret>,
     app_id: String,
     sign: Option<String>,
-    template: Option<String>,
+    codes: Codes,
     params: Vec<String>,
     body_as: Option<String>,
     region: String,
@@ -99,7 +105,8 @@ pub(super) fn read(section: Map<String, Value>) -> Result<Opening<Tencent>> {
     let options =
         Options { ca_file: section.ca_file, connections: section.connections, proxy: section.proxy };
     options.check()?;
-    if let Some(name) = section.body_as.as_ref().filter(|name| !section.params.contains(name)) {
+    let codes = Codes::read(section.template, section.templates)?;
+    if let Some(name) = section.body_as.as_ref().filter(|name| !codes.lists(&section.params, name)) {
         let text = format!("`body_as`: `{name}` is not in `params`, which lists the template's parameters");
         return Err(Error::new(Kind::InvalidConfig, text));
     }
@@ -111,7 +118,7 @@ pub(super) fn read(section: Map<String, Value>) -> Result<Opening<Tencent>> {
         token: section.token,
         app_id: section.app_id,
         sign: section.sign,
-        template: section.template,
+        codes,
         params: section.params,
         body_as: section.body_as,
         region: section.region.unwrap_or_else(|| "ap-guangzhou".into()),
@@ -126,6 +133,7 @@ pub(super) fn read(section: Map<String, Value>) -> Result<Opening<Tencent>> {
 /// The same for all numbers of a message.
 pub(super) struct Prepared {
     template: String,
+    sign: Option<String>,
     params: Option<Vec<String>>,
     session_context: Option<String>,
 }
@@ -141,7 +149,7 @@ impl Tencent {
             phone_number_set: numbers,
             sms_sdk_app_id: &self.app_id,
             template_id: &prepared.template,
-            sign_name: self.sign.as_deref(),
+            sign_name: prepared.sign.as_deref().or(self.sign.as_deref()),
             template_param_set: prepared.params.as_deref(),
             extend_code: self.extend_code.as_deref(),
             session_context: prepared.session_context.as_deref(),
@@ -222,6 +230,7 @@ impl Service for Tencent {
             &["content_type", "template", "args", "recipients", "attributes"],
             None,
         )?;
+        text_alone(message)?;
         let attributes = message.fields().map(|fields| &fields.attributes);
         if let Some(other) = attributes.and_then(|all| all.keys().find(|name| *name != "session_context")) {
             let text =
@@ -229,9 +238,12 @@ impl Service for Tencent {
             return Err(Error::new(Kind::Unsupported, text));
         }
         let body = params::body(message, self.body_as.as_deref())?;
+        let template = self.codes.of(message)?;
+        let order = template.params.as_ref().unwrap_or(&self.params);
         Ok(Prepared {
-            template: params::template(message, self.template.as_deref())?.to_owned(),
-            params: params::placed(message, &self.params, body)?,
+            params: params::placed(message, order, body)?,
+            template: template.code,
+            sign: template.sign,
             session_context: attributes.and_then(|all| all.get("session_context")).cloned(),
         })
     }

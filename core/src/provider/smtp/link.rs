@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -214,33 +214,41 @@ impl Link {
         }
         if refusals.iter().all(Option::is_some) {
             let reply = self.ask(b"RSET\r\n").await;
-            self.ready = reply.is_ok_and(|reply| reply.is_positive());
+            self.ready = reply.is_ok_and(|reply| reply.is_done());
             return Ok(());
         }
         let reply = self.ask(b"DATA\r\n").await.map_err(gone)?;
         if reply.code != 354 {
-            self.accepted(&reply, Step::Message)?;
+            if reply.is_refusal() {
+                self.accepted(&reply, Step::Message)?;
+            }
             return Err(gone(lost(&self.site, Kind::Protocol, "did not ask for the mail")));
         }
         *in_data = true;
         for piece in mail.data.chunks(PIECE) {
             write(&self.site, &mut self.stream, piece).await.map_err(gone)?;
         }
+        // What was said before the end of the mail is no answer to it.
+        if let Some((kind, what)) = self.stray() {
+            return Err(gone(lost(&self.site, kind, what)));
+        }
         written.store(true, Ordering::Relaxed);
         let reply = self.ask(END_OF_DATA).await.map_err(gone)?;
-        // A refusal is an answer: the server does not have it.
-        written.store(false, Ordering::Relaxed);
-        self.ready = reply.code != 421;
+        // A refusal is an answer: the server does not have it. Neither yes nor no leaves it unknown.
+        if reply.is_done() || reply.is_refusal() {
+            written.store(false, Ordering::Relaxed);
+            self.ready = reply.code != 421;
+        }
         self.accepted(&reply, Step::Message)
     }
 
     // How one recipient was answered; an error ends the mail.
     fn recipient(&self, reply: &Reply) -> Result<Option<Error>, (Error, bool)> {
-        if reply.code == 421 {
+        if reply.code == 421 || !(reply.is_done() || reply.is_refusal()) {
             self.accepted(reply, Step::Recipient)?;
         }
         let refusal = || refused(reply, Step::Recipient, &self.site.label).by(PROVIDER).tried(1);
-        Ok((!reply.is_positive()).then(refusal))
+        Ok(reply.is_refusal().then(refusal))
     }
 
     fn accepted(&self, reply: &Reply, step: Step) -> Result<(), (Error, bool)> {
@@ -254,10 +262,23 @@ impl Link {
 
     /// Whether nothing came that was not asked for: the end of the connection, or a word that announces it.
     pub(super) fn is_quiet(&mut self) -> bool {
+        self.stray().is_none()
+    }
+
+    // What came that was not asked for. The connection is of no more use then.
+    fn stray(&mut self) -> Option<(Kind, &'static str)> {
         let mut one = [0];
         let mut one = ReadBuf::new(&mut one);
         let mut context = Context::from_waker(Waker::noop());
-        self.inbox.is_empty() && Pin::new(&mut self.stream).poll_read(&mut context, &mut one).is_pending()
+        let word = Some((Kind::Protocol, "said something that it was not asked for"));
+        if !self.inbox.is_empty() {
+            return word;
+        }
+        match Pin::new(&mut self.stream).poll_read(&mut context, &mut one) {
+            Poll::Pending => None,
+            Poll::Ready(Ok(())) if !one.filled().is_empty() => word,
+            Poll::Ready(_) => Some((Kind::Unavailable, "closed the connection")),
+        }
     }
 
     /// Takes leave, for a short time.
@@ -277,7 +298,14 @@ fn lost(site: &Site, kind: Kind, what: &str) -> Error {
 }
 
 fn accepted(site: &Site, reply: &Reply, step: Step) -> Result<()> {
-    if reply.is_positive() { Ok(()) } else { Err(refused(reply, step, &site.label).by(PROVIDER)) }
+    match (reply.is_done(), reply.is_refusal()) {
+        (true, _) => Ok(()),
+        (false, true) => Err(refused(reply, step, &site.label).by(PROVIDER)),
+        (false, false) => {
+            let what = format!("asks for more ({}) where it should say yes or no", reply.code);
+            Err(lost(site, Kind::Protocol, &what))
+        }
+    }
 }
 
 async fn write(site: &Site, stream: &mut (impl Io + ?Sized), bytes: &[u8]) -> Result<()> {

@@ -171,7 +171,8 @@ pub fn fault(code: &str) -> Option<Fault> {
         | "isv.ACCOUNT_ABNORMAL"
         | "isv.DENY_IP_RANGE"
         | "isp.RAM_PERMISSION_DENY" => Fault::lasting(Kind::Permission),
-        "SignatureNonceUsed" => Fault::passing(Kind::Authentication),
+        // This request arrived before: somebody on the way repeated it.
+        "SignatureNonceUsed" => Fault { kind: Kind::Authentication, retryable: true, unknown: true },
         "SignatureDoesNotMatch" | "IncompleteSignature" | "MissingSecurityToken" => {
             Fault::lasting(Kind::Authentication)
         }
@@ -227,6 +228,8 @@ mod tests {
             assert_eq!((fault.kind, fault.retryable), (kind, retryable), "{code}");
         }
         assert!(fault("isp.SYSTEM_ERROR").unwrap().unknown);
+        let repeated = fault("SignatureNonceUsed").unwrap();
+        assert!(repeated.unknown && repeated.retryable);
         assert_eq!(fault("Whatever"), None);
     }
 

@@ -19,9 +19,14 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The command was carried out, or more input is wanted.
-    pub fn is_positive(&self) -> bool {
-        self.code < 400
+    /// The command was carried out. A reply from 300 to 399 says no such thing: it asks for more.
+    pub fn is_done(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
+
+    /// The command was refused.
+    pub fn is_refusal(&self) -> bool {
+        self.code >= 400
     }
 
     /// The enhanced status, as in `5.1.1`, where the reply begins with one of its class.
@@ -179,6 +184,21 @@ mod tests {
         // Bytes that are no UTF-8, and a code that is cut in the middle of a sign.
         read_reply(b"250 \xff\xfe\r\n").unwrap().unwrap();
         read_reply("2é0 x\r\n".as_bytes()).unwrap_err();
+    }
+
+    #[test]
+    fn a_reply_that_asks_for_more_is_no_success() {
+        for (code, done, refusal) in [
+            (200, true, false),
+            (250, true, false),
+            (334, false, false),
+            (354, false, false),
+            (421, false, true),
+            (550, false, true),
+        ] {
+            let reply = Reply { code, lines: vec![String::new()] };
+            assert_eq!((reply.is_done(), reply.is_refusal()), (done, refusal), "{code}");
+        }
     }
 
     #[test]
