@@ -21,6 +21,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct Context {
     deadline: Option<Instant>,
     cancel: Option<CancellationToken>,
+    fails_when_disconnected: bool,
 }
 
 impl Context {
@@ -32,12 +33,12 @@ impl Context {
     /// Ends after `timeout` from now.
     pub fn within(timeout: Duration) -> Context {
         // A timeout too large for the clock is no deadline.
-        Context { deadline: Instant::now().checked_add(timeout), cancel: None }
+        Context { deadline: Instant::now().checked_add(timeout), ..Context::default() }
     }
 
     /// Ends at this instant.
     pub fn until(deadline: Instant) -> Context {
-        Context { deadline: Some(deadline), cancel: None }
+        Context { deadline: Some(deadline), ..Context::default() }
     }
 
     /// The same, cancelled by this token.
@@ -52,6 +53,28 @@ impl Context {
     pub fn ending_at(mut self, deadline: Instant) -> Context {
         self.deadline = Some(deadline);
         self
+    }
+
+    /// The same, ending after `most` from now where it would not have ended by then.
+    #[must_use]
+    pub fn at_most(mut self, most: Duration) -> Context {
+        if let Some(end) = Instant::now().checked_add(most) {
+            self.deadline = Some(self.deadline.map_or(end, |deadline| deadline.min(end)));
+        }
+        self
+    }
+
+    /// The same, failing at once where there is no connection, whatever the client's config says: whoever calls has
+    /// somewhere else to go.
+    #[must_use]
+    pub fn failing_when_disconnected(mut self) -> Context {
+        self.fails_when_disconnected = true;
+        self
+    }
+
+    /// Whether a send without a connection fails though the client's config says to wait.
+    pub fn fails_when_disconnected(&self) -> bool {
+        self.fails_when_disconnected
     }
 
     /// When the call must have ended.

@@ -181,7 +181,7 @@ fn producer_at<'a>(
                     config.when_disconnected.get_or_insert(WhenDisconnected::Fail);
                 }
                 let producer = provided(id, &config, &name, section, around).await?;
-                Some(Member { name: name.into(), producer })
+                Some(Member::new(name, producer))
             }
         };
         let random = Random::from_system();
@@ -203,7 +203,7 @@ fn producer_at<'a>(
                     section.wrap(&setup, below.producer)?
                 }
             };
-            below = Some(Member { name, producer });
+            below = Some(Member::new(name, producer));
         }
         let nothing = || Error::new(Kind::Internal, "a config made no producer");
         below.map(|member| member.producer).ok_or_else(nothing)
@@ -221,7 +221,7 @@ async fn open_member(
         let producer = (around.members)(other).map_err(|error| {
             Error::new(error.kind(), format!("member `{other}`: {}: open it first", error.message()))
         })?;
-        return Ok(Member { name: other.as_str().into(), producer });
+        return Ok(Member::new(other.as_str(), producer));
     }
     let config = member_config(member)?;
     let name = match (&config.id, config.provider.get("type").and_then(Value::as_str)) {
@@ -231,7 +231,9 @@ async fn open_member(
     };
     let own = format!("{id}/{number}");
     let producer = producer_at(&own, &config, around, depth + 1).await?;
-    Ok(Member { name: name.into(), producer })
+    // Its own, where it names one: the default is that of clients, whose callers name none.
+    let deadline = member.get("deadline").map(|_| config.deadline.0);
+    Ok(Member { deadline, ..Member::new(name, producer) })
 }
 
 // Of members with the same name the later ones get a number.

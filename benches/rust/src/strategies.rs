@@ -62,7 +62,7 @@ fn over(config: Value, inner: Arc<dyn Producer>) -> Result<Arc<dyn Producer>> {
 
 fn failover(config: Value, members: Vec<Arc<dyn Producer>>) -> Result<Arc<dyn Producer>> {
     let (section, setup) = section(config)?;
-    let named = |(number, producer)| Member { name: format!("m{number}").into(), producer };
+    let named = |(number, producer)| Member::new(format!("m{number}"), producer);
     section.group(&setup, members.into_iter().enumerate().map(named).collect())
 }
 

@@ -1,11 +1,12 @@
 //! A message that was accepted once and is sent in several attempts.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::error::{Part, Whole};
+use crate::error::{Error, Part, Whole};
 use crate::message::Message;
 
 /// A message and when it was accepted: its delay counts from then, so each attempt sends what remains of it.
@@ -39,71 +40,69 @@ impl Accepted {
         Arc::new(message)
     }
 
-    /// Leaves only the recipients that failed in a `partial` error's parts. False when that would leave none or
-    /// all: the next attempt is for the message as it is.
-    pub(super) fn keep_failed(&mut self, parts: &[Part]) -> bool {
-        let Some(fields) = self.message.fields() else { return false };
-        let failed: std::collections::HashSet<&str> = parts
+    /// The same, for a send that is made once.
+    pub(super) fn into_now(self) -> Arc<Message> {
+        match self.at {
+            None => self.message,
+            Some(_) => self.now(),
+        }
+    }
+
+    /// The recipients that the message names.
+    pub(super) fn recipients(&self) -> &[String] {
+        self.message.fields().map_or(&[], |fields| fields.recipients.as_slice())
+    }
+
+    /// After a `partial` error: leaves only the recipients that failed and that another attempt may help. A message
+    /// that names none, because its provider's config does, names them from now on.
+    ///
+    /// # Errors
+    /// Why no other attempt is to be made: it would send to somebody twice, or to nobody who can be helped.
+    pub(super) fn keep_failed(&mut self, parts: &[Part], again: Again) -> Result<(), &'static str> {
+        let failed = |part: &&Part| part.of == Whole::Recipient && part.error.is_some();
+        if !parts.iter().any(|part| failed(&part)) {
+            return Err("some have it, and nobody says which");
+        }
+        let helped: Vec<&str> = parts
             .iter()
-            .filter(|part| part.of == Whole::Recipient && part.error.is_some())
+            .filter(failed)
+            .filter(|part| again == Again::Any || part.error.as_ref().is_some_and(Error::retryable))
             .map(|part| &*part.name)
             .collect();
-        let left: Vec<String> =
-            fields.recipients.iter().filter(|name| failed.contains(name.as_str())).cloned().collect();
-        if left.is_empty() || left.len() == fields.recipients.len() {
-            return false;
+        if helped.is_empty() {
+            return Err("no attempt more can help those that failed");
         }
-        let mut message = Message::clone(&self.message);
-        message.fields_mut().recipients = left;
-        self.message = Arc::new(message);
-        true
+        let named = self.recipients();
+        let left: Vec<String> = if named.is_empty() {
+            helped.into_iter().map(str::to_owned).collect()
+        } else {
+            let copies = parts.iter().filter(|part| part.is_copy()).map(|part| &*part.name);
+            let copies: HashSet<&str> = copies.collect();
+            let copies: Vec<String> =
+                helped.iter().filter(|name| copies.contains(*name)).map(|name| (*name).to_owned()).collect();
+            let helped: HashSet<&str> = helped.into_iter().collect();
+            let named = named.iter().filter(|name| helped.contains(name.as_str()) && !copies.contains(name));
+            named.cloned().chain(copies.iter().cloned()).collect()
+        };
+        if left.is_empty() {
+            return Err("some have it, and those that failed are none of the message's recipients");
+        }
+        // Even for all whom it names: copies that are not among those that failed have been sent.
+        if left != named || !self.message.is_rest() {
+            let mut message = Message::clone(&self.message);
+            message.fields_mut().recipients = left;
+            message.set_rest();
+            self.message = Arc::new(message);
+        }
+        Ok(())
     }
 }
 
-/// How each recipient ended over several attempts: the last word about each counts.
-#[derive(Default)]
-pub(super) struct Recipients(Vec<Part>);
-
-impl Recipients {
-    /// Adds what an attempt says of its recipients.
-    pub(super) fn add(&mut self, parts: &[Part]) {
-        if self.0.is_empty() {
-            self.0 = parts.iter().filter(|part| part.of == Whole::Recipient).cloned().collect();
-            return;
-        }
-        let mut places: std::collections::HashMap<Arc<str>, usize> =
-            self.0.iter().enumerate().map(|(place, part)| (part.name.clone(), place)).collect();
-        for part in parts.iter().filter(|part| part.of == Whole::Recipient) {
-            match places.get(&part.name).and_then(|place| self.0.get_mut(*place)) {
-                Some(known) => *known = part.clone(),
-                None => {
-                    places.insert(part.name.clone(), self.0.len());
-                    self.0.push(part.clone());
-                }
-            }
-        }
-    }
-
-    /// Marks those that had failed as sent: an attempt for them went well.
-    pub(super) fn rest_sent(&mut self, parts: Option<&[Part]>) {
-        self.add(parts.unwrap_or_default());
-        for part in &mut self.0 {
-            part.error = None;
-        }
-    }
-
-    /// Whether the message reached some of them.
-    pub(super) fn any_sent(&self) -> bool {
-        self.0.iter().any(|part| part.error.is_none())
-    }
-
-    /// Whether anything is known.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The parts.
-    pub(super) fn into_parts(self) -> Vec<Part> {
-        self.0
-    }
+/// Whom another attempt is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Those whose error says that it may help.
+    Retryable,
+    /// All that failed.
+    Any,
 }

@@ -119,7 +119,7 @@ impl Waits<'_> {
                 }
             }
             Backoff::Decorrelated { base, max } => {
-                let most = self.last.map_or(base.0, |last| last.saturating_mul(3)).max(base.0).min(max.0);
+                let most = self.last.unwrap_or(base.0).saturating_mul(3).clamp(base.0, max.0);
                 let wait = self.random.between(base.0, most);
                 self.last = Some(wait);
                 wait
@@ -152,6 +152,7 @@ mod tests {
         let equal = Backoff::Exponential { base: ms(100), max: ms(1000), jitter: Jitter::Equal };
         let apart = Backoff::Decorrelated { base: ms(100), max: ms(1000) };
         let drawn = Backoff::Random { min: ms(1000), max: ms(1500) };
+        let mut beyond_the_base = false;
         for _ in 0..1000 {
             let (mut full, mut equal) = (full.waits(&random), equal.waits(&random));
             for whole in [100, 200, 400, 800, 1000, 1000] {
@@ -160,15 +161,17 @@ mod tests {
                 assert!(wait >= ms(whole / 2).0 && wait <= ms(whole).0);
             }
             let mut apart = apart.waits(&random);
-            let mut most = ms(100).0;
-            for _ in 0..8 {
+            let mut most = ms(300).0;
+            for number in 0..8 {
                 let wait = apart.draw();
-                assert!(wait >= ms(100).0 && wait <= most.max(ms(100).0));
+                assert!(wait >= ms(100).0 && wait <= most);
+                beyond_the_base |= number == 0 && wait > ms(250).0;
                 most = (wait * 3).min(ms(1000).0);
             }
             let wait = drawn.waits(&random).draw();
             assert!((1000..=1500).contains(&wait.as_millis()));
         }
+        assert!(beyond_the_base, "the first wait is drawn as well");
     }
 
     #[test]

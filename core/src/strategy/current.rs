@@ -43,8 +43,12 @@ impl Current {
 
     /// Moves from what was seen to the member after it. False when somebody else moved first.
     pub(super) fn move_on(&self, from: Seen) -> bool {
-        let next = (from.place() + 1) % self.members as usize;
-        self.move_to(from, next)
+        self.move_to(from, self.after(from))
+    }
+
+    /// The place after what was seen.
+    pub(super) fn after(&self, from: Seen) -> usize {
+        (from.place() + 1) % self.members as usize
     }
 
     /// Moves from what was seen to another member. False when somebody else moved first, or it is the same one.

@@ -6,14 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::accepted::{Accepted, Recipients};
+use super::accepted::{Accepted, Again};
 use super::current::{Current, Seen};
 use super::layer::{addressed, stacked};
 use super::member::{self, Member};
+use super::tried::Tried;
 use super::{OnUnknown, Setup};
 use crate::client::{BoxFuture, Capability, Context, Producer};
 use crate::config::from_value;
-use crate::error::{Error, Kind, Outcome, Part, Result, Whole};
+use crate::error::{Error, Kind, Outcome, Result, Whole};
 use crate::message::{Message, Receipt};
 
 const TYPE: &str = "failover";
@@ -47,6 +48,7 @@ pub(super) fn group(
         on_unknown: config.on_unknown,
         current: Current::new(members.len()),
         members,
+        attempts: AtomicU64::new(0),
         switches: AtomicU64::new(0),
         all_failed: AtomicU64::new(0),
     }))
@@ -58,6 +60,7 @@ struct Failover {
     on_unknown: OnUnknown,
     members: Vec<Member>,
     current: Current,
+    attempts: AtomicU64,
     switches: AtomicU64,
     all_failed: AtomicU64,
 }
@@ -81,86 +84,87 @@ impl Failover {
     async fn others(
         &self,
         ctx: &Context,
-        mut accepted: Accepted,
+        accepted: Accepted,
         mut seen: Seen,
         first: Error,
     ) -> Result<Receipt> {
         let start = seen.place();
         let count = self.members.len();
-        let mut parts = Vec::with_capacity(count);
-        let mut recipients = Recipients::default();
-        let (mut attempts, mut unknown) = (0_u32, false);
+        let mut tried = Tried::new(accepted);
         let mut error = first;
         for step in 0..count {
             let place = (start + step) % count;
             if step > 0 {
                 let Some(member) = self.members.get(place) else { continue };
                 seen = self.current.see();
-                error = match member.producer.send(ctx, accepted.now()).await {
-                    Ok(mut receipt) => {
-                        receipt.attempts = receipt.attempts.saturating_add(attempts);
-                        if !recipients.is_empty() {
-                            recipients.rest_sent(receipt.parts.as_deref());
-                            receipt.parts = Some(recipients.into_parts().into());
-                        }
-                        return Ok(receipt);
-                    }
+                self.attempts.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(id = %self.id, strategy = TYPE, member = %member.name, after = %error, "tries");
+                error = match member.send(ctx, tried.now()).await {
+                    Ok(receipt) => return tried.sent(receipt),
                     Err(error) => error,
                 };
             }
-            attempts = attempts.saturating_add(error.attempts().max(1));
-            unknown |= error.outcome() == Outcome::Unknown;
-            recipients.add(error.parts());
-            parts.push(Part::failed(Whole::Member, self.name_of(place), error.clone()));
-            // The caller's end is no fault of a member, and no other one could do better.
-            let over = ctx.check().is_err() || error.kind() == Kind::Cancelled;
-            if over || (error.outcome() == Outcome::Unknown && self.on_unknown == OnUnknown::Stop) {
-                break;
-            }
-            if error.kind() == Kind::Partial {
-                accepted.keep_failed(error.parts());
-            }
-            if Failover::moves(&error) && seen.place() == place && self.current.move_on(seen) {
+            tried.failed(Whole::Member, self.name_of(place), &error);
+            // No other member could do better when the caller's time is over.
+            let over = match ctx.check() {
+                Err(over) => Some(over),
+                Ok(()) if error.kind() == Kind::Cancelled => Some(error.clone()),
+                Ok(()) => None,
+            };
+            // One that let the whole time pass is at fault: the next message begins elsewhere.
+            let moves =
+                Failover::moves(&error) && over.as_ref().is_none_or(|_| error.kind() == Kind::Timeout);
+            if moves && seen.place() == place && self.current.move_on(seen) {
                 self.moved(place, (place + 1) % count, error.kind().name());
             }
+            if let Some(over) = over {
+                return Err(self.stopped(tried, over.kind(), &error, over.message()));
+            }
+            if error.outcome() == Outcome::Unknown && self.on_unknown == OnUnknown::Stop {
+                let why = "whether it was sent is unknown, and `on_unknown` says stop";
+                return Err(self.stopped(tried, error.kind(), &error, why));
+            }
+            if step + 1 < count
+                && let Err(why) = tried.go_on(&error, Again::Any)
+            {
+                return Err(self.stopped(tried, error.kind(), &error, why));
+            }
         }
-        Err(self.failed(parts, recipients, attempts, unknown, error))
+        Err(self.all_failed(tried, error))
     }
 
-    fn failed(
-        &self,
-        parts: Vec<Part>,
-        recipients: Recipients,
-        attempts: u32,
-        unknown: bool,
-        last: Error,
-    ) -> Error {
-        if self.members.len() == 1 || parts.len() < self.members.len() {
-            // Stopped before all were tried: the error of the last one says why.
-            let last = last.clone().tried(attempts);
-            return if unknown { last.outcome_is(Outcome::Unknown) } else { last };
+    fn stopped(&self, tried: Tried, kind: Kind, last: &Error, why: &str) -> Error {
+        tracing::debug!(id = %self.id, strategy = TYPE, members = tried.count(), why, "stops");
+        if last.kind() == kind && tried.is_only(last) {
+            return last.clone();
+        }
+        let text =
+            format!("{} of {} members failed ({why}): {}", tried.count(), self.members.len(), named(&tried));
+        tried.into_error(kind, text, last)
+    }
+
+    fn all_failed(&self, tried: Tried, last: Error) -> Error {
+        if self.members.len() == 1 {
+            return last;
         }
         self.all_failed.fetch_add(1, Ordering::Relaxed);
-        let named: Vec<String> = parts
-            .iter()
-            .filter_map(|part| part.error.as_ref().map(|error| format!("{}: {error}", part.name)))
-            .collect();
-        let retryable = parts.iter().filter_map(|part| part.error.as_ref()).any(Error::retryable);
-        let waits = parts.iter().filter_map(|part| part.error.as_ref());
-        let wait = waits.map(|error| error.retry_after()).min().flatten();
-        let kind = if recipients.any_sent() { Kind::Partial } else { Kind::AllFailed };
-        let text = format!("all {} members failed: {}", parts.len(), named.join("; "));
-        let mut error = Error::new(kind, text).by(TYPE).tried(attempts).retryable_is(retryable);
-        if unknown {
-            error = error.outcome_is(Outcome::Unknown);
+        tracing::debug!(id = %self.id, strategy = TYPE, members = tried.count(), "all failed");
+        // Before the first of those that may do better can, another try is in vain.
+        let waits = tried.errors().filter(|(_, error)| error.retryable());
+        let wait = waits.map(|(_, error)| error.retry_after().unwrap_or_default()).min();
+        let retryable = wait.is_some();
+        let text = format!("all {} members failed: {}", tried.count(), named(&tried));
+        let error = tried.into_error(Kind::AllFailed, text, &last).by(TYPE).retryable_is(retryable);
+        match wait.filter(|wait| !wait.is_zero()) {
+            Some(wait) => error.after(wait),
+            None => error,
         }
-        if let Some(wait) = wait {
-            error = error.after(wait);
-        }
-        let mut parts = parts;
-        parts.extend(recipients.into_parts());
-        error.made_of(parts)
     }
+}
+
+fn named(tried: &Tried) -> String {
+    let named: Vec<String> = tried.errors().map(|(name, error)| format!("{name}: {error}")).collect();
+    named.join("; ")
 }
 
 impl Producer for Failover {
@@ -178,8 +182,11 @@ impl Producer for Failover {
             let Some(member) = self.members.get(seen.place()) else {
                 return Err(Error::new(Kind::Internal, "the current member is none of the members").by(TYPE));
             };
+            // A caller who comes late says nothing of the member.
+            ctx.check().map_err(|error| error.by(TYPE))?;
+            self.attempts.fetch_add(1, Ordering::Relaxed);
             let accepted = Accepted::new(message);
-            match member.producer.send(ctx, accepted.now()).await {
+            match member.send(ctx, accepted.now()).await {
                 Ok(receipt) => Ok(receipt),
                 // What few messages need is apart, so that the future of each stays small.
                 Err(error) => Box::pin(self.others(ctx, accepted, seen, error)).await,
@@ -196,6 +203,7 @@ impl Producer for Failover {
         let state = json!({
             "current": current,
             "current_member": &*self.name_of(current),
+            "attempts": self.attempts.load(Ordering::Relaxed),
             "switches": self.switches.load(Ordering::Relaxed),
             "all_failed": self.all_failed.load(Ordering::Relaxed),
             "members": member::status(&self.members),

@@ -46,13 +46,13 @@ struct FanOut {
 
 impl FanOut {
     fn sum_up(&self, results: Vec<Result<Receipt>>) -> Result<Receipt> {
-        let (mut attempts, mut sent, mut unknown, mut retryable) = (0_u32, 0_usize, false, false);
+        let (mut attempts, mut partly, mut unknown, mut retryable) = (0_u32, false, false, false);
         let mut parts = Vec::with_capacity(results.len());
         let mut texts = Vec::new();
         for (member, result) in self.members.iter().zip(results) {
             parts.push(match result {
                 Ok(receipt) => {
-                    sent += 1;
+                    partly = true;
                     attempts = attempts.saturating_add(receipt.attempts);
                     Part::sent(Whole::Member, member.name.clone(), receipt.message_id)
                 }
@@ -60,6 +60,7 @@ impl FanOut {
                     attempts = attempts.saturating_add(error.attempts().max(1));
                     unknown |= error.outcome() == Outcome::Unknown;
                     retryable |= error.retryable();
+                    partly |= error.kind() == Kind::Partial;
                     texts.push(format!("{}: {error}", member.name));
                     Part::failed(Whole::Member, member.name.clone(), error)
                 }
@@ -70,7 +71,7 @@ impl FanOut {
         }
         let text = format!("{} of {} members failed: {}", texts.len(), parts.len(), texts.join("; "));
         tracing::debug!(id = %self.id, strategy = TYPE, failed = texts.len(), "some members failed");
-        let error = if sent == 0 {
+        let error = if !partly {
             self.all_failed.fetch_add(1, Ordering::Relaxed);
             Error::new(Kind::AllFailed, text).retryable_is(retryable)
         } else {
@@ -79,7 +80,7 @@ impl FanOut {
             Error::new(Kind::Partial, text).retryable_is(false)
         };
         let error = error.by(TYPE).tried(attempts).made_of(parts);
-        Err(if unknown || sent > 0 { error.outcome_is(Outcome::Unknown) } else { error })
+        Err(if unknown || partly { error.outcome_is(Outcome::Unknown) } else { error })
     }
 }
 
@@ -94,7 +95,7 @@ impl Producer for FanOut {
 
     fn send<'a>(&'a self, ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
         Box::pin(async move {
-            let sends = self.members.iter().map(|member| member.producer.send(ctx, message.clone()));
+            let sends = self.members.iter().map(|member| member.send(ctx, message.clone()));
             self.sum_up(join_all(sends).await)
         })
     }

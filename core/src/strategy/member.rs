@@ -1,12 +1,14 @@
 //! The members of a strategy that has several producers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::layer::addressed;
-use crate::client::{Capability, Context, Producer};
+use crate::client::{BoxFuture, Capability, Context, Producer};
 use crate::error::{Error, Kind, Result};
+use crate::message::{Message, Receipt};
 
 /// A producer and what it is called in errors, events and the status.
 #[derive(Clone)]
@@ -15,6 +17,30 @@ pub struct Member {
     pub name: Arc<str>,
     /// The producer.
     pub producer: Arc<dyn Producer>,
+    /// The longest a send to it may take, where that is less than what its caller has.
+    pub deadline: Option<Duration>,
+}
+
+impl Member {
+    /// One that has as long as its caller.
+    pub fn new(name: impl Into<Arc<str>>, producer: Arc<dyn Producer>) -> Member {
+        Member { name: name.into(), producer, deadline: None }
+    }
+
+    /// Sends through it.
+    pub(super) fn send<'a>(
+        &'a self,
+        ctx: &'a Context,
+        message: Arc<Message>,
+    ) -> BoxFuture<'a, Result<Receipt>> {
+        match self.deadline {
+            None => self.producer.send(ctx, message),
+            Some(most) => Box::pin(async move {
+                let ctx = ctx.clone().at_most(most);
+                self.producer.send(&ctx, message).await
+            }),
+        }
+    }
 }
 
 /// What all of them can do.

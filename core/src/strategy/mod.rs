@@ -8,13 +8,17 @@
 
 mod accepted;
 mod backoff;
+mod bounded;
 mod breaker;
 mod budget;
 mod current;
 mod layer;
 mod member;
 mod random;
+mod recipients;
 mod sync;
+mod timed;
+mod tried;
 
 mod circuit_breaker;
 mod failover;

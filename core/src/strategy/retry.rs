@@ -2,24 +2,29 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::accepted::{Accepted, Recipients};
+use super::accepted::{Accepted, Again};
 use super::backoff::Backoff;
 use super::budget::{self, Budget};
 use super::layer::{Layer, Strategy};
 use super::random::Random;
+use super::tried::Tried;
 use super::{OnUnknown, Setup};
 use crate::client::{BoxFuture, Context, Producer};
 use crate::config::from_value;
-use crate::error::{Error, Kind, Outcome, Part, Result, Whole};
+use crate::error::{Error, Kind, Outcome, Result, Whole};
 use crate::message::{Message, Receipt};
 
 /// The most attempts: an error holds each of them.
 const MAX_ATTEMPTS: u32 = 100;
+
+/// No wait is longer.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// A strategy with `"type": "retry"`.
 #[derive(Debug, Deserialize)]
@@ -81,6 +86,8 @@ pub(super) fn wrap(
         budget,
         random: setup.random.clone(),
         retries: AtomicU64::new(0),
+        waits: AtomicU64::new(0),
+        waited_ms: AtomicU64::new(0),
         given_up: AtomicU64::new(0),
         refused_by_budget: AtomicU64::new(0),
     };
@@ -93,6 +100,8 @@ struct Retry {
     budget: Option<Budget>,
     random: Random,
     retries: AtomicU64,
+    waits: AtomicU64,
+    waited_ms: AtomicU64,
     given_up: AtomicU64,
     refused_by_budget: AtomicU64,
 }
@@ -123,6 +132,8 @@ impl Strategy for Retry {
         let mut state = json!({
             "max_attempts": self.config.max_attempts,
             "retries": self.retries.load(Ordering::Relaxed),
+            "waits": self.waits.load(Ordering::Relaxed),
+            "waited_ms": self.waited_ms.load(Ordering::Relaxed),
             "given_up": self.given_up.load(Ordering::Relaxed),
         });
         if let (Some(budget), Some(state)) = (&self.budget, state.as_object_mut()) {
@@ -139,44 +150,55 @@ impl Retry {
         &self,
         inner: &Arc<dyn Producer>,
         ctx: &Context,
-        mut accepted: Accepted,
+        accepted: Accepted,
         first: Error,
     ) -> Result<Receipt> {
         let mut waits = self.config.backoff.waits(&self.random);
-        let mut failed = Failures::default();
+        let mut tried = Tried::new(accepted);
         let mut error = first;
         for number in 2..=self.config.max_attempts {
             let failed_at = Instant::now();
-            failed.add(&error);
+            add(&mut tried, &error);
             if let Some(why) = self.stops(ctx, &error) {
-                return Err(self.give_up(failed, error, why));
+                return Err(self.give_up(tried, error, why));
             }
-            if error.kind() == Kind::Partial {
-                accepted.keep_failed(error.parts());
+            let again = match self.config.retry_on {
+                RetryOn::Retryable => Again::Retryable,
+                RetryOn::Any => Again::Any,
+            };
+            if let Err(why) = tried.go_on(&error, again) {
+                return Err(self.give_up(tried, error, why));
             }
             let wait = waits.draw().max(error.retry_after().unwrap_or_default());
             if !wait.is_zero() {
-                if ctx.deadline().is_some_and(|deadline| deadline.duration_since(failed_at) <= wait) {
-                    return Err(self.give_up(failed, error, "the wait would pass the deadline"));
+                // The other side may ask for more time than the clock has.
+                let Some(until) = failed_at.checked_add(wait).filter(|_| wait <= LONGEST) else {
+                    return Err(self.give_up(tried, error, "the wait is longer than a year"));
+                };
+                if ctx.deadline().is_some_and(|deadline| deadline <= until) {
+                    return Err(self.give_up(tried, error, "the wait would pass the deadline"));
                 }
-                tracing::debug!(id = %self.id, strategy = "retry", attempt = number, ?wait, "waits");
-                if let Err(ended) = ctx.run(tokio::time::sleep_until(failed_at + wait)).await {
-                    return Err(self.give_up(failed, ended, "the caller's time is over"));
+                self.waits.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(id = %self.id, strategy = Self::TYPE, attempt = number, ?wait, "waits");
+                let ended = ctx.run(tokio::time::sleep_until(until)).await;
+                self.waited_ms.fetch_add(millis(failed_at.elapsed()), Ordering::Relaxed);
+                if let Err(ended) = ended {
+                    return Err(self.give_up(tried, ended, "the caller's time is over"));
                 }
             }
             if self.budget.as_ref().is_some_and(|budget| !budget.retry()) {
                 self.refused_by_budget.fetch_add(1, Ordering::Relaxed);
-                return Err(self.give_up(failed, error, "the budget of retries is used up"));
+                return Err(self.give_up(tried, error, "the budget of retries is used up"));
             }
             self.retries.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(id = %self.id, strategy = "retry", attempt = number, after = %error, "tries again");
-            match inner.send(ctx, accepted.now()).await {
-                Ok(receipt) => return Ok(failed.succeeded(receipt)),
+            tracing::debug!(id = %self.id, strategy = Self::TYPE, attempt = number, after = %error, "tries again");
+            match inner.send(ctx, tried.now()).await {
+                Ok(receipt) => return tried.sent(receipt),
                 Err(next) => error = next,
             }
         }
-        failed.add(&error);
-        Err(self.give_up(failed, error, ""))
+        add(&mut tried, &error);
+        Err(self.give_up(tried, error, ""))
     }
 
     // Why this error is not tried again, where it is not.
@@ -193,65 +215,32 @@ impl Retry {
         }
     }
 
-    fn give_up(&self, failed: Failures, last: Error, why: &'static str) -> Error {
+    // Kind and wait are those of the last attempt.
+    fn give_up(&self, tried: Tried, last: Error, why: &'static str) -> Error {
         self.given_up.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(id = %self.id, strategy = "retry", attempts = failed.attempts, why, "gives up");
-        failed.into_error(last, why)
-    }
-}
-
-/// The attempts that failed so far.
-#[derive(Default)]
-pub(super) struct Failures {
-    parts: Vec<Part>,
-    recipients: Recipients,
-    attempts: u32,
-    unknown: bool,
-}
-
-impl Failures {
-    pub(super) fn add(&mut self, error: &Error) {
-        self.attempts = self.attempts.saturating_add(error.attempts().max(1));
-        self.unknown |= error.outcome() == Outcome::Unknown;
-        self.recipients.add(error.parts());
-        let number = self.parts.len() + 1;
-        self.parts.push(Part::failed(Whole::Attempt, number.to_string(), error.clone()));
-    }
-
-    fn succeeded(mut self, mut receipt: Receipt) -> Receipt {
-        receipt.attempts = receipt.attempts.saturating_add(self.attempts);
-        if !self.recipients.is_empty() {
-            self.recipients.rest_sent(receipt.parts.as_deref());
-            receipt.parts = Some(self.recipients.into_parts().into());
-        }
-        receipt
-    }
-
-    // Kind and wait are those of the last attempt; the outcome is unknown when that of any attempt was.
-    fn into_error(self, last: Error, why: &'static str) -> Error {
-        if let [Part { error: Some(only), .. }] = self.parts.as_slice()
-            && only.kind() == last.kind()
-        {
+        let attempts = tried.count();
+        tracing::debug!(id = %self.id, strategy = Self::TYPE, attempts, why, "gives up");
+        if tried.is_only(&last) {
             return last;
         }
-        let retryable = last.retryable();
-        let kind = if self.recipients.any_sent() { Kind::Partial } else { last.kind() };
-        let mut text = format!("{} after {} attempts", last.message(), self.parts.len());
+        let mut text = format!("{} after {attempts} attempts", last.message());
         if !why.is_empty() {
             text.push_str(&format!(" ({why})"));
         }
-        let mut error = Error::new(kind, text).tried(self.attempts).retryable_is(retryable);
-        if self.unknown {
-            error = error.outcome_is(Outcome::Unknown);
-        }
-        if let Some(provider) = last.provider() {
-            error = error.by(provider);
-        }
-        if let Some(wait) = last.retry_after() {
-            error = error.after(wait);
-        }
-        let mut parts = self.parts;
-        parts.extend(self.recipients.into_parts());
-        error.caused_by(last).made_of(parts)
+        let error = tried.into_error(last.kind(), text, &last);
+        let error = match last.retry_after() {
+            Some(wait) => error.after(wait),
+            None => error,
+        };
+        error.caused_by(last)
     }
+}
+
+fn add(tried: &mut Tried, error: &Error) {
+    let number = tried.count() + 1;
+    tried.failed(Whole::Attempt, number.to_string(), error);
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -9,15 +9,12 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::Setup;
+use super::bounded;
 use super::layer::{Layer, Strategy};
 use crate::client::{BoxFuture, Context, Producer};
 use crate::config::{Span, from_value};
-use crate::error::{Error, Kind, Outcome, Result};
+use crate::error::{Error, Kind, Result};
 use crate::message::{Message, Receipt};
-
-/// How long a producer may take to say how its send ended once the time is over. Ours say so at once; a callback
-/// of the host may not.
-const GRACE: Duration = Duration::from_millis(50);
 
 /// A strategy with `"type": "timeout"`.
 #[derive(Debug, Deserialize)]
@@ -67,16 +64,7 @@ impl Strategy for Timeout {
         Box::pin(async move {
             let until = Instant::now() + self.after;
             let own = ctx.deadline().is_none_or(|deadline| until < deadline);
-            let bounded = if own { ctx.clone().ending_at(until) } else { ctx.clone() };
-            let cut = bounded.deadline().unwrap_or(until) + GRACE;
-            let result = match tokio::time::timeout_at(cut, inner.send(&bounded, message)).await {
-                Ok(result) => result,
-                Err(_) => Err(Error::new(Kind::Timeout, "the producer did not end in time")
-                    .outcome_is(Outcome::Unknown)
-                    .by(inner.provider())
-                    .tried(1)),
-            };
-            match result {
+            match bounded::send(inner, ctx, until, message).await {
                 // The caller's own deadline is no news of this strategy.
                 Err(error) if own && error.kind() == Kind::Timeout && ctx.check().is_ok() => {
                     self.timeouts.fetch_add(1, Ordering::Relaxed);

@@ -8,17 +8,23 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::accepted::Accepted;
-use super::current::{Current, Seen, Streak};
+use super::accepted::{Accepted, Again};
+use super::bounded;
+use super::current::{Seen, Streak};
 use super::layer::{addressed, stacked};
 use super::member::{self, Member};
+use super::timed::{Timed, Turn};
+use super::tried::Tried;
 use super::{OnUnknown, Setup};
 use crate::client::{BoxFuture, Capability, Context, Producer};
 use crate::config::{Span, from_value};
-use crate::error::{Error, Kind, Outcome, Result};
+use crate::error::{Error, Kind, Outcome, Result, Whole};
 use crate::message::{Message, Receipt};
 
 const TYPE: &str = "timeout_failover";
+
+/// The longest a probe takes, however much time its caller has.
+const LONGEST_PROBE: Duration = Duration::from_secs(30);
 
 /// A strategy with `"type": "timeout_failover"`, beside its `members`.
 #[derive(Debug, Deserialize)]
@@ -65,14 +71,13 @@ pub(super) fn group(
         id: setup.id.clone(),
         name: setup.name.clone(),
         config,
-        current: Current::new(members.len()),
+        timed: Timed::new(members.len()),
         members,
         streak: Streak::new(),
         opened: Instant::now(),
-        moved_ms: AtomicU64::new(0),
-        probed_ms: AtomicU64::new(0),
         switches: AtomicU64::new(0),
         probes: AtomicU64::new(0),
+        probes_failed: AtomicU64::new(0),
     }))
 }
 
@@ -81,14 +86,26 @@ struct TimeoutFailover {
     name: Arc<str>,
     config: Config,
     members: Vec<Member>,
-    current: Current,
+    timed: Timed,
     streak: Streak,
     opened: Instant,
-    // When the member changed and when the first one was last tried, in milliseconds since the opening.
-    moved_ms: AtomicU64,
-    probed_ms: AtomicU64,
     switches: AtomicU64,
     probes: AtomicU64,
+    probes_failed: AtomicU64,
+}
+
+/// A turn to probe. One that is dropped before its end is known is given back: its message told nothing.
+struct Probing<'a> {
+    strategy: &'a TimeoutFailover,
+    turn: Option<Turn>,
+}
+
+impl Drop for Probing<'_> {
+    fn drop(&mut self) {
+        if let Some(turn) = &self.turn {
+            self.strategy.timed.give_back(turn);
+        }
+    }
 }
 
 impl TimeoutFailover {
@@ -101,9 +118,6 @@ impl TimeoutFailover {
     }
 
     fn moved(&self, from: usize, to: usize, why: &str) {
-        let now = self.now_ms();
-        self.moved_ms.store(now, Ordering::Release);
-        self.probed_ms.store(now, Ordering::Release);
         self.switches.fetch_add(1, Ordering::Relaxed);
         let (from, to) = (self.name_of(from), self.name_of(to));
         tracing::warn!(id = %self.id, strategy = TYPE, %from, %to, why, "switches");
@@ -111,42 +125,97 @@ impl TimeoutFailover {
 
     // Back to the first when its time has come.
     fn see(&self) -> Seen {
-        let seen = self.current.see();
-        if seen.place() != 0
-            && let Some(after) = self.config.return_after
-            && self.now_ms().saturating_sub(self.moved_ms.load(Ordering::Acquire)) >= millis(after.0)
-            && self.current.move_to(seen, 0)
-        {
-            self.moved(seen.place(), 0, "return_after");
+        let after = self.config.return_after.map(|after| millis(after.0));
+        let (seen, left) = self.timed.see(|| self.now_ms(), after);
+        if let Some(left) = left {
+            self.moved(left, 0, "return_after");
         }
-        self.current.see()
+        seen
     }
 
     // One send in each period may try the first member.
-    fn may_probe(&self, seen: Seen) -> bool {
-        let Some(every) = self.config.probe_every.filter(|_| seen.place() != 0) else { return false };
-        let (now, last) = (self.now_ms(), self.probed_ms.load(Ordering::Acquire));
-        now.saturating_sub(last) >= millis(every.0)
-            && self.probed_ms.compare_exchange(last, now, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    fn may_probe(&self, seen: Seen) -> Option<Probing<'_>> {
+        let every = self.config.probe_every.filter(|_| seen.place() != 0)?;
+        let turn = self.timed.turn(seen, self.now_ms(), millis(every.0))?;
+        Some(Probing { strategy: self, turn: Some(turn) })
     }
 
-    async fn probe(&self, ctx: &Context, message: Arc<Message>, seen: Seen) -> Option<Result<Receipt>> {
-        let first = self.members.first()?;
+    /// Tries the message at the first member, and where that fails at the current one.
+    async fn probe(
+        &self,
+        ctx: &Context,
+        accepted: Accepted,
+        seen: Seen,
+        mut probing: Probing<'_>,
+    ) -> Result<Receipt> {
+        let Some(first) = self.members.first() else { return Err(self.nobody()) };
         self.probes.fetch_add(1, Ordering::Relaxed);
-        match first.producer.send(ctx, message).await {
+        tracing::debug!(id = %self.id, strategy = TYPE, member = %first.name, "probes");
+        // What is left is for the current member, should the first still hang.
+        let left = ctx.remaining().unwrap_or(LONGEST_PROBE * 2);
+        let most = first.deadline.map_or(left / 2, |deadline| deadline.min(left / 2));
+        let until = Instant::now() + most.min(LONGEST_PROBE);
+        let error = match bounded::send(&first.producer, ctx, until, accepted.now()).await {
             Ok(receipt) => {
-                if self.current.move_to(seen, 0) {
+                probing.turn = None;
+                if self.timed.back(seen, self.now_ms()) {
                     self.moved(seen.place(), 0, "probe");
                 }
-                Some(Ok(receipt))
+                return Ok(receipt);
             }
-            Err(error) => {
-                tracing::debug!(id = %self.id, strategy = TYPE, %error, "the probe failed");
-                let over = ctx.check().is_err() || error.kind() == Kind::Cancelled;
-                let stop = error.outcome() == Outcome::Unknown && self.config.on_unknown == OnUnknown::Stop;
-                (over || stop).then_some(Err(error))
+            Err(error) => error,
+        };
+        // Only the caller's own cancellation says nothing of the member.
+        if error.kind() != Kind::Cancelled {
+            probing.turn = None;
+            self.probes_failed.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(probing);
+        tracing::debug!(id = %self.id, strategy = TYPE, %error, "the probe failed");
+        let mut tried = Tried::new(accepted);
+        tried.failed(Whole::Member, first.name.clone(), &error);
+        let unknown = error.outcome() == Outcome::Unknown && self.config.on_unknown == OnUnknown::Stop;
+        if ctx.check().is_err() || error.kind() == Kind::Cancelled || unknown {
+            return Err(error);
+        }
+        if tried.go_on(&error, Again::Any).is_err() {
+            return Err(error);
+        }
+        let place = seen.place();
+        match self.through(ctx, tried.now(), seen).await {
+            Ok(receipt) => tried.sent(receipt),
+            Err(last) => {
+                tried.failed(Whole::Member, self.name_of(place), &last);
+                let text = format!("{} (before it, the probe of {}: {error})", last.message(), first.name);
+                let whole = tried.into_error(last.kind(), text, &last);
+                Err(match last.retry_after() {
+                    Some(wait) => whole.after(wait),
+                    None => whole,
+                })
             }
         }
+    }
+
+    async fn through(&self, ctx: &Context, message: Arc<Message>, seen: Seen) -> Result<Receipt> {
+        let Some(member) = self.members.get(seen.place()) else { return Err(self.nobody()) };
+        let result = member.send(ctx, message).await;
+        match &result {
+            Ok(_) => self.streak.reset(seen),
+            Err(error) if error.kind() == Kind::Timeout => {
+                let count = self.streak.add(seen, self.timed.current());
+                if count >= u64::from(self.config.after)
+                    && let Some(next) = self.timed.move_on(seen, self.now_ms())
+                {
+                    self.moved(seen.place(), next, "timeouts");
+                }
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
+    fn nobody(&self) -> Error {
+        Error::new(Kind::Internal, "the current member is none of the members").by(TYPE)
     }
 }
 
@@ -165,28 +234,12 @@ impl Producer for TimeoutFailover {
 
     fn send<'a>(&'a self, ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
         Box::pin(async move {
-            let accepted = Accepted::new(message);
             let seen = self.see();
-            if self.may_probe(seen)
-                && let Some(result) = self.probe(ctx, accepted.now(), seen).await
-            {
-                return result;
+            match self.may_probe(seen) {
+                None => self.through(ctx, message, seen).await,
+                // What few messages need is apart, so that the future of each stays small.
+                Some(probing) => Box::pin(self.probe(ctx, Accepted::new(message), seen, probing)).await,
             }
-            let Some(member) = self.members.get(seen.place()) else {
-                return Err(Error::new(Kind::Internal, "the current member is none of the members").by(TYPE));
-            };
-            let result = member.producer.send(ctx, accepted.now()).await;
-            match &result {
-                Ok(_) => self.streak.reset(seen),
-                Err(error) if error.kind() == Kind::Timeout => {
-                    let count = self.streak.add(seen, &self.current);
-                    if count >= u64::from(self.config.after) && self.current.move_on(seen) {
-                        self.moved(seen.place(), self.current.see().place(), "timeouts");
-                    }
-                }
-                Err(_) => {}
-            }
-            result
         })
     }
 
@@ -195,13 +248,14 @@ impl Producer for TimeoutFailover {
     }
 
     fn status(&self) -> Value {
-        let current = self.current.see().place();
+        let current = self.timed.current().see().place();
         let state = json!({
             "current": current,
             "current_member": &*self.name_of(current),
             "timeouts_in_a_row": self.streak.count(),
             "switches": self.switches.load(Ordering::Relaxed),
             "probes": self.probes.load(Ordering::Relaxed),
+            "probes_failed": self.probes_failed.load(Ordering::Relaxed),
             "members": member::status(&self.members),
         });
         stacked(TYPE, &self.name, state, json!({"state": "open"}))
@@ -212,8 +266,7 @@ impl Producer for TimeoutFailover {
             return member::control(&self.members, command);
         };
         let place = member::named(&self.members, command.get("current"))?;
-        let before = self.current.see().place();
-        if self.current.set(place) {
+        if let Some(before) = self.timed.set(place, self.now_ms()) {
             self.moved(before, place, "control");
         }
         Ok(json!({"current": place, "current_member": &*self.name_of(place)}))

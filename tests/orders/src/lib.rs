@@ -10,3 +10,5 @@ mod breaker;
 mod current;
 #[path = "../../../core/src/strategy/sync.rs"]
 mod sync;
+#[path = "../../../core/src/strategy/timed.rs"]
+mod timed;

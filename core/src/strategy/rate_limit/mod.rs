@@ -42,6 +42,7 @@ use self::sending::Sending;
 use self::sliding_window::SlidingWindow;
 use self::token_bucket::TokenBucket;
 use super::Setup;
+use super::accepted::Accepted;
 use super::layer::{Layer, Strategy};
 use crate::client::{BoxFuture, Context, Producer};
 use crate::error::{Error, Kind, Result};
@@ -122,14 +123,16 @@ impl Strategy for RateLimit {
         match &*self.limiter {
             Limiter::Paced(paced) => Box::pin(Sending::new(self, paced, inner, ctx, message)),
             Limiter::Slots(slots) => Box::pin(async move {
+                let accepted = Accepted::new(message);
                 let _slot = match slots.take() {
                     Ok(slot) => slot,
                     Err(refusal) => self.wait_for_slot(slots, inner, ctx, refusal).await?,
                 };
-                inner.send(ctx, message).await
+                inner.send(ctx, accepted.into_now()).await
             }),
             #[cfg(feature = "redis")]
             Limiter::Window(window) => Box::pin(async move {
+                let accepted = Accepted::new(message);
                 let passed = match window.take(ctx).await {
                     Err(refusal) if self.waits(inner, &refusal) => {
                         window.wait(ctx, refusal.retry_after()).await
@@ -137,16 +140,17 @@ impl Strategy for RateLimit {
                     passed => passed,
                 };
                 passed.map_err(|error| self.refused(inner, error, || window.refused()))?;
-                inner.send(ctx, message).await
+                inner.send(ctx, accepted.into_now()).await
             }),
             #[cfg(feature = "redis")]
             Limiter::Leases(leases) => Box::pin(async move {
+                let accepted = Accepted::new(message);
                 let passed = match leases.take(ctx).await {
                     Err(refusal) if self.waits(inner, &refusal) => leases.wait(ctx).await,
                     passed => passed,
                 };
                 let lease = passed.map_err(|error| self.refused(inner, error, || leases.refused()))?;
-                lease.during(inner.send(ctx, message)).await
+                lease.during(inner.send(ctx, accepted.into_now())).await
             }),
         }
     }

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
+use super::super::accepted::Accepted;
 use super::RateLimit;
 use super::pace::Paced;
 use crate::client::{BoxFuture, Context, Producer};
@@ -17,7 +18,7 @@ pub(super) struct Sending<'a> {
     paced: &'a Paced,
     inner: &'a Arc<dyn Producer>,
     ctx: &'a Context,
-    message: Option<Arc<Message>>,
+    message: Option<Accepted>,
     stage: Stage<'a>,
 }
 
@@ -35,7 +36,7 @@ impl<'a> Sending<'a> {
         ctx: &'a Context,
         message: Arc<Message>,
     ) -> Sending<'a> {
-        Sending { strategy, paced, inner, ctx, message: Some(message), stage: Stage::Begins }
+        Sending { strategy, paced, inner, ctx, message: Some(Accepted::new(message)), stage: Stage::Begins }
     }
 }
 
@@ -63,7 +64,7 @@ impl Future for Sending<'_> {
             let Some(message) = this.message.take() else {
                 return Poll::Ready(Err(Error::new(Kind::Internal, "a send was polled after its end")));
             };
-            this.stage = Stage::Sends(this.inner.send(this.ctx, message));
+            this.stage = Stage::Sends(this.inner.send(this.ctx, message.into_now()));
         }
     }
 }

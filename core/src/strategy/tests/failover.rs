@@ -54,6 +54,11 @@ async fn cancelled_and_late_callers_return_at_once() {
     let producer = failover(&[&one, &two]);
     let error = producer.send(&seconds(1), message()).await.unwrap_err();
     assert_eq!((error.kind(), two.count()), (Kind::Timeout, 0));
+    assert_eq!(current(&producer), 1, "who let the whole time pass is not begun with again");
+    producer.control(&json!({"strategy": "failover", "current": 0})).unwrap();
+    let over = Context::until(Instant::now());
+    assert_eq!(producer.send(&over, message()).await.unwrap_err().kind(), Kind::Timeout);
+    assert_eq!((one.count(), current(&producer)), (1, 0), "who comes late says nothing of a member");
     let token = tokio_util::sync::CancellationToken::new();
     let ctx = seconds(60).cancelled_by(token.clone());
     let send = tokio::spawn({
@@ -67,13 +72,58 @@ async fn cancelled_and_late_callers_return_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_end_of_the_caller_in_the_last_member_is_the_callers() {
+    let (one, two) = (StandIn::new([], fails(Kind::Unavailable)), StandIn::new([], after(5000, Step::Sent)));
+    let producer = failover(&[&one, &two]);
+    let token = tokio_util::sync::CancellationToken::new();
+    let ctx = seconds(60).cancelled_by(token.clone());
+    let cancelled = producer.send(&ctx, message());
+    let (cancelled, ()) = tokio::join!(cancelled, async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        token.cancel();
+    });
+    let error = cancelled.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.retryable(), error.outcome()),
+        (Kind::Cancelled, false, Outcome::Unknown)
+    );
+    let members: Vec<_> = error.parts().iter().map(|part| part.error.as_ref().unwrap().kind()).collect();
+    assert_eq!(members, [Kind::Unavailable, Kind::Cancelled]);
+    producer.control(&json!({"strategy": "failover", "current": 0})).unwrap();
+    let error = producer.send(&seconds(1), message()).await.unwrap_err();
+    assert_eq!((error.kind(), error.attempts()), (Kind::Timeout, 2));
+    assert_eq!(strategies(&producer)[0]["all_failed"], 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_before_another_try_is_the_least_of_those_that_may_do_better() {
+    let asks =
+        |seconds| Step::Fails(Error::new(Kind::Throttled, "later").after(Duration::from_secs(seconds)));
+    let all = [fails(Kind::Authentication), asks(7), asks(5)].map(|step| StandIn::new([], step));
+    let error = failover(&[&all[0], &all[1], &all[2]]).send(&seconds(9), message()).await.unwrap_err();
+    assert_eq!((error.retryable(), error.retry_after()), (true, Some(Duration::from_secs(5))));
+    let now = failover(&[&all[0], &all[1], &StandIn::new([], fails(Kind::Unavailable))]);
+    assert_eq!(now.send(&seconds(9), message()).await.unwrap_err().retry_after(), None);
+    let never = failover(&[&all[0], &all[0]]).send(&seconds(9), message()).await.unwrap_err();
+    assert!(!never.retryable());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_with_a_deadline_leaves_time_for_the_next() {
+    let (one, two) = (StandIn::new([], after(60_000, Step::Sent)), StandIn::good());
+    let bounded = Member { deadline: Some(Duration::from_secs(2)), ..Member::new("one", one.clone()) };
+    let members = vec![bounded, Member::new("two", two.clone())];
+    let producer = section(json!({"type": "failover"})).group(&setup("failover"), members).unwrap();
+    let started = Instant::now();
+    producer.send(&seconds(9), message()).await.unwrap();
+    assert_eq!((started.elapsed().as_secs(), one.count(), two.count()), (2, 1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_timeout_inside_a_member_goes_on() {
     let (one, two) = (StandIn::new([], after(5000, Step::Sent)), StandIn::good());
     let bounded = wrap(json!({"type": "timeout", "after": "1s"}), one.clone());
-    let members = vec![
-        Member { name: "slow".into(), producer: bounded },
-        Member { name: "quick".into(), producer: two.clone() },
-    ];
+    let members = vec![Member::new("slow", bounded), Member::new("quick", two.clone())];
     let section = section(json!({"type": "failover"}));
     let producer = section.group(&setup("failover"), members).unwrap();
     let receipt = producer.send(&seconds(9), message()).await.unwrap();
@@ -132,28 +182,75 @@ async fn the_current_member_can_be_set_by_number_and_by_name() {
     assert_eq!(producer.control(&json!(7)).unwrap_err().kind(), Kind::InvalidArgument);
 }
 
-/// Members that come and go by a seeded plan: each send ends well as long as one member is up, and the current
-/// member is always one of them.
+/// Members that come and go by a seeded plan, also while sends are under way: a send ends well when one member was up
+/// all the time, nothing is sent to a member that is not asked for, and each switch has a failure of its own.
 #[tokio::test(start_paused = true)]
 async fn flapping_members_lose_nothing() {
+    let switches = |producer: &Arc<dyn Producer>| strategies(producer)[0]["switches"].as_u64().unwrap();
+    let mut flapped = 0;
     for seed in 0..200 {
         let random = Random::seeded(seed);
         let members: Vec<_> = (0..3).map(|_| StandIn::good()).collect();
         let producer = failover(&members.iter().collect::<Vec<_>>());
         for _ in 0..50 {
-            let up: Vec<bool> = (0..3).map(|_| random.share() < 0.5).collect();
-            for (member, up) in members.iter().zip(&up) {
-                member.becomes(if *up { after(5, Step::Sent) } else { after(5, fails(Kind::Unavailable)) });
-            }
+            let draw = || (0..3).map(|_| random.share() < 0.5).collect::<Vec<bool>>();
+            let set = |up: &[bool]| {
+                for (member, up) in members.iter().zip(up) {
+                    member.becomes(if *up {
+                        after(5, Step::Sent)
+                    } else {
+                        after(5, fails(Kind::Unavailable))
+                    });
+                }
+            };
+            let (first, then) = (draw(), draw());
+            set(&first);
+            let before =
+                (switches(&producer), current(&producer), members.iter().map(|m| m.count()).sum::<usize>());
             let ctx = seconds(9);
-            let sends = (0..4).map(|_| producer.send(&ctx, message()));
-            for end in futures_util::future::join_all(sends).await {
-                assert_eq!(end.is_ok(), up.contains(&true), "seed {seed}, up {up:?}");
+            let sends = (0..4).map(|number| {
+                let (producer, ctx) = (&producer, &ctx);
+                async move {
+                    // Two begin before the change, two at the same time as it or after.
+                    tokio::time::sleep(Duration::from_millis(3 * number)).await;
+                    producer.send(ctx, message()).await
+                }
+            });
+            let (ends, ()) = tokio::join!(futures_util::future::join_all(sends), async {
+                tokio::time::sleep(Duration::from_millis(4)).await;
+                set(&then);
+            });
+            let always_up = first.iter().zip(&then).any(|(first, then)| *first && *then);
+            let never_up = first.iter().chain(&then).all(|up| !up);
+            for end in &ends {
+                assert!(end.is_ok() || !always_up, "seed {seed}, {first:?} and {then:?}: {end:?}");
+                assert!(end.is_err() || !never_up, "seed {seed}, {first:?} and {then:?}");
             }
-            assert!(current(&producer) < 3);
+            let sends = members.iter().map(|member| member.count()).sum::<usize>() - before.2;
+            let failures = sends - ends.iter().filter(|end| end.is_ok()).count();
+            let switched = switches(&producer) - before.0;
+            assert!(switched <= failures as u64, "seed {seed}: {switched} switches for {failures} failures");
+            assert_eq!(current(&producer), (before.1 + switched) % 3, "seed {seed}: each goes to the next");
+            flapped += u64::from(first != then && switched > 0);
         }
-        let sent: usize = members.iter().map(|member| member.count()).sum();
-        assert!(sent >= 200, "every send reached a member");
+    }
+    assert!(flapped > 1000, "only {flapped} rounds changed while sends were under way");
+}
+
+/// All of those that fail together at one member switch once.
+#[tokio::test(start_paused = true)]
+async fn one_round_of_failures_is_one_switch() {
+    let members: Vec<_> = (0..3).map(|_| StandIn::new([], after(5, Step::Sent))).collect();
+    let producer = failover(&members.iter().collect::<Vec<_>>());
+    for round in 0..30 {
+        let now = current(&producer) as usize;
+        members[now].becomes(after(5, fails(Kind::Unavailable)));
+        let ctx = seconds(9);
+        let ends = futures_util::future::join_all((0..20).map(|_| producer.send(&ctx, message()))).await;
+        assert!(ends.iter().all(Result::is_ok));
+        members[now].becomes(after(5, Step::Sent));
+        assert_eq!(current(&producer) as usize, (now + 1) % 3);
+        assert_eq!(strategies(&producer)[0]["switches"], round + 1);
     }
 }
 

@@ -4,6 +4,7 @@ mod cancel;
 mod circuit_breaker;
 mod failover;
 mod fan_out;
+mod partial;
 mod rate_limit;
 mod retry;
 mod stack;
@@ -171,7 +172,7 @@ fn group(config: Value, members: &[&Arc<StandIn>]) -> Arc<dyn Producer> {
     let members = members
         .iter()
         .enumerate()
-        .map(|(number, member)| Member { name: format!("m{number}").into(), producer: (*member).clone() });
+        .map(|(number, member)| Member::new(format!("m{number}"), (*member).clone()));
     let section = section(config);
     let setup = setup(&section.name);
     section.group(&setup, members.collect()).unwrap()

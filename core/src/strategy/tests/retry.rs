@@ -1,5 +1,5 @@
 use super::*;
-use crate::error::{Part, Whole};
+use crate::error::Whole;
 
 fn retry(times: u32, inner: &Arc<StandIn>) -> Arc<dyn Producer> {
     wrap(json!({"type": "retry", "max_attempts": times}), inner.clone())
@@ -118,51 +118,6 @@ async fn a_delay_counts_from_the_acceptance() {
     assert_eq!(delays, [6, 2, 0]);
 }
 
-fn partly(results: &[(&str, bool)]) -> Step {
-    let parts = results.iter().map(|(name, sent)| {
-        if *sent {
-            Part::sent(Whole::Recipient, *name, None)
-        } else {
-            Part::failed(Whole::Recipient, *name, Error::new(Kind::Throttled, "later"))
-        }
-    });
-    let error = Error::new(Kind::Partial, "some failed").by("script").tried(1).outcome_is(Outcome::Unknown);
-    Step::Fails(error.made_of(parts.collect()))
-}
-
-fn to(recipients: &[&str]) -> Arc<Message> {
-    let recipients = recipients.iter().map(|name| (*name).to_owned()).collect();
-    Arc::new(Message::new("text").with(|fields| fields.recipients = recipients))
-}
-
-fn recipients_of(message: &Message) -> Vec<String> {
-    message.fields().map(|fields| fields.recipients.clone()).unwrap_or_default()
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_partial_failure_is_tried_again_for_those_that_failed() {
-    let first = partly(&[("a", true), ("b", false), ("c", false)]);
-    let second = partly(&[("b", true), ("c", false)]);
-    let inner = StandIn::new([first.clone(), second], Step::Sent);
-    let receipt = retry(3, &inner).send(&seconds(9), to(&["a", "b", "c"])).await.unwrap();
-    let sent_to: Vec<_> = inner.messages().iter().map(|message| recipients_of(message).concat()).collect();
-    assert_eq!(sent_to, ["abc", "bc", "c"]);
-    let parts = receipt.parts.unwrap();
-    assert_eq!(parts.iter().map(|part| &*part.name).collect::<String>(), "abc");
-    assert!(parts.iter().all(|part| part.error.is_none()));
-
-    let inner = StandIn::new([first], partly(&[("b", true), ("c", false)]));
-    let error = retry(2, &inner).send(&seconds(9), to(&["a", "b", "c"])).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Partial);
-    let ends: Vec<_> = error
-        .parts()
-        .iter()
-        .filter(|part| part.of == Whole::Recipient)
-        .map(|part| (&*part.name, part.error.is_none()))
-        .collect();
-    assert_eq!(ends, [("a", true), ("b", true), ("c", false)], "the last word about each");
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_budget_bounds_the_share_of_retries() {
     let inner = StandIn::new([], fails(Kind::Unavailable));
@@ -176,6 +131,30 @@ async fn a_budget_bounds_the_share_of_retries() {
     let state = strategies(&producer).remove(0);
     assert_eq!(state["retries"], retries);
     assert!(state["refused_by_budget"].as_u64().unwrap() >= 890, "{state}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_longer_than_any_clock_is_not_begun() {
+    for wait in [Duration::MAX, Duration::from_secs(10_u64.pow(19)), Duration::from_secs(367 * 86_400)] {
+        let asks = Error::new(Kind::Throttled, "much later").tried(1).after(wait);
+        let inner = StandIn::new([Step::Fails(asks)], Step::Sent);
+        let error = retry(2, &inner).send(&Context::unbounded(), message()).await.unwrap_err();
+        assert_eq!((error.kind(), inner.count()), (Kind::Throttled, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_is_dropped_while_it_waits_takes_nothing_of_the_budget() {
+    let inner = StandIn::new([], fails(Kind::Unavailable));
+    let config = json!({"type": "retry", "max_attempts": 2, "budget": {"share": 0.001, "reserve": 1},
+        "backoff": {"type": "fixed", "wait": "1s"}});
+    let producer = wrap(config, inner.clone());
+    let ctx = seconds(60);
+    let dropped = tokio::time::timeout(Duration::from_millis(500), producer.send(&ctx, message())).await;
+    assert!(dropped.is_err());
+    assert_eq!((inner.count(), strategies(&producer)[0]["budget_left"].as_u64()), (1, Some(1)));
+    producer.send(&ctx, message()).await.unwrap_err();
+    assert_eq!(inner.count(), 3, "the one that was left was there for the next");
 }
 
 #[test]

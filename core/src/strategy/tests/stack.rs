@@ -27,10 +27,7 @@ async fn a_failover_of_failovers_finds_the_good_one() {
     let good = StandIn::good();
     let first = group(json!({"type": "failover"}), &[&bad[0], &bad[1]]);
     let second = group(json!({"type": "failover"}), &[&bad[2], &good]);
-    let members = vec![
-        Member { name: "first".into(), producer: first },
-        Member { name: "second".into(), producer: second },
-    ];
+    let members = vec![Member::new("first", first), Member::new("second", second)];
     let producer = section(json!({"type": "failover"})).group(&setup("failover"), members).unwrap();
     let receipt = producer.send(&seconds(9), message()).await.unwrap();
     assert_eq!(receipt.attempts, 4);
