@@ -7,6 +7,7 @@ mod shutdown;
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::client::{Consumer, Context, Producer};
@@ -33,6 +34,8 @@ pub struct ProducerClient {
     pump: parking_lot::Mutex<Option<tokio::task::JoinHandle<()>>>,
     // The sends that wait, of a producer that has no intake of its own to count them.
     sends: Option<Arc<UnderWay>>,
+    // How many strategies a message passes at most, those of members by id among them.
+    layers: usize,
 }
 
 impl ProducerClient {
@@ -252,7 +255,14 @@ pub async fn producer_open(
 ) -> Result<Arc<str>> {
     let clients = clients()?;
     let reservation = clients.producers.reserve(chosen_id(id, &config)?)?;
-    let members = |id: &str| held::hold(id, reservation.id());
+    let own = open::layers(&config)?;
+    let deepest = AtomicUsize::new(own);
+    let members = |id: &str| {
+        let (member, layers) = held::hold(id, reservation.id())?;
+        open::within_layers(own + layers)?;
+        deepest.fetch_max(own + layers, Ordering::Relaxed);
+        Ok(member)
+    };
     let around = open::Surroundings { topics: &clients.topics, hosts: &clients.hosts, members: &members };
     let producer = open::producer_among(reservation.id(), &config, &around).await?;
     let (intake, task, sends) = match producer.intake() {
@@ -275,6 +285,7 @@ pub async fn producer_open(
         deadline: config.deadline.0,
         pump: parking_lot::Mutex::new(task),
         sends,
+        layers: deepest.load(Ordering::Relaxed),
     }));
     Ok(id)
 }
@@ -314,7 +325,8 @@ pub async fn open_file(text: &str, queue: Option<Arc<CompletionQueue>>) -> Resul
         match result {
             Ok(id) => opened.push((role, id)),
             Err(error) => {
-                for (role, id) in opened {
+                // Later ones may hold earlier ones.
+                for (role, id) in opened.into_iter().rev() {
                     let closed = match role {
                         Role::Producer => producer_close(&id, None).await,
                         Role::Consumer => consumer_close(&id, None).await,
@@ -410,7 +422,8 @@ pub fn producer_control(id: &str, command: &serde_json::Value) -> Result<serde_j
 }
 
 /// Closes a producer: intake stops, sends under way end within `timeout` (or the client's deadline), the
-/// rest end with their outcome, and the id is free when this returns. `timeout`: some had to be ended.
+/// rest end with their outcome, and the id is free when this returns. `timeout`: some had to be ended; when a call of the
+/// host is stuck, the id is free once that returns.
 pub async fn producer_close(id: &str, timeout: Option<Duration>) -> Result<()> {
     let clients = clients()?;
     let (client, closing) =
@@ -419,7 +432,13 @@ pub async fn producer_close(id: &str, timeout: Option<Duration>) -> Result<()> {
     // A task of its own, so that the id is freed also when the caller goes away.
     finished(tokio::spawn(async move {
         let result = client.close(&ctx).await;
-        drop(closing);
+        match clients.hosts.left_behind(&client.id) {
+            Some(stuck) => drop(tokio::spawn(async move {
+                stuck.await;
+                drop(closing);
+            })),
+            None => drop(closing),
+        }
         result
     }))
     .await

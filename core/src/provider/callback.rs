@@ -157,9 +157,23 @@ pub fn receipt(message_id: Option<Arc<str>>) -> Receipt {
     Receipt { message_id, ..Receipt::sent(NAME) }
 }
 
-/// What the host registered, by name.
+/// What the host registered, by name, and the calls of the producers that were opened with it.
 #[derive(Default)]
-pub struct Hosts(Mutex<HashMap<Arc<str>, Arc<dyn Host>>>);
+pub struct Hosts {
+    names: Mutex<HashMap<Arc<str>, Arc<dyn Host>>>,
+    calls: Mutex<HashMap<String, Vec<Calls>>>,
+}
+
+// The places of a producer, and how many they are.
+struct Calls(Weak<Semaphore>, u32);
+
+impl Calls {
+    fn under_way(&self) -> Option<(Arc<Semaphore>, u32)> {
+        let places = self.0.upgrade()?;
+        (places.available_permits() < usize::try_from(self.1).unwrap_or(usize::MAX))
+            .then_some((places, self.1))
+    }
+}
 
 impl Hosts {
     /// Makes a name known.
@@ -172,7 +186,7 @@ impl Hosts {
             let text = format!("the name of a callback is 1 to {MAX_NAME} bytes without control characters");
             return Err(Error::new(Kind::InvalidArgument, text));
         }
-        let mut hosts = self.0.lock();
+        let mut hosts = self.names.lock();
         if hosts.contains_key(name) {
             return Err(Error::new(Kind::AlreadyOpen, format!("a callback `{name}` is registered already")));
         }
@@ -186,12 +200,39 @@ impl Hosts {
     /// # Errors
     /// `unknown_id` when nothing has this name.
     pub fn unregister(&self, name: &str) -> Result<Arc<dyn Host>> {
-        let host = self.0.lock().remove(name);
+        let host = self.names.lock().remove(name);
         host.ok_or_else(|| Error::new(Kind::UnknownId, format!("no callback `{name}` is registered")))
     }
 
+    /// The end of the calls that the producers of a client, which was closed, left with their hosts; `None` when there
+    /// are none.
+    pub fn left_behind(&self, id: &str) -> Option<BoxFuture<'static, ()>> {
+        let left = self.calls.lock().remove(id)?;
+        let left: Vec<_> = left.iter().filter_map(Calls::under_way).collect();
+        if left.is_empty() {
+            return None;
+        }
+        Some(Box::pin(async move {
+            for (places, all) in left {
+                // Closed only when all are back.
+                let _ = places.acquire_many(all).await;
+            }
+        }))
+    }
+
+    fn opened(&self, id: &str, producer: &CallbackProducer) {
+        let mut calls = self.calls.lock();
+        // Those whose open failed in the end.
+        calls.retain(|_, of_id| {
+            of_id.retain(|calls| calls.0.strong_count() > 0);
+            !of_id.is_empty()
+        });
+        let all = Calls(Arc::downgrade(&producer.places), producer.all_places());
+        calls.entry(id.to_owned()).or_default().push(all);
+    }
+
     fn get(&self, name: &str) -> Result<Arc<dyn Host>> {
-        let hosts = self.0.lock();
+        let hosts = self.names.lock();
         hosts.get(name).cloned().ok_or_else(|| {
             let known: Vec<&str> = hosts.keys().map(|name| &**name).collect();
             let hint = nearest(name, &known).map(|name| format!(" (did you mean `{name}`?)"));
@@ -206,13 +247,9 @@ impl Hosts {
 ///
 /// # Errors
 /// `invalid_config`, also when nothing is registered under the name.
-pub fn open_producer(
-    _setup: &Setup,
-    section: Map<String, Value>,
-    hosts: &Hosts,
-) -> Result<Arc<dyn Producer>> {
+pub fn open_producer(setup: &Setup, section: Map<String, Value>, hosts: &Hosts) -> Result<Arc<dyn Producer>> {
     let config = parse(section)?;
-    Ok(Arc::new(CallbackProducer {
+    let producer = CallbackProducer {
         host: Mutex::new(Some(hosts.get(&config.name)?)),
         places: Arc::new(Semaphore::new(config.threads)),
         threads: Threads::new(config.threads),
@@ -220,7 +257,9 @@ pub fn open_producer(
         sent: AtomicU64::new(0),
         failed: AtomicU64::new(0),
         late: AtomicU64::new(0),
-    }))
+    };
+    hosts.opened(&setup.id, &producer);
+    Ok(Arc::new(producer))
 }
 
 struct CallbackProducer {
@@ -235,6 +274,10 @@ struct CallbackProducer {
 }
 
 impl CallbackProducer {
+    fn all_places(&self) -> u32 {
+        u32::try_from(self.config.threads).unwrap_or(u32::MAX)
+    }
+
     async fn call(&self, ctx: &Context, mut message: Arc<Message>) -> Result<Receipt> {
         // The delay counts from here, also while the call waits for its place.
         let accepted = (!message.delay().is_zero()).then(Instant::now);
@@ -357,9 +400,10 @@ impl Producer for CallbackProducer {
     // A call that is stuck in the host cannot be ended from here: it is waited for, and named when it stays.
     fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let threads = u32::try_from(self.config.threads).unwrap_or(u32::MAX);
-            let ended = ctx.run(self.places.acquire_many(threads)).await.map(drop);
-            self.places.close();
+            let ended = ctx.run(self.places.acquire_many(self.all_places())).await.map(drop);
+            if ended.is_ok() {
+                self.places.close();
+            }
             self.threads.close();
             let host = self.host.lock().take();
             drop(host);

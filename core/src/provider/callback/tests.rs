@@ -231,3 +231,20 @@ async fn the_host_is_told_of_each_call_that_nobody_waits_for() {
     let numbers: Vec<u64> = line.try_iter().map(|call| call.number()).collect();
     assert_eq!((numbers.len(), &numbers), (2, &*host.1.lock()));
 }
+
+#[tokio::test]
+async fn what_a_close_left_with_the_host_can_be_waited_for() {
+    let (sender, line) = std::sync::mpsc::channel();
+    let hosts = Hosts::default();
+    hosts.register("mine", Arc::new(Line(sender))).unwrap();
+    let config = ClientConfig::parse(r#"{"provider": {"type": "callback", "name": "mine"}}"#).unwrap();
+    let (_, section) = config.provider_section().unwrap();
+    let producer = open_producer(&Setup::from_config("id", &config), section, &hosts).unwrap();
+    producer.send(&within(50), message()).await.unwrap_err();
+    producer.close(&within(50)).await.unwrap_err();
+    let mut rest = hosts.left_behind("id").unwrap();
+    assert!(hosts.left_behind("id").is_none() && hosts.left_behind("other").is_none());
+    tokio::time::timeout(Duration::from_millis(50), &mut rest).await.unwrap_err();
+    drop(line);
+    tokio::time::timeout(Duration::from_secs(9), rest).await.unwrap();
+}
