@@ -1224,9 +1224,15 @@ int32_t ceiba_open_file(const char *path,
 
 /**
  * Makes a producer of the host known under `name`, for configs with `"provider": {"type": "callback", "name": …}`.
- * `send` gets `user` and each call; it runs on threads that may block, on several at once (the config's `threads`,
- * 16 unless set), and ends the call then or later. A call that it never ends is ended by its deadline, with an
- * unknown outcome. `release` (may be NULL) is called with `user` once, when `send` is called no more; also when this
+ * `send` gets `user` and each call; it runs on threads of the producer, may block there and make any call of this
+ * library but the close of a producer that waits for it, and ends the call then or later. As many calls as the config's
+ * `threads` says (16 unless set) may be under way; each counts until `send` has returned and the call was ended. One
+ * that is late is reported at its deadline, with an unknown outcome, and counts on until it is ended all the same; a
+ * close waits for it until its own deadline.
+ *
+ * `abandoned` (may be NULL) is called with `user` and the number of a call (ceiba_call_number()) when nobody waits for
+ * its end any more, also just after it was ended. It runs on a thread that the callbacks of the library share, so it
+ * should be short. `release` (may be NULL) is called with `user` once, when neither is called any more; also when this
  * call fails.
  *
  * Any thread. CEIBA_ERR_ALREADY_OPEN: the name is taken. CEIBA_ERR_INVALID_ARGUMENT.
@@ -1234,6 +1240,7 @@ int32_t ceiba_open_file(const char *path,
 int32_t ceiba_callback_register(const char *name,
                                 size_t name_len,
                                 void (*send)(void *user, struct ceiba_call *call),
+                                void (*abandoned)(void *user, uint64_t number),
                                 void (*release)(void *user),
                                 void *user,
                                 struct ceiba_error **error);
@@ -1244,6 +1251,13 @@ int32_t ceiba_callback_register(const char *name,
  * Any thread. CEIBA_ERR_UNKNOWN_ID: nothing has this name.
  */
 int32_t ceiba_callback_unregister(const char *name, size_t name_len, struct ceiba_error **error);
+
+/**
+ * The number of the call, which no other call of the process has; 0 for NULL.
+ *
+ * Any thread; never fails.
+ */
+uint64_t ceiba_call_number(const struct ceiba_call *call);
 
 /**
  * The body of the message: a view, valid until the call is ended.
@@ -1298,14 +1312,15 @@ void ceiba_call_sent(struct ceiba_call *call,
 
 /**
  * Ends a call with an error, and frees it. `code` is one of CEIBA_ERR_*, any other counts as CEIBA_ERR_UNAVAILABLE;
- * `outcome` says whether the message may have been sent all the same; `retry_after_ms` is the least wait before a
- * retry, negative for none. NULL as `call` does nothing.
+ * `outcome` says whether the message may have been sent all the same; `retryable` whether a retry may help: 0 no, more
+ * yes, negative as is usual for the code; `retry_after_ms` is the least wait before a retry, negative for none. NULL as `call` does nothing.
  *
  * Any thread; never fails.
  */
 void ceiba_call_failed(struct ceiba_call *call,
                        int32_t code,
                        int32_t outcome,
+                       int32_t retryable,
                        int64_t retry_after_ms,
                        const char *message,
                        size_t message_len);

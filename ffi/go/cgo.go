@@ -442,10 +442,16 @@ func ceibaGoLogRelease(handle C.uintptr_t) { cgo.Handle(handle).Delete() }
 // hostCall is one send for a sender of this program. It is ended once, by sent or failed.
 type hostCall struct{ call *C.ceiba_call }
 
-func cCallbackRegister(name string, take func(hostCall)) *Error {
+// hostCalls gets the calls for one sender, and the numbers of those that nobody waits for any more.
+type hostCalls interface {
+	take(hostCall)
+	abandon(number uint64)
+}
+
+func cCallbackRegister(name string, calls hostCalls) *Error {
 	n, l := chars(name)
 	// The release comes also when the call fails.
-	return taken(C.shim_callback_register(n, l, C.uintptr_t(cgo.NewHandle(take))))
+	return taken(C.shim_callback_register(n, l, C.uintptr_t(cgo.NewHandle(calls))))
 }
 
 func cCallbackUnregister(name string) *Error {
@@ -461,6 +467,8 @@ func (c hostCall) attachment(i int) []byte {
 	return append([]byte(nil), view(C.ceiba_call_attachment(c.call, C.size_t(i)))...)
 }
 
+func (c hostCall) number() uint64 { return uint64(C.ceiba_call_number(c.call)) }
+
 func (c hostCall) remaining() int64 { return int64(C.ceiba_call_remaining_ms(c.call)) }
 
 func (c hostCall) abandoned() bool { return bool(C.ceiba_call_abandoned(c.call)) }
@@ -475,13 +483,22 @@ func (c hostCall) failed(e *Error) {
 	if e.RetryAfter > 0 {
 		wait = e.RetryAfter.Milliseconds()
 	}
+	retryable := C.int32_t(0)
+	if e.Retryable {
+		retryable = 1
+	}
 	m, n := chars(e.Message)
-	C.ceiba_call_failed(c.call, C.int32_t(e.Kind), C.int32_t(e.Outcome), C.int64_t(wait), m, n)
+	C.ceiba_call_failed(c.call, C.int32_t(e.Kind), C.int32_t(e.Outcome), retryable, C.int64_t(wait), m, n)
 }
 
 //export ceibaGoSend
 func ceibaGoSend(handle C.uintptr_t, call unsafe.Pointer) {
-	cgo.Handle(handle).Value().(func(hostCall))(hostCall{(*C.ceiba_call)(call)})
+	cgo.Handle(handle).Value().(hostCalls).take(hostCall{(*C.ceiba_call)(call)})
+}
+
+//export ceibaGoSendAbandoned
+func ceibaGoSendAbandoned(handle C.uintptr_t, number C.uint64_t) {
+	cgo.Handle(handle).Value().(hostCalls).abandon(uint64(number))
 }
 
 //export ceibaGoSendRelease

@@ -3,23 +3,28 @@ package ceiba
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"ceiba/comm"
 )
 
 // HostSender sends for the library: it is a provider that this program implements. It is called from many goroutines
-// at once and returns when ctx ends, which has the deadline of the send. It returns the other side's id of the message,
-// or "". An error that is an *Error keeps its kind, outcome and wait; another one is [ErrUnavailable] with an unknown
-// outcome, or, when it is [comm.Permanent], [ErrInvalidArgument] and not sent.
+// at once and returns when ctx ends: at the deadline of the send, or when nobody waits for it any more. It may make any
+// call of this package but the close of a producer that waits for it. It returns the other side's id of the message,
+// or "".
+//
+// An error that is an [*Error] keeps its kind, whether a retry may help, and its wait; [comm.Permanent] ends retries. Of
+// several (errors.Join, a retry's, a failover's) the first counts. The message was not sent when every one of them says
+// so: an *Error by its outcome, the errors of the packages below comm that come before a send, and a Permanent one.
+// For any other error the outcome is unknown.
 type HostSender func(ctx context.Context, message *Message) (id string, err error)
 
 // RegisterHost makes a sender known under a name, for configs such as
 // {"provider": {"type": "callback", "name": "sms"}}, so that any strategy can be put around it. A panic inside is an
-// error of that attempt; one that never returns is ended by its deadline with an unknown outcome, and the goroutine
-// stays until it returns.
+// error of that attempt. One that does not return is reported at its deadline with an unknown outcome; its goroutine
+// stays, and counts among the calls that may be under way (the config's threads, 16 unless set), until it returns.
 func RegisterHost(name string, sender HostSender) error {
 	if err := checkLibrary(); err != nil {
 		return err
@@ -27,7 +32,7 @@ func RegisterHost(name string, sender HostSender) error {
 	if sender == nil {
 		return errorf(ErrInvalidArgument, "the sender is nil")
 	}
-	return orNil(cCallbackRegister(name, func(call hostCall) { go host(call, sender) }))
+	return orNil(cCallbackRegister(name, &hostSends{sender: sender}))
 }
 
 // UnregisterHost forgets a name. Producers that were opened with it go on with it until they are closed.
@@ -57,7 +62,21 @@ func RegisterSender[T any](name string, sender comm.Sender[T]) error {
 	})
 }
 
-func host(call hostCall, sender HostSender) {
+// hostSends holds what ends the contexts of the calls that are under way.
+type hostSends struct {
+	sender  HostSender
+	cancels sync.Map
+}
+
+func (h *hostSends) take(call hostCall) { go h.send(call) }
+
+func (h *hostSends) abandon(number uint64) {
+	if cancel, ok := h.cancels.Load(number); ok {
+		cancel.(context.CancelFunc)()
+	}
+}
+
+func (h *hostSends) send(call hostCall) {
 	var id string
 	err := func() (err error) {
 		defer func() {
@@ -69,13 +88,22 @@ func host(call hostCall, sender HostSender) {
 		if err != nil {
 			return err
 		}
-		ctx := context.Background()
+		var ctx context.Context
+		var cancel context.CancelFunc
 		if left := call.remaining(); left >= 0 {
-			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, time.Duration(left)*time.Millisecond)
-			defer cancel()
+			ctx, cancel = context.WithTimeout(context.Background(), time.Duration(left)*time.Millisecond)
+		} else {
+			ctx, cancel = context.WithCancel(context.Background())
 		}
-		id, err = sender(ctx, message)
+		defer cancel()
+		number := call.number()
+		h.cancels.Store(number, cancel)
+		defer h.cancels.Delete(number)
+		if call.abandoned() {
+			// That may have been told before there was anything to cancel.
+			cancel()
+		}
+		id, err = h.sender(ctx, message)
 		return err
 	}()
 	if err == nil {
@@ -83,22 +111,6 @@ func host(call hostCall, sender HostSender) {
 		return
 	}
 	call.failed(hostError(err))
-}
-
-func hostError(err error) *Error {
-	var told *Error
-	switch {
-	case errors.As(err, &told):
-		return told
-	case errors.Is(err, context.DeadlineExceeded):
-		return &Error{Kind: ErrTimeout, Outcome: Unknown, Message: err.Error()}
-	case errors.Is(err, context.Canceled):
-		return &Error{Kind: ErrCancelled, Outcome: Unknown, Message: err.Error()}
-	case !comm.CanRetry(err):
-		return &Error{Kind: ErrInvalidArgument, Message: err.Error()}
-	}
-	// Nobody but the sender knows how far it came.
-	return &Error{Kind: ErrUnavailable, Outcome: Unknown, Message: err.Error()}
 }
 
 func hostMessage(call hostCall) (*Message, error) {

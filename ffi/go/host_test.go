@@ -31,7 +31,7 @@ func TestAHostsSenderIsAProvider(t *testing.T) {
 		calls.Add(1)
 		switch string(m.Body) {
 		case "throttled":
-			return "", &Error{Kind: ErrThrottled, Message: "come back", RetryAfter: 5 * time.Millisecond}
+			return "", &Error{Kind: ErrThrottled, Retryable: true, Message: "come back", RetryAfter: 5 * time.Millisecond}
 		case "panic":
 			panic("in the sender")
 		case "never":
@@ -171,5 +171,123 @@ func TestEveryAttemptMemberAndRecipientIsTold(t *testing.T) {
 	}
 	if receipt := <-done; len(receipt.Parts) != 2 {
 		t.Errorf("%+v", receipt)
+	}
+}
+
+// A sender that does not look at its context keeps its place, so that a provider that hangs is bounded.
+func TestASenderThatHangsCountsUntilItReturns(t *testing.T) {
+	name := t.Name()
+	var running, most atomic.Int32
+	hold := make(chan struct{})
+	err := RegisterHost(name, func(context.Context, *Message) (string, error) {
+		now := running.Add(1)
+		defer running.Add(-1)
+		for was := most.Load(); now > was && !most.CompareAndSwap(was, now); was = most.Load() {
+		}
+		<-hold
+		return "", nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = UnregisterHost(name) })
+	config := fmt.Sprintf(`{"id": %q, "provider": {"type": "callback", "name": %q, "threads": 2}, "deadline": "50ms"}`, name, name)
+	p, err := OpenProducer(t.Context(), json.RawMessage(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := ""
+	for range 4 {
+		_, err := p.Send(t.Context(), []byte("x"))
+		var failed *Error
+		if !errors.As(err, &failed) {
+			t.Fatal(err)
+		}
+		kinds += fmt.Sprint(failed.Kind, " ")
+	}
+	if kinds != "timeout timeout queue_full queue_full " || most.Load() != 2 {
+		t.Error(kinds, most.Load())
+	}
+
+	// The close does not wait for ever, and the id is free when the senders have returned.
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if err := p.Close(ctx); !errors.Is(err, ErrTimeout) {
+		t.Error(err)
+	}
+	if _, err := OpenProducer(t.Context(), json.RawMessage(config)); !errors.Is(err, ErrAlreadyOpen) {
+		t.Error(err)
+	}
+	close(hold)
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		p, err := OpenProducer(t.Context(), json.RawMessage(config))
+		if err == nil {
+			_ = p.Close(context.Background())
+			break
+		}
+		if !errors.Is(err, ErrAlreadyOpen) || time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestTheContextOfASenderEndsWhenNobodyWaits(t *testing.T) {
+	name := t.Name()
+	began, ended := make(chan struct{}), make(chan error, 1)
+	err := RegisterHost(name, func(ctx context.Context, m *Message) (string, error) {
+		close(began)
+		select {
+		case <-ctx.Done():
+			ended <- ctx.Err()
+		case <-time.After(10 * time.Second):
+			ended <- nil
+		}
+		return "", ctx.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = UnregisterHost(name) })
+	p := openHost(t, name, name, "")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-began
+		cancel()
+	}()
+	if _, err := p.Send(ctx, []byte("x")); !errors.Is(err, ErrCancelled) {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestASenderMayCallTheLibrary(t *testing.T) {
+	name := t.Name()
+	other, err := OpenProducer(t.Context(), json.RawMessage(fmt.Sprintf(`{"id": "%s-other", "provider": {"type": "memory", "topic": %q}}`, name, name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close(context.Background())
+	err = RegisterHost(name, func(ctx context.Context, m *Message) (string, error) {
+		if _, err := other.Send(ctx, m.Body); err != nil {
+			return "", err
+		}
+		if _, err := ProducerSend(name+"-other", m.Body, 0); err != nil {
+			return "", err
+		}
+		inner, err := OpenProducer(ctx, json.RawMessage(fmt.Sprintf(`{"id": "%s-inner", "provider": {"type": "memory", "topic": %q}}`, name, name)))
+		if err != nil {
+			return "", err
+		}
+		return "done", inner.Close(ctx)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = UnregisterHost(name) })
+	p := openHost(t, name, name, "")
+	if receipt, err := p.Send(t.Context(), []byte("x")); err != nil || receipt.MessageID != "done" {
+		t.Error(receipt, err)
 	}
 }

@@ -316,11 +316,13 @@ shim_text shim_producer_control(const char *id, size_t id_len, const char *comma
 
 static void host_send(void *user, ceiba_call *call) { ceibaGoSend((uintptr_t)user, call); }
 
+static void host_abandoned(void *user, uint64_t number) { ceibaGoSendAbandoned((uintptr_t)user, number); }
+
 static void host_release(void *user) { ceibaGoSendRelease((uintptr_t)user); }
 
 ceiba_error *shim_callback_register(const char *name, size_t name_len, uintptr_t handle) {
     ceiba_error *error = NULL;
-    ceiba_callback_register(name, name_len, host_send, host_release, (void *)handle, &error);
+    ceiba_callback_register(name, name_len, host_send, host_abandoned, host_release, (void *)handle, &error);
     return error;
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ceiba_core::calls;
 use ceiba_core::error::{Error, Kind, Outcome};
-use ceiba_core::provider::callback::{Host, HostCall, receipt};
+use ceiba_core::provider::callback::{Abandoned, Host, HostCall, receipt};
 use serde_json::{Map, Value, json};
 
 use crate::boundary::{Release, User, asked_for, give, invalid, needed, put, take_back, text, view};
@@ -22,20 +22,45 @@ opaque! {
 
 struct Function {
     send: extern "C" fn(user: *mut c_void, call: *mut ceiba_call),
+    abandoned: Option<extern "C" fn(user: *mut c_void, number: u64)>,
     user: User,
     _release: Release,
 }
 
-impl Host for Function {
+impl Function {
+    fn tell(&self, call: &Abandoned) {
+        if let Some(abandoned) = self.abandoned {
+            abandoned(self.user.0, call.number());
+        }
+    }
+}
+
+struct Registered(Arc<Function>);
+
+impl Host for Registered {
     fn send(&self, call: HostCall) {
-        (self.send)(self.user.0, give(call));
+        (self.0.send)(self.0.user.0, give(call));
+    }
+
+    // The place that the call keeps bounds the line.
+    fn abandoned(&self, call: Abandoned) {
+        if self.0.abandoned.is_some() {
+            let function = self.0.clone();
+            callback::off_the_runtime(move || function.tell(&call));
+        }
     }
 }
 
 /// Makes a producer of the host known under `name`, for configs with `"provider": {"type": "callback", "name": …}`.
-/// `send` gets `user` and each call; it runs on threads that may block, on several at once (the config's `threads`,
-/// 16 unless set), and ends the call then or later. A call that it never ends is ended by its deadline, with an
-/// unknown outcome. `release` (may be NULL) is called with `user` once, when `send` is called no more; also when this
+/// `send` gets `user` and each call; it runs on threads of the producer, may block there and make any call of this
+/// library but the close of a producer that waits for it, and ends the call then or later. As many calls as the config's
+/// `threads` says (16 unless set) may be under way; each counts until `send` has returned and the call was ended. One
+/// that is late is reported at its deadline, with an unknown outcome, and counts on until it is ended all the same; a
+/// close waits for it until its own deadline.
+///
+/// `abandoned` (may be NULL) is called with `user` and the number of a call (ceiba_call_number()) when nobody waits for
+/// its end any more, also just after it was ended. It runs on a thread that the callbacks of the library share, so it
+/// should be short. `release` (may be NULL) is called with `user` once, when neither is called any more; also when this
 /// call fails.
 ///
 /// Any thread. CEIBA_ERR_ALREADY_OPEN: the name is taken. CEIBA_ERR_INVALID_ARGUMENT.
@@ -44,6 +69,7 @@ pub extern "C" fn ceiba_callback_register(
     name: *const c_char,
     name_len: usize,
     send: Option<extern "C" fn(user: *mut c_void, call: *mut ceiba_call)>,
+    abandoned: Option<extern "C" fn(user: *mut c_void, number: u64)>,
     release: Option<extern "C" fn(user: *mut c_void)>,
     user: *mut c_void,
     error: *mut *mut ceiba_error,
@@ -53,7 +79,8 @@ pub extern "C" fn ceiba_callback_register(
         let name = text("name", name, name_len)?;
         let send = send.ok_or_else(|| invalid("`send` is NULL"))?;
         callback::ready()?;
-        calls::callback_register(name, Arc::new(Function { send, user: User(user), _release: release }))
+        let function = Function { send, abandoned, user: User(user), _release: release };
+        calls::callback_register(name, Arc::new(Registered(Arc::new(function))))
     })
 }
 
@@ -70,6 +97,14 @@ pub extern "C" fn ceiba_callback_unregister(
         drop(calls::callback_unregister(text("name", name, name_len)?)?);
         Ok(())
     })
+}
+
+/// The number of the call, which no other call of the process has; 0 for NULL.
+///
+/// Any thread; never fails.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_call_number(call: *const ceiba_call) -> u64 {
+    ffi_call!(else 0, { view(call).map_or(0, HostCall::number) })
 }
 
 /// The body of the message: a view, valid until the call is ended.
@@ -180,8 +215,8 @@ pub extern "C" fn ceiba_call_sent(call: *mut ceiba_call, message_id: *const c_ch
 }
 
 /// Ends a call with an error, and frees it. `code` is one of CEIBA_ERR_*, any other counts as CEIBA_ERR_UNAVAILABLE;
-/// `outcome` says whether the message may have been sent all the same; `retry_after_ms` is the least wait before a
-/// retry, negative for none. NULL as `call` does nothing.
+/// `outcome` says whether the message may have been sent all the same; `retryable` whether a retry may help: 0 no, more
+/// yes, negative as is usual for the code; `retry_after_ms` is the least wait before a retry, negative for none. NULL as `call` does nothing.
 ///
 /// Any thread; never fails.
 #[unsafe(no_mangle)]
@@ -189,6 +224,7 @@ pub extern "C" fn ceiba_call_failed(
     call: *mut ceiba_call,
     code: i32,
     outcome: i32,
+    retryable: i32,
     retry_after_ms: i64,
     message: *const c_char,
     message_len: usize,
@@ -200,6 +236,9 @@ pub extern "C" fn ceiba_call_failed(
         let mut error = Error::new(kind, said).by("callback").tried(1);
         if outcome != CEIBA_OUTCOME_NOT_SENT {
             error = error.outcome_is(Outcome::Unknown);
+        }
+        if retryable >= 0 {
+            error = error.retryable_is(retryable > 0);
         }
         if let Ok(wait) = u64::try_from(retry_after_ms) {
             error = error.after(Duration::from_millis(wait));

@@ -3,8 +3,10 @@
 
 #include <stdatomic.h>
 
-static atomic_int calls, releases;
+static atomic_int calls, releases, abandons;
 static ceiba_call *_Atomic kept;
+static _Atomic uint64_t left;
+static atomic_bool held = true;
 
 static void wait_for(atomic_int *count, int wanted) {
     for (int i = 0; i < 5000 && atomic_load(count) < wanted; i++) {
@@ -16,6 +18,22 @@ static void wait_for(atomic_int *count, int wanted) {
 static void release(void *user) {
     CHECK(user == &calls);
     atomic_fetch_add(&releases, 1);
+}
+
+static void abandoned(void *user, uint64_t number) {
+    CHECK(user == &calls);
+    atomic_store(&left, number);
+    atomic_fetch_add(&abandons, 1);
+}
+
+// Blocking calls of other ids, and the whole life of a producer.
+static void call_inside(ceiba_call *call) {
+    CHECK_OK(ceiba_producer_send(S("other"), S("now"), 0, NULL, &E));
+    CHECK_OK(ceiba_producer_flush(S("other"), 5000, &E));
+    CHECK_OK(ceiba_producer_open(S("inner"), S("{\"provider\": {\"type\": \"memory\", \"topic\": \"inner\"}}"), NULL, &E));
+    CHECK_OK(ceiba_producer_send(S("inner"), S("x"), 0, NULL, &E));
+    CHECK_OK(ceiba_producer_close(S("inner"), 5000, &E));
+    ceiba_call_sent(call, S("inside"));
 }
 
 static void *answer_later(void *call) {
@@ -47,9 +65,18 @@ static void take(void *user, ceiba_call *call) {
         CHECK(ceiba_call_remaining_ms(call) > 0 && !ceiba_call_abandoned(call));
         ceiba_call_sent(call, NULL, 0);
     } else if (contains(body, "busy")) {
-        ceiba_call_failed(call, CEIBA_ERR_THROTTLED, CEIBA_OUTCOME_NOT_SENT, 5, S("come back"));
+        ceiba_call_failed(call, CEIBA_ERR_THROTTLED, CEIBA_OUTCOME_NOT_SENT, -1, 5, S("come back"));
+    } else if (contains(body, "refused")) {
+        ceiba_call_failed(call, CEIBA_ERR_UNAVAILABLE, CEIBA_OUTCOME_NOT_SENT, 0, -1, S("for good"));
+    } else if (contains(body, "inside")) {
+        call_inside(call);
+    } else if (contains(body, "stuck")) {
+        while (atomic_load(&held)) {
+            sleep_ms(1);
+        }
+        ceiba_call_sent(call, NULL, 0);
     } else {
-        ceiba_call_failed(call, 4711, CEIBA_OUTCOME_UNKNOWN, -1, S("bad\xff"));
+        ceiba_call_failed(call, 4711, CEIBA_OUTCOME_UNKNOWN, -1, -1, S("bad\xff"));
     }
 }
 
@@ -63,10 +90,10 @@ static void send(const char *id, const char *body, int32_t code, const char *par
 
 int main(void) {
     within_seconds(60);
-    CHECK_FAILS(CEIBA_ERR_INVALID_ARGUMENT, "send", ceiba_callback_register(S("mine"), NULL, release, &calls, &E));
+    CHECK_FAILS(CEIBA_ERR_INVALID_ARGUMENT, "send", ceiba_callback_register(S("mine"), NULL, abandoned, release, &calls, &E));
     CHECK(atomic_load(&releases) == 1);
-    CHECK_OK(ceiba_callback_register(S("mine"), take, release, &calls, &E));
-    CHECK_FAILS(CEIBA_ERR_ALREADY_OPEN, "mine", ceiba_callback_register(S("mine"), take, release, &calls, &E));
+    CHECK_OK(ceiba_callback_register(S("mine"), take, abandoned, release, &calls, &E));
+    CHECK_FAILS(CEIBA_ERR_ALREADY_OPEN, "mine", ceiba_callback_register(S("mine"), take, abandoned, release, &calls, &E));
     CHECK(atomic_load(&releases) == 2);
     CHECK_FAILS(CEIBA_ERR_INVALID_CONFIG, "did you mean `mine`",
                 ceiba_producer_open(S("p"), S("{\"provider\": {\"type\": \"callback\", \"name\": \"mina\"}}"), NULL, &E));
@@ -103,6 +130,9 @@ int main(void) {
     ceiba_string_free(json);
     CHECK(ceiba_error_part_count(error) == 3);
     ceiba_error_free(error);
+    before = atomic_load(&calls);
+    send("tried", "refused", CEIBA_ERR_UNAVAILABLE, "for good");
+    CHECK(atomic_load(&calls) == before + 1);
     CHECK(ceiba_error_json(NULL) == NULL && ceiba_error_part_count(NULL) == 0);
 
     // A receipt tells of each member.
@@ -130,9 +160,32 @@ int main(void) {
                                  NULL, &E));
     send("bounded", "never", CEIBA_ERR_TIMEOUT, "");
     CHECK(ceiba_call_abandoned(atomic_load(&kept)));
+    wait_for(&abandons, 1);
+    CHECK(atomic_load(&left) == ceiba_call_number(atomic_load(&kept)) && ceiba_call_number(NULL) == 0);
     ceiba_call_sent(atomic_load(&kept), NULL, 0);
     ceiba_call_sent(NULL, NULL, 0);
-    ceiba_call_failed(NULL, 1, 0, -1, NULL, 0);
+    ceiba_call_failed(NULL, 1, 0, -1, -1, NULL, 0);
+
+    // The host calls the library while it sends.
+    CHECK_OK(ceiba_producer_open(S("other"), S("{\"provider\": {\"type\": \"callback\", \"name\": \"mine\"}}"), NULL, &E));
+    send("p", "inside", CEIBA_OK, "");
+
+    // One that is stuck: reported at its deadline, bounded by `threads`, and waited for by the close until its own
+    // deadline; others go on, and the id is free when it has returned.
+    const char *one = "{\"provider\": {\"type\": \"callback\", \"name\": \"mine\", \"threads\": 1}, \"deadline\": \"50ms\"}";
+    CHECK_OK(ceiba_producer_open(S("stuck"), L(one), NULL, &E));
+    send("stuck", "stuck", CEIBA_ERR_TIMEOUT, "");
+    send("stuck", "now", CEIBA_ERR_QUEUE_FULL, "stayed busy");
+    CHECK_FAILS(CEIBA_ERR_TIMEOUT, "1 calls of the callback `mine`", ceiba_producer_close(S("stuck"), 50, &E));
+    CHECK_FAILS(CEIBA_ERR_ALREADY_OPEN, "being closed", ceiba_producer_open(S("stuck"), L(one), NULL, &E));
+    send("p", "now", CEIBA_OK, "");
+    atomic_store(&held, false);
+    int opened = CEIBA_ERR_ALREADY_OPEN;
+    for (int i = 0; i < 5000 && opened == CEIBA_ERR_ALREADY_OPEN; i++) {
+        sleep_ms(1);
+        opened = ceiba_producer_open(S("stuck"), L(one), NULL, NULL);
+    }
+    CHECK(opened == CEIBA_OK);
 
     // Members by id: held, shown, and moved by hand.
     CHECK_OK(ceiba_producer_open(S("pair"),
