@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-pub use part::{Part, Whole};
+pub use part::{COPIES, Part, Whole};
 
 /// What went wrong. The numbers are the C ABI's return codes: fixed for ever, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

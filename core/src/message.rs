@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -15,6 +16,18 @@ pub struct Message {
     delay: Duration,
     // Most messages have a body and perhaps a delay: the rest is boxed so that those stay small.
     fields: Option<Box<Fields>>,
+    number: Number,
+    rest: bool,
+}
+
+/// What all attempts of a message have in common: made when it is first asked for, and kept by clones made after that.
+#[derive(Debug, Default)]
+struct Number(AtomicU64);
+
+impl Clone for Number {
+    fn clone(&self) -> Number {
+        Number(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 /// The fields that few messages have. A provider that cannot honour one that is set refuses the message.
@@ -76,7 +89,7 @@ pub struct Attachment {
 impl Message {
     /// A message with this body, no delay and no other field.
     pub fn new(body: impl Into<Bytes>) -> Message {
-        Message { body: body.into(), delay: Duration::ZERO, fields: None }
+        Message { body: body.into(), ..Message::default() }
     }
 
     /// The same with a delay, counted from when the message is accepted.
@@ -121,6 +134,30 @@ impl Message {
     /// The further fields, to change.
     pub fn fields_mut(&mut self) -> &mut Fields {
         self.fields.get_or_insert_with(Box::default)
+    }
+
+    /// A number that is the same in all attempts of this message and, most likely, of no other. Never 0.
+    pub fn number(&self) -> u64 {
+        let number = rand::random::<u64>().max(1);
+        match self.number.0.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => number,
+            Err(known) => known,
+        }
+    }
+
+    /// Ends what [`Message::number`] began: the message was sent, and sending it again is another sending.
+    pub fn forget_number(&self) {
+        self.number.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether its recipients are what is left of an earlier attempt. Copies that are not among them have been sent.
+    pub fn is_rest(&self) -> bool {
+        self.rest
+    }
+
+    /// Says that its recipients are what is left of an earlier attempt.
+    pub fn set_rest(&mut self) {
+        self.rest = true;
     }
 
     /// Refuses a message that sets a field not listed: `unsupported`, naming the field.
@@ -237,6 +274,16 @@ mod tests {
         let error = message.allow_only("kapokmq", &["key"], Some("t")).unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported);
         assert!(error.message().contains("recipients"));
+    }
+
+    #[test]
+    fn attempts_have_one_number_and_another_sending_another() {
+        let message = Message::new("x");
+        let first = message.number();
+        assert_eq!((message.number(), message.clone().number()), (first, first));
+        assert_ne!(Message::new("x").number(), first);
+        message.forget_number();
+        assert_ne!(message.number(), first);
     }
 
     #[test]

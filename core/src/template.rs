@@ -23,6 +23,11 @@ pub const MAX_TEXT: usize = 256 << 10;
 pub const MAX_OUTPUT: usize = 8 << 20;
 /// The steps of one rendering: a place for a value costs two or three.
 const MAX_STEPS: u64 = 100_000;
+/// The bytes that the steps of one rendering may read, were each to read the largest value: of a template in which a step
+/// can, large values leave fewer steps.
+const MAX_SCAN: u64 = 8 << 30;
+/// Bytes of the values from which on a rendering is too long a work for a thread of the runtime.
+const LARGE: usize = 256 << 10;
 
 /// What is done to each value before it is put into the text. The template's own text stays as it is, and a value
 /// that went through the filter `safe` does too.
@@ -47,6 +52,8 @@ pub struct Template {
     name: String,
     environment: Environment<'static>,
     variables: HashSet<String>,
+    // Whether a step can read the whole of a value.
+    scans: bool,
 }
 
 impl std::fmt::Debug for Template {
@@ -73,7 +80,7 @@ impl Template {
         if text.len() > MAX_TEXT {
             return Err(wrong(format!("its text of {} bytes is longer than {MAX_TEXT}", text.len())));
         }
-        shape::check(name, text).map_err(wrong)?;
+        let scans = shape::check(name, text).map_err(wrong)?;
         let mut environment = Environment::empty();
         // Errors name the variable that is missing only with this; nothing is printed.
         environment.set_debug(true);
@@ -105,7 +112,7 @@ impl Template {
             .map_err(|error| wrong(described(&error)))?;
         let variables = environment.get_template(name).map(|template| template.undeclared_variables(false));
         let variables = variables.map_err(|error| wrong(described(&error)))?;
-        Ok(Template { name: name.to_owned(), environment, variables })
+        Ok(Template { name: name.to_owned(), environment, variables, scans })
     }
 
     /// Whether a variable of this name is used.
@@ -119,13 +126,29 @@ impl Template {
     /// `invalid_argument`, with the name and the line: a variable that has no value, a value of the wrong kind, or a
     /// rendering that takes too many steps. `too_large` for a result over [`MAX_OUTPUT`].
     pub fn render(&self, values: &Values) -> Result<String> {
+        use tokio::runtime::{Handle, RuntimeFlavor};
+        let of_many_threads = || {
+            Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
+        };
+        if values.size >= LARGE && of_many_threads() {
+            // What else this thread has to do goes to another.
+            return tokio::task::block_in_place(|| self.rendered(values));
+        }
+        self.rendered(values)
+    }
+
+    fn rendered(&self, values: &Values) -> Result<String> {
         let wrong = |kind, what: &str| Error::new(kind, format!("the template `{}`: {what}", self.name));
-        let template = self
-            .environment
+        let steps = (MAX_SCAN / (values.size as u64).max(1)).min(MAX_STEPS);
+        let mut environment = std::borrow::Cow::Borrowed(&self.environment);
+        if self.scans && steps < MAX_STEPS {
+            environment.to_mut().set_fuel(Some(steps));
+        }
+        let template = environment
             .get_template(&self.name)
             .map_err(|error| wrong(Kind::Internal, &described(&error)))?;
         let mut out = Bounded { text: Vec::new(), full: false };
-        match template.render_captured_to(values.0.clone(), &mut out) {
+        match template.render_captured_to(values.all.clone(), &mut out) {
             Ok(_) => {
                 String::from_utf8(out.text).map_err(|_| wrong(Kind::Internal, "the result is not UTF-8"))
             }
@@ -133,7 +156,7 @@ impl Template {
                 Err(wrong(Kind::TooLarge, &format!("the result is longer than {MAX_OUTPUT} bytes")))
             }
             Err(error) if error.kind() == ErrorKind::OutOfFuel => {
-                let text = format!("it takes more than {MAX_STEPS} steps: is there a loop too many?");
+                let text = format!("it takes more than {steps} steps: is there a loop too many?");
                 Err(wrong(Kind::InvalidArgument, &text))
             }
             Err(error) => Err(wrong(Kind::InvalidArgument, &described(&error))),
@@ -159,7 +182,11 @@ fn described(error: &minijinja::Error) -> String {
 /// `args`, `body` (where it is text), `recipients`, `template` and `attributes` are the message's; and where its
 /// arguments are an object, each key of it is a variable too unless it is one of these names.
 #[derive(Debug, Clone)]
-pub struct Values(minijinja::Value);
+pub struct Values {
+    all: minijinja::Value,
+    // Bytes of body, arguments and recipients.
+    size: usize,
+}
 
 const OWN: [&str; 5] = ["args", "body", "recipients", "template", "attributes"];
 
@@ -196,8 +223,36 @@ impl Values {
         for (name, value) in more {
             values.insert(name.into(), minijinja::Value::from(Serde(value)));
         }
-        Values(values.into())
+        Values { all: values.into(), size: size(message) }
     }
+}
+
+impl Values {
+    /// The same with some that go before all others. Those that there are are not copied.
+    #[must_use]
+    pub fn and(&self, more: impl IntoIterator<Item = (&'static str, serde_json::Value)>) -> Values {
+        let more: std::collections::BTreeMap<String, minijinja::Value> = more
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), minijinja::Value::from(Serde(value))))
+            .collect();
+        Values { all: minijinja::value::merge_maps([self.all.clone(), more.into()]), size: self.size }
+    }
+}
+
+// About the bytes of a message that its templates can read.
+fn size(message: &Message) -> usize {
+    fn of(value: &serde_json::Value) -> usize {
+        match value {
+            serde_json::Value::String(text) => text.len(),
+            serde_json::Value::Array(items) => items.iter().map(|item| 8 + of(item)).sum(),
+            serde_json::Value::Object(items) => items.iter().map(|(key, item)| 8 + key.len() + of(item)).sum(),
+            _ => 8,
+        }
+    }
+    let Some(fields) = message.fields() else { return message.body().len() };
+    let recipients: usize = fields.recipients.iter().map(|name| 8 + name.len()).sum();
+    let attributes: usize = fields.attributes.iter().map(|(key, value)| key.len() + value.len()).sum();
+    message.body().len() + recipients + attributes + fields.args.as_ref().map_or(0, of)
 }
 
 /// Takes up to [`MAX_OUTPUT`] bytes.

@@ -1,6 +1,7 @@
 //! Mail: against a server that fails as told, and against a real one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod copies;
 mod faults;
 mod pool;
 mod real;

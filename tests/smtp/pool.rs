@@ -73,6 +73,63 @@ async fn a_server_that_closes_after_each_mail_is_no_error() {
     }
 }
 
+/// What goes wrong once the mail itself was begun is no matter of an idle connection: it is told, and not sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_used_connection_that_closes_in_a_mail_sends_it_no_second_time() {
+    for (at, unknown) in [("<end>", true), ("<data>", false)] {
+        let count = Arc::new(AtomicUsize::new(0));
+        let rules = move |seen: Seen<'_>| {
+            (seen.line == at && count.fetch_add(1, Ordering::Relaxed) == 1).then_some(Act::Close)
+        };
+        let server = MailServer::start(Settings { rules: Arc::new(rules), ..Settings::default() }).await;
+        let producer = to_server(&server, json!({}), json!({})).await;
+        producer.send(&within(10.0), letter(&["ann@example.test"])).await.unwrap();
+        let error = producer.send(&within(10.0), letter(&["bob@example.test"])).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{at}: {error}");
+        if unknown {
+            assert_eq!(error.outcome(), Outcome::Unknown, "{at}: {error}");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let to: Vec<_> = server.mails().into_iter().map(|mail| mail.to).collect();
+        let bobs = to.iter().filter(|to| to[..] == ["bob@example.test"]).count();
+        assert_eq!((bobs, server.connections()), (usize::from(unknown), 1), "{at}");
+    }
+}
+
+/// A network between may forget an idle connection and say nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_that_went_silent_costs_some_seconds_and_no_mail() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let rules = move |seen: Seen<'_>| {
+        let again = seen.line.starts_with("MAIL")
+            && seen.connection < 3
+            && count.fetch_add(1, Ordering::Relaxed) >= 3;
+        again.then_some(Act::Silence)
+    };
+    let server = MailServer::start(Settings { rules: Arc::new(rules), ..Settings::default() }).await;
+    let producer = to_server(&server, json!({"connections": 3}), json!({})).await;
+    let ctx = within(10.0);
+    let three = join_all((0..3).map(|_| producer.send(&ctx, letter(&["ann@example.test"])))).await;
+    three.into_iter().collect::<Result<Vec<_>, _>>().unwrap();
+    assert_eq!(server.connections(), 3);
+    // One wait for all of them.
+    let begun = std::time::Instant::now();
+    producer.send(&within(25.0), letter(&["ann@example.test"])).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+    assert_eq!((server.mails().len(), server.connections()), (4, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connection_of_an_eager_open_may_die_before_the_first_mail() {
+    let rules =
+        |seen: Seen<'_>| (seen.line.starts_with("MAIL") && seen.connection == 0).then_some(Act::Close);
+    let server = MailServer::start(Settings { rules: Arc::new(rules), ..Settings::default() }).await;
+    let more = json!({"connect": "eager", "when_disconnected": "fail"});
+    let producer = to_server(&server, json!({}), more).await;
+    producer.send(&within(10.0), letter(&["ann@example.test"])).await.unwrap();
+    assert_eq!((server.mails().len(), server.connections()), (1, 2));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_connection_is_closed_after_its_time() {
     let server = MailServer::start(Settings::default()).await;

@@ -29,6 +29,10 @@ impl Whole {
     }
 }
 
+/// In front of the name of a recipient that gets a copy of a mail, openly or in secret: so it is none that the message
+/// names.
+pub const COPIES: [&str; 2] = ["cc:", "bcc:"];
+
 /// How one part of a send ended.
 #[derive(Debug, Clone)]
 pub struct Part {
@@ -51,6 +55,11 @@ impl Part {
     /// A part that failed.
     pub fn failed(of: Whole, name: impl Into<Arc<str>>, error: Error) -> Part {
         Part { of, name: name.into(), message_id: None, error: Some(error) }
+    }
+
+    /// Whether it is of a recipient that gets a copy.
+    pub fn is_copy(&self) -> bool {
+        self.of == Whole::Recipient && COPIES.iter().any(|mark| self.name.starts_with(mark))
     }
 
     /// As JSON: `of`, `name`, and where there is one `message_id` or `error`.

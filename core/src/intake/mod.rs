@@ -7,6 +7,7 @@
 mod batch;
 mod call;
 mod pump;
+mod room;
 mod under_way;
 mod wait;
 
@@ -31,6 +32,7 @@ use batch::{Batch, Full};
 use call::Reply;
 pub use call::{Call, Ended, Taken, Ticket};
 pub use pump::pump;
+pub use room::{Room, Roomed};
 pub use under_way::UnderWay;
 
 /// What an intake may hold, counted from the push to the end of the call.

@@ -88,10 +88,19 @@ pub(super) fn add(environment: &mut Environment<'static>) {
 }
 
 fn apply(name: &str, filter: &Value, state: &mut State, args: &[Value]) -> Outcome {
-    // These look at their input and read none of it.
-    if !matches!(name, "length" | "count" | "first" | "default" | "d" | "safe" | "int" | "float" | "bool") {
-        for arg in args {
-            charge(state, size(arg))?;
+    match name {
+        // These look at their input and read none of it.
+        "first" | "default" | "d" | "bool" => {}
+        // These read a text, and of a list nothing.
+        "length" | "count" | "safe" | "int" | "float" => {
+            for text in args.iter().filter_map(Value::as_str) {
+                charge(state, text.len())?;
+            }
+        }
+        _ => {
+            for arg in args {
+                charge(state, size(arg))?;
+            }
         }
     }
     let makes = estimate(name, args);
@@ -123,20 +132,37 @@ fn estimate(name: &str, args: &[Value]) -> usize {
     }
 }
 
-// Bytes of a text, or of a list with its texts. Values are trees: the shape of a template lets none share parts.
+// Bytes of a text, or of a list with its texts, a part of a list among them. Values are trees: the shape of a template
+// lets none share parts. What is more than may be used in all is not measured to its end.
 fn size(value: &Value) -> usize {
+    let mut left = MAX_WORK + 1;
+    measure(value, &mut left);
+    MAX_WORK + 1 - left
+}
+
+fn measure(value: &Value, left: &mut usize) {
     match value.kind() {
-        ValueKind::String | ValueKind::Bytes => value.as_str().map_or(ITEM, str::len),
-        ValueKind::Seq | ValueKind::Map => match value.try_iter() {
-            Ok(items) => items
-                .map(|item| {
-                    let of_key = value.get_item(&item).ok().filter(|_| value.kind() == ValueKind::Map);
-                    ITEM + size(&item) + of_key.map_or(0, |inner| size(&inner))
-                })
-                .fold(0, usize::saturating_add),
-            Err(_) => ITEM,
+        ValueKind::String | ValueKind::Bytes => {
+            *left = left.saturating_sub(value.as_str().map_or(ITEM, str::len));
+        }
+        kind @ (ValueKind::Seq | ValueKind::Map | ValueKind::Iterable) => match value.try_iter() {
+            Ok(items) => {
+                for item in items {
+                    *left = left.saturating_sub(ITEM);
+                    if *left == 0 {
+                        return;
+                    }
+                    if kind == ValueKind::Map
+                        && let Ok(inner) = value.get_item(&item)
+                    {
+                        measure(&inner, left);
+                    }
+                    measure(&item, left);
+                }
+            }
+            Err(_) => *left = left.saturating_sub(ITEM),
         },
-        _ => ITEM,
+        _ => *left = left.saturating_sub(ITEM),
     }
 }
 

@@ -10,47 +10,87 @@ use minijinja::machinery::parse;
 
 use super::described;
 
-/// What is wrong, with the line, when a template is not of this shape.
-pub(super) fn check(name: &str, text: &str) -> Result<(), String> {
+/// Whether one of its steps can read the whole of a value; what is wrong, with the line, when a template is not of this
+/// shape.
+pub(super) fn check(name: &str, text: &str) -> Result<bool, String> {
     let root = parse(text, name, Default::default()).map_err(|error| described(&error))?;
-    statement(&root, false)
+    let mut scans = false;
+    statement(&root, false, &mut scans)?;
+    Ok(scans)
+}
+
+// A part of a text is found by counting its signs, and two values are compared and searched from their start.
+fn is_scan(value: &Expr<'_>) -> bool {
+    match value {
+        Expr::Slice(_) | Expr::Compare(_) => true,
+        Expr::Test(test) => !matches!(
+            test.name,
+            "defined"
+                | "undefined"
+                | "none"
+                | "boolean"
+                | "number"
+                | "integer"
+                | "float"
+                | "string"
+                | "sequence"
+                | "iterable"
+                | "mapping"
+                | "odd"
+                | "even"
+                | "divisibleby"
+        ),
+        Expr::BinOp(operation) => matches!(
+            operation.op,
+            BinOpKind::Eq
+                | BinOpKind::Ne
+                | BinOpKind::Lt
+                | BinOpKind::Lte
+                | BinOpKind::Gt
+                | BinOpKind::Gte
+                | BinOpKind::In
+        ),
+        // A sign at a place.
+        Expr::GetItem(_) => true,
+        _ => false,
+    }
 }
 
 fn refuse(line: impl Into<u64>, what: &str) -> Result<(), String> {
     Err(format!("line {}: {what}", line.into()))
 }
 
-fn body(statements: &[Stmt<'_>], in_loop: bool) -> Result<(), String> {
-    statements.iter().try_for_each(|inner| statement(inner, in_loop))
+fn body(statements: &[Stmt<'_>], in_loop: bool, scans: &mut bool) -> Result<(), String> {
+    statements.iter().try_for_each(|inner| statement(inner, in_loop, scans))
 }
 
-fn statement(statement: &Stmt<'_>, in_loop: bool) -> Result<(), String> {
+fn statement(statement: &Stmt<'_>, in_loop: bool, scans: &mut bool) -> Result<(), String> {
     match statement {
-        Stmt::Template(template) => body(&template.children, in_loop),
+        Stmt::Template(template) => body(&template.children, in_loop, scans),
         Stmt::EmitRaw(_) => Ok(()),
-        Stmt::EmitExpr(emit) => expression(&emit.expr),
+        Stmt::EmitExpr(emit) => expression(&emit.expr, scans),
         Stmt::ForLoop(each) => {
             if each.recursive {
                 return refuse(each.span().start_line, "a loop may not be recursive");
             }
-            named(&each.iter)?;
-            each.filter_expr.iter().try_for_each(expression)?;
-            body(&each.body, true)?;
-            body(&each.else_body, in_loop)
+            named(&each.iter, scans)?;
+            each.filter_expr.iter().try_for_each(|value| expression(value, scans))?;
+            body(&each.body, true, scans)?;
+            body(&each.else_body, in_loop, scans)
         }
         Stmt::IfCond(cond) => {
-            expression(&cond.expr)?;
-            body(&cond.true_body, in_loop)?;
-            body(&cond.false_body, in_loop)
+            expression(&cond.expr, scans)?;
+            body(&cond.true_body, in_loop, scans)?;
+            body(&cond.false_body, in_loop, scans)
         }
         Stmt::WithBlock(with) => {
-            with.assignments.iter().try_for_each(|(_, value)| named(value))?;
-            body(&with.body, in_loop)
+            with.assignments.iter().try_for_each(|(_, value)| named(value, scans))?;
+            body(&with.body, in_loop, scans)
         }
         Stmt::Set(set) if in_loop => {
             refuse(set.span().start_line, "`set` may not be used within a loop: use `with`")
         }
-        Stmt::Set(set) => named(&set.expr),
+        Stmt::Set(set) => named(&set.expr, scans),
         Stmt::SetBlock(set) => refuse(set.span().start_line, "`set` takes a value, not a block"),
         Stmt::AutoEscape(escape) => {
             refuse(escape.span().start_line, "`autoescape` may not be used: the filter `safe` marks a value")
@@ -61,8 +101,8 @@ fn statement(statement: &Stmt<'_>, in_loop: bool) -> Result<(), String> {
 }
 
 // A value that gets a name: were lists of values allowed, each name could hold the one before twice.
-fn named(value: &Expr<'_>) -> Result<(), String> {
-    expression(value)?;
+fn named(value: &Expr<'_>, scans: &mut bool) -> Result<(), String> {
+    expression(value, scans)?;
     if holds_list(value) {
         let what = "a list or a map of values may not get a name: put it to use where it is made";
         return refuse(value.span().start_line, what);
@@ -79,7 +119,8 @@ fn holds_list(value: &Expr<'_>) -> bool {
     }
 }
 
-fn expression(value: &Expr<'_>) -> Result<(), String> {
+fn expression(value: &Expr<'_>, scans: &mut bool) -> Result<(), String> {
+    *scans |= is_scan(value);
     let line = value.span().start_line;
     match value {
         Expr::BinOp(operation) => match operation.op {
@@ -106,7 +147,7 @@ fn expression(value: &Expr<'_>) -> Result<(), String> {
         },
         _ => {}
     }
-    inner(value).into_iter().try_for_each(expression)
+    inner(value).into_iter().try_for_each(|value| expression(value, scans))
 }
 
 fn is_number(value: &Expr<'_>) -> bool {

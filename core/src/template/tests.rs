@@ -28,6 +28,15 @@ fn the_values_of_a_message_are_at_hand() {
 }
 
 #[test]
+fn values_are_added_to_those_that_there_are() {
+    let values = Values::of(&message(json!({"name": "Zoë", "recipient": "none"})));
+    let template = Template::parse("t", "{{ name }} {{ recipient }} {{ recipients|join('+') }}").unwrap();
+    let more = values.and([("recipient", json!("c")), ("recipients", json!(["c", "d"]))]);
+    assert_eq!(template.render(&more).unwrap(), "Zoë c c+d");
+    assert_eq!(template.render(&values).unwrap(), "Zoë none a@example.com+b@example.com");
+}
+
+#[test]
 fn a_missing_value_is_named() {
     for (text, name) in [
         ("one\n{{ who }}", "`who`"),
@@ -147,6 +156,10 @@ fn a_bomb_ends_as_an_error() {
         &(replaced + "{{ x }}"),
         &(joined + "{{ x }}"),
         "{{ x|tojson(indent=4000000000) }}",
+        &format!("{{{{ [{}][:]|join }}}}", "long,".repeat(40_000)),
+        &format!("{{{{ [{}][1:]|list|length }}}}", "long,".repeat(40_000)),
+        &format!("{{{{ [{}]|reverse|join }}}}", "long,".repeat(40_000)),
+        &format!("{{% for a in many %}}{{{{ {}0 }}}}{{% endfor %}}", "long|length + ".repeat(200)),
         "{{ range(99999999999) }}",
         "{{ 9 ** 9 ** 9 }}",
     ] {
@@ -163,6 +176,21 @@ fn a_bomb_ends_as_an_error() {
             start.elapsed(),
             &text[..40.min(text.len())]
         );
+    }
+    // Operators are no filters: with values this large there are fewer steps.
+    let huge = "x".repeat(16 << 20);
+    let other = format!("{}y", &huge[1..]);
+    let args = json!({"a": huge, "b": other, "many": many});
+    for text in [
+        "{% for i in many %}{% for j in many %}{% if a == b %}1{% endif %}{% endfor %}{% endfor %}",
+        "{% for i in many %}{% for j in many %}{{ a[16000000:16000001] }}{% endfor %}{% endfor %}",
+        "{% for i in many %}{% for j in many %}{% if 'y' in a %}1{% endif %}{% endfor %}{% endfor %}",
+        "{% for i in many %}{% for j in many %}{% if a is endingwith 'y' %}1{% endif %}{% endfor %}{% endfor %}",
+    ] {
+        let start = Instant::now();
+        let error = render(Escape::None, text, args.clone()).unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
+        assert!(start.elapsed() < Duration::from_secs(30), "{:?} for {text}", start.elapsed());
     }
     let nested = format!("{}x{}", "{% if true %}".repeat(2000), "{% endif %}".repeat(2000));
     Template::parse("t", &nested).unwrap_err();

@@ -1,5 +1,7 @@
 //! DingTalk: messages of a group's robot, and the forms of an HTTP gateway in front of DingTalk.
 
+use std::collections::HashSet;
+
 use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -54,20 +56,40 @@ impl<'a> At<'a> {
         !self.all && self.mobiles.is_empty() && self.users.is_empty()
     }
 
+    fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.mobiles.iter().chain(&self.users).copied()
+    }
+
     // DingTalk calls those alone whose number or id stands in the text.
-    fn called_in(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for name in self.mobiles.iter().chain(&self.users) {
-            if !text.contains(&format!("@{name}")) {
-                text.push_str(&format!(" @{name}"));
-            }
+    fn called_in(&self, text: &str) -> Result<String> {
+        // Each name stands in the body, whatever is in the text.
+        let least = self.names().map(str::len).fold(text.len(), usize::saturating_add);
+        if least > MAX_BYTES {
+            return Err(too_large(least));
         }
-        text
+        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '+');
+        let called = text.split('@').skip(1).map(|rest| {
+            let end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+            // A full stop can end a sentence.
+            rest.get(..end).unwrap_or_default().trim_end_matches(['.', '-'])
+        });
+        let mut called: HashSet<&str> = called.collect();
+        let mut all = text.to_owned();
+        for name in self.names().filter(|name| called.insert(name)) {
+            all.push_str(" @");
+            all.push_str(name);
+        }
+        Ok(all)
     }
 
     fn json(&self) -> Value {
         json!({"atMobiles": self.mobiles, "atUserIds": self.users, "isAtAll": self.all})
     }
+}
+
+fn too_large(bytes: usize) -> Error {
+    let text = format!("a robot takes {MAX_BYTES} bytes, and this message has {bytes}");
+    Error::new(Kind::TooLarge, text)
 }
 
 fn is_number(text: &str) -> bool {
@@ -111,11 +133,11 @@ impl Robot<'_> {
     pub fn encode(&self, at: &At<'_>) -> Result<Vec<u8>> {
         let value = match *self {
             Robot::Text { content } => {
-                json!({"msgtype": "text", "text": {"content": at.called_in(content)}, "at": at.json()})
+                json!({"msgtype": "text", "text": {"content": at.called_in(content)?}, "at": at.json()})
             }
             Robot::Markdown { title, text } => json!({
                 "msgtype": "markdown",
-                "markdown": {"title": title, "text": at.called_in(text)},
+                "markdown": {"title": title, "text": at.called_in(text)?},
                 "at": at.json(),
             }),
             Robot::Link { .. } if !at.is_empty() => {
@@ -127,11 +149,7 @@ impl Robot<'_> {
             }),
         };
         let body = value.to_string().into_bytes();
-        if body.len() > MAX_BYTES {
-            let text = format!("a robot takes {MAX_BYTES} bytes, and this message has {}", body.len());
-            return Err(Error::new(Kind::TooLarge, text));
-        }
-        Ok(body)
+        if body.len() > MAX_BYTES { Err(too_large(body.len())) } else { Ok(body) }
     }
 }
 
@@ -184,6 +202,11 @@ impl Answer {
             .map_err(|_| Error::new(Kind::Protocol, "the answer is no JSON with an `errcode`"))
     }
 
+    /// Whether the robot is mute, for ten minutes, after too many messages.
+    pub fn is_mute(&self) -> bool {
+        self.errcode == 130_101
+    }
+
     /// The error that a code other than 0 means, with this text.
     pub fn error(&self, text: String) -> Error {
         let (kind, retryable) = match self.errcode {
@@ -230,6 +253,33 @@ mod tests {
             json!({"msgtype": "text", "text": {"content": "look @boss @13800000000"},
                    "at": {"atMobiles": ["13800000000"], "atUserIds": ["boss"], "isAtAll": false}})
         );
+    }
+
+    #[test]
+    fn a_longer_name_calls_nobody_else() {
+        let at = At::read(["boss", "138000"]).unwrap();
+        for (text, wanted) in [
+            ("@boss2 @1380001", "@boss2 @1380001 @138000 @boss"),
+            ("@boss.", "@boss. @138000"),
+            ("see @boss, @138000!", "see @boss, @138000!"),
+            ("@@boss a@138000", "@@boss a@138000"),
+            ("boss", "boss @138000 @boss"),
+            ("@", "@ @138000 @boss"),
+        ] {
+            assert_eq!(at.called_in(text).unwrap(), wanted);
+        }
+        let twice = At::read(["boss", "boss"]).unwrap();
+        assert_eq!(twice.called_in("").unwrap(), " @boss");
+    }
+
+    #[test]
+    fn more_names_than_a_message_holds_are_refused_at_once() {
+        let names: Vec<String> = (0..1_000_000).map(|number| format!("user{number}")).collect();
+        let at = At::read(names.iter().map(String::as_str)).unwrap();
+        let begun = std::time::Instant::now();
+        let error = Robot::Text { content: &"@ ".repeat(9000) }.encode(&at).unwrap_err();
+        assert_eq!((error.kind(), error.retryable()), (Kind::TooLarge, false));
+        assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
     }
 
     #[test]

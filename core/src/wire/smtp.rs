@@ -5,5 +5,5 @@ mod refusal;
 mod reply;
 
 pub use command::{END_OF_DATA, auth_login, auth_plain, data, ehlo, mail_from, rcpt_to};
-pub use refusal::{Step, refused};
+pub use refusal::{Step, is_full, refused};
 pub use reply::{Features, Reply, read_reply};

@@ -70,13 +70,47 @@ async fn twenty_a_minute_and_no_more() {
     let error = refused(&producer, Message::new("x")).await;
     assert_eq!((error.kind(), error.outcome(), error.retryable()), (Kind::Limited, Outcome::NotSent, true));
     let wait = error.retry_after().unwrap();
-    assert!(wait > Duration::from_secs(50) && wait <= Duration::from_secs(60), "{wait:?}");
+    assert!(wait > Duration::from_secs(50) && wait <= Duration::from_secs(61), "{wait:?}");
     assert_eq!(server.seen().len(), 20);
     tokio::time::pause();
     tokio::time::advance(wait + Duration::from_millis(1)).await;
     tokio::time::resume();
     send(&producer, Message::new("x")).await.unwrap();
     assert_eq!(server.seen().len(), 21);
+}
+
+#[tokio::test]
+async fn the_clients_of_a_robot_send_twenty_a_minute_together() {
+    let server = Server::start([ok(OK)]).await;
+    for _ in 0..2 {
+        let producer = open(&setup(), robot(&server, json!({}))).await.unwrap();
+        let beside = open(&setup(), robot(&server, json!({"title": "another"}))).await.unwrap();
+        for _ in 0..5 {
+            send(&producer, Message::new("x")).await.unwrap();
+            send(&beside, Message::new("x")).await.unwrap();
+        }
+        producer.close(&crate::within(1)).await.unwrap();
+    }
+    let producer = open(&setup(), robot(&server, json!({}))).await.unwrap();
+    assert_eq!(refused(&producer, Message::new("x")).await.kind(), Kind::Limited);
+    // Another token is another robot.
+    let url = format!("{}/robot/send?access_token=OTHER", server.url());
+    let other = open(&setup(), json!({"type": "dingtalk", "url": url})).await.unwrap();
+    send(&other, Message::new("x")).await.unwrap();
+    assert_eq!(server.seen().len(), 21);
+}
+
+#[tokio::test]
+async fn a_robot_that_says_that_it_is_mute_is_asked_again_after_ten_minutes() {
+    let mute = ok(r#"{"errcode":130101,"errmsg":"send too fast"}"#);
+    let server = Server::start([mute, ok(OK)]).await;
+    let producer = open(&setup(), robot(&server, json!({}))).await.unwrap();
+    let error = refused(&producer, Message::new("x")).await;
+    assert_eq!((error.kind(), error.retry_after()), (Kind::Throttled, Some(Duration::from_secs(600))));
+    let error = refused(&producer, Message::new("x")).await;
+    let wait = error.retry_after().unwrap();
+    assert!(error.kind() == Kind::Limited && wait > Duration::from_secs(590), "{error} {wait:?}");
+    assert_eq!((server.seen().len(), &producer.status()["left_this_minute"]), (1, &json!(0)));
 }
 
 #[tokio::test]

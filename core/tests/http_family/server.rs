@@ -25,6 +25,8 @@ pub(crate) enum Act {
     CloseAfter(usize),
     /// These bytes, then others without end.
     Endless(Vec<u8>),
+    /// An answer of 200 with what this makes of the request.
+    By(fn(&Seen) -> String),
     /// An answer once the gate opens.
     AtGate,
 }
@@ -154,8 +156,11 @@ pub(crate) async fn converse(mut stream: impl AsyncRead + AsyncWrite + Unpin, sh
         let Some(request) = read(&mut stream).await else { return };
         let now = shared.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         shared.most_at_once.fetch_max(now, Ordering::SeqCst);
+        let act = match shared.next() {
+            Act::By(made) => ok(&made(&request)),
+            act => act,
+        };
         shared.seen.lock().push(request);
-        let act = shared.next();
         let goes_on = play(&mut stream, shared, act).await;
         shared.at_once.fetch_sub(1, Ordering::SeqCst);
         if !goes_on {
@@ -196,7 +201,7 @@ async fn play(stream: &mut (impl AsyncWrite + Unpin), shared: &Shared, act: Act)
             while stream.write_all(&[b'x'; 4096]).await.is_ok() {}
             false
         }
-        Act::CloseAtOnce | Act::CloseAfter(_) => false,
+        Act::CloseAtOnce | Act::CloseAfter(_) | Act::By(_) => false,
     }
 }
 

@@ -8,7 +8,7 @@ use ceiba_core::message::Message;
 use ceiba_core::wire::sms::{aliyun, tencent};
 use serde_json::{Value, json};
 
-use crate::server::{Act, Server, ok, status};
+use crate::server::{Act, Seen, Server, ok, status};
 use crate::{message, open, refused, send, setup};
 
 const ALIYUN_OK: &str = r#"{"Code":"OK","Message":"OK","BizId":"9^0","RequestId":"r"}"#;
@@ -125,6 +125,31 @@ async fn a_batch_that_fails_fails_for_its_own_numbers() {
     );
     let unknown = error.parts().iter().filter_map(|part| Some(part.error.as_ref()?.outcome()));
     assert_eq!(unknown.filter(|outcome| *outcome == Outcome::Unknown).count(), 2);
+}
+
+// Aliyun refuses all numbers of a request for one of them.
+fn judged(seen: &Seen) -> String {
+    let query = seen.query();
+    let bad = query["PhoneNumbers"].split(',').any(|number| ["13800000003", "13800000700"].contains(&number));
+    if bad { r#"{"Code":"isv.MOBILE_NUMBER_ILLEGAL","Message":"bad"}"# } else { ALIYUN_OK }.to_owned()
+}
+
+#[tokio::test]
+async fn one_illegal_number_fails_alone() {
+    let server = Server::start([Act::By(judged)]).await;
+    let producer = open(&setup(), aliyun_section(&server, json!({}))).await.unwrap();
+    let error = refused(&producer, many(1000)).await;
+    assert_eq!((error.kind(), error.outcome()), (Kind::Partial, Outcome::NotSent), "{error}");
+    let bad = |number: u32| (format!("138{number:08}"), Kind::InvalidArgument);
+    assert_eq!(failed(&error), [bad(3), bad(700)]);
+    let requests = server.seen();
+    assert!(requests.len() < 45, "{} requests", requests.len());
+    // Nobody was sent it twice.
+    let taken = requests.iter().filter(|seen| judged(seen) == ALIYUN_OK);
+    let numbers: Vec<String> = taken
+        .flat_map(|seen| seen.query()["PhoneNumbers"].split(',').map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    assert_eq!((numbers.len(), numbers.iter().collect::<HashSet<_>>().len()), (998, 998));
 }
 
 #[tokio::test]

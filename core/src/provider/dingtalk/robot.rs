@@ -1,7 +1,7 @@
 //! The robot of a group.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use reqwest::Method;
@@ -9,7 +9,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use super::section::{MsgType, RobotSettings};
-use super::window::{MOST, Window};
+use super::window::{MOST, MUTE, Place, Window};
 use super::{PROVIDER, refuse_delay, said};
 use crate::client::{BoxFuture, Capability, Context, Producer};
 use crate::config::from_value;
@@ -26,13 +26,14 @@ pub(super) async fn open(setup: &Setup, mut settings: RobotSettings) -> Result<A
     let options = std::mem::take(&mut settings.options);
     let secrets = std::mem::take(&mut settings.secrets);
     let outlet = Outlet::open(PROVIDER, setup, &settings.site, options, secrets).await?;
-    Ok(Arc::new(RobotProducer { settings, outlet, window: Window::default() }))
+    let window = Window::of(settings.site.url.as_str());
+    Ok(Arc::new(RobotProducer { settings, outlet, window }))
 }
 
 struct RobotProducer {
     settings: RobotSettings,
     outlet: Outlet,
-    window: Window,
+    window: Arc<Window>,
 }
 
 impl RobotProducer {
@@ -112,14 +113,16 @@ impl RobotProducer {
             let text = format!("a robot takes {MOST} messages a minute; the next place is free in {wait:?}");
             Error::new(Kind::Limited, text).after(wait)
         })?;
-        let used = place.used();
+        // Should this call be dropped, what it may have sent counts.
+        let requested = AtomicBool::new(false);
+        let mut counted = Counted { place: &mut place, requested: &requested };
         let make = || {
-            used.store(true, Ordering::Relaxed);
+            requested.store(true, Ordering::Relaxed);
             Ok(self.request(&body))
         };
         let answer = self.outlet.exchange(ctx, Reads::Body, make).await.inspect_err(|error| {
             if error.outcome() == Outcome::NotSent {
-                place.give_back();
+                counted.nothing_was_sent();
             }
         })?;
         if !answer.is_success() {
@@ -131,12 +134,36 @@ impl RobotProducer {
             let reason = self.outlet.shown(&read.errmsg);
             let text = format!("DingTalk refuses the message: {reason} (errcode {})", read.errcode);
             let error = read.error(text);
+            if read.is_mute() {
+                self.window.mute();
+                return Err(error.after(MUTE));
+            }
             return Err(match answer.retry_after {
                 Some(wait) if error.retryable() => error.after(wait),
                 _ => error,
             });
         }
         Ok(Receipt::sent(PROVIDER))
+    }
+}
+
+// Notes in a place whether a request was made, also when the call is dropped.
+struct Counted<'a, 'b> {
+    place: &'a mut Place<'b>,
+    requested: &'a AtomicBool,
+}
+
+impl Counted<'_, '_> {
+    fn nothing_was_sent(&mut self) {
+        self.requested.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Counted<'_, '_> {
+    fn drop(&mut self) {
+        if self.requested.load(Ordering::Relaxed) {
+            self.place.used();
+        }
     }
 }
 
@@ -150,7 +177,7 @@ impl Producer for RobotProducer {
     }
 
     fn send<'a>(&'a self, ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
-        Box::pin(async move { self.outlet.run(self.deliver(ctx, &message)).await })
+        Box::pin(async move { self.outlet.run(ctx, &message, self.deliver(ctx, &message)).await })
     }
 
     fn flush<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -20,8 +20,9 @@ use super::written::{Begun, Watched};
 use crate::client::Context;
 use crate::config::{Connect, WhenDisconnected};
 use crate::error::{Error, Kind, Outcome, Result};
-use crate::intake::UnderWay;
+use crate::intake::{Room, UnderWay};
 use crate::log_line::printable;
+use crate::message::Message;
 use crate::provider::Setup;
 use crate::provider::socket::{Backoff, Dialer, Server, Target};
 use crate::secret::Secret;
@@ -118,8 +119,15 @@ pub(in crate::provider) struct Outlet {
     connections: u32,
     when_disconnected: WhenDisconnected,
     sends: Arc<UnderWay>,
+    // How many sends there may be at once, each with its requests.
+    pending: Room,
     counts: Counts,
     secrets: Vec<Secret>,
+}
+
+tokio::task_local! {
+    // Whether this send has made a request.
+    static REQUESTED: AtomicBool;
 }
 
 // An answer, and the rest of it that was not read.
@@ -188,6 +196,7 @@ impl Outlet {
             connections: options.connections(),
             when_disconnected: setup.when_disconnected,
             sends: Arc::default(),
+            pending: Room::new(&setup.limits),
             counts: Counts::default(),
             secrets,
         })
@@ -203,10 +212,28 @@ impl Outlet {
         self.connections as usize
     }
 
-    /// Runs a whole send: counted, and ended with the producer. Its error names the provider.
-    pub(in crate::provider) async fn run<T>(&self, send: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Runs the whole send of a message: counted, once there is room for it, and ended with the producer. Its error names
+    /// the provider, and counts as an attempt when a request was made.
+    pub(in crate::provider) async fn run<T>(
+        &self,
+        ctx: &Context,
+        message: &Message,
+        send: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         let entered = self.sends.enter().map_err(|error| error.by(self.provider))?;
-        let result = send.await;
+        let run = async {
+            let roomed = self.stopping(ctx, self.pending.enter(ctx, message)).await;
+            let _roomed = match roomed {
+                Ok(roomed) => roomed,
+                // Both wait for the deadline, and this one was first.
+                Err(ended) if ended.kind() == Kind::Timeout => Err(self.pending.full()),
+                Err(ended) => Err(ended),
+            }?;
+            let result = send.await;
+            let tried = REQUESTED.try_with(|requested| requested.load(Ordering::Relaxed)).unwrap_or(true);
+            result.map_err(|error| if tried { error.tried(1) } else { error })
+        };
+        let result = REQUESTED.scope(AtomicBool::new(false), run).await;
         drop(entered);
         match result {
             Ok(value) => {
@@ -216,7 +243,7 @@ impl Outlet {
             Err(error) => {
                 self.counts.failed.fetch_add(1, Ordering::Relaxed);
                 self.counts.last.store(error.kind().code(), Ordering::Relaxed);
-                Err(error.by(self.provider).tried(1))
+                Err(error.by(self.provider))
             }
         }
     }
@@ -253,7 +280,8 @@ impl Outlet {
             let error = failed.error;
             tracing::debug!(id = %self.id, provider = self.provider, outcome = error.outcome().name(),
                 error = error.text(), "a request has no answer");
-            if !failed.disconnected || self.when_disconnected == WhenDisconnected::Fail {
+            let fails = self.when_disconnected == WhenDisconnected::Fail || ctx.fails_when_disconnected();
+            if !failed.disconnected || fails {
                 return Err(error);
             }
             if let Err(ended) = self.stopping(ctx, tokio::time::sleep(backoff.next())).await {
@@ -264,6 +292,7 @@ impl Outlet {
 
     async fn attempt(&self, ctx: &Context, reads: Reads, request: Request) -> Result<Answered, Failed> {
         let begun = Begun::default();
+        let _ = REQUESTED.try_with(|requested| requested.store(true, Ordering::Relaxed));
         self.counts.requests.fetch_add(1, Ordering::Relaxed);
         let result = match self.stopping(ctx, self.answered(reads, request, &begun)).await {
             Ok(result) => result,

@@ -22,7 +22,7 @@ use crate::provider::http::{
 };
 use crate::secret::Secret;
 use crate::wire::sms::aliyun::{
-    Account, Answer, ENDPOINT, MAX_NUMBERS, SendSms, Sending, fault, number, send_sms,
+    Account, Answer, ENDPOINT, MAX_NUMBERS, SendSms, Sending, fault, is_of_number, number, send_sms,
 };
 
 /// `"provider": {"type": "sms", "service": "aliyun", …}`. Keys not listed here are errors.
@@ -154,6 +154,21 @@ impl Aliyun {
         ctx: &Context,
         prepared: &Prepared,
         numbers: &[&str],
+    ) -> (Sent, bool) {
+        let mut of_number = false;
+        let sent = self.answered(outlet, site, ctx, prepared, numbers, &mut of_number).await;
+        (sent, of_number)
+    }
+
+    // How these numbers ended; the flag says that one of them is to blame.
+    async fn answered(
+        &self,
+        outlet: &Outlet,
+        site: &Site,
+        ctx: &Context,
+        prepared: &Prepared,
+        numbers: &[&str],
+        of_number: &mut bool,
     ) -> Sent {
         let list = numbers.iter().map(|one| number(one)).collect::<Vec<_>>().join(",");
         let answer = outlet.exchange(ctx, Reads::Body, || self.request(site, prepared, &list)).await?;
@@ -171,6 +186,7 @@ impl Aliyun {
             outlet.shown(&read.message),
             outlet.shown(&read.code)
         );
+        *of_number = is_of_number(&read.code);
         let error = match fault(&read.code) {
             Some(fault) => fault.error(text),
             None if !answer.is_success() => {
@@ -232,6 +248,21 @@ impl Service for Aliyun {
         prepared: &'a Prepared,
         numbers: &'a [&'a str],
     ) -> BoxFuture<'a, Vec<Sent>> {
-        Box::pin(async move { same(numbers, self.batch_sent(outlet, site, ctx, prepared, numbers).await) })
+        Box::pin(async move {
+            let mut ends = Vec::with_capacity(numbers.len());
+            // The next in the order of the numbers is at the end.
+            let mut parts = vec![numbers];
+            while let Some(part) = parts.pop() {
+                let (end, of_number) = self.batch_sent(outlet, site, ctx, prepared, part).await;
+                // One number made the service refuse all of them, and nothing was sent: its halves are tried, down to it.
+                if of_number && part.len() > 1 {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                } else {
+                    ends.extend(same(part, end));
+                }
+            }
+            ends
+        })
     }
 }

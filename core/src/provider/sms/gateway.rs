@@ -18,7 +18,7 @@ use crate::provider::http::{
     Body, BodyKeys, Headers, Judge, Options, Outlet, Request, Rule, Site, place_for_body, text_alone, values,
 };
 use crate::secret::Secret;
-use crate::template::{Escape, Template};
+use crate::template::{Escape, Template, Values};
 
 /// The most numbers of one request.
 const MAX_BATCH: usize = 1000;
@@ -134,11 +134,11 @@ impl Gateway {
         outlet: &Outlet,
         site: &Site,
         ctx: &Context,
-        message: &Message,
+        prepared: &Prepared,
         numbers: &[&str],
     ) -> Sent {
-        let more = vec![("recipient", json!(numbers.first())), ("recipients", json!(numbers))];
-        let values = values(message, more);
+        let Prepared { message, values } = prepared;
+        let values = values.and([("recipient", json!(numbers.first())), ("recipients", json!(numbers))]);
         let mut headers = self.headers.of(&values)?;
         let body = match self.method {
             Method::GET => Bytes::new(),
@@ -160,12 +160,18 @@ impl Gateway {
     }
 }
 
+/// The same for all numbers of a message.
+pub(super) struct Prepared {
+    message: Message,
+    values: Values,
+}
+
 impl Service for Gateway {
     const NAME: &'static str = "http";
 
-    type Prepared = Message;
+    type Prepared = Prepared;
 
-    fn prepare(&self, message: &Message) -> Result<Message> {
+    fn prepare(&self, message: &Message) -> Result<Prepared> {
         let all = ["content_type", "key", "tag", "topic", "template", "args", "recipients", "attributes"];
         let beside = self.beside();
         let templates = self.body.is_made() || !beside.is_empty();
@@ -179,8 +185,11 @@ impl Service for Gateway {
                 text_alone(message)?;
             }
         }
-        // Cloning copies no body.
-        Ok(message.clone())
+        // Cloning copies no body; and each request names its own recipients.
+        let mut message = message.clone();
+        message.fields_mut().recipients.clear();
+        let values = values(&message, Vec::new());
+        Ok(Prepared { message, values })
     }
 
     fn batch(&self) -> usize {
@@ -196,7 +205,7 @@ impl Service for Gateway {
         outlet: &'a Outlet,
         site: &'a Site,
         ctx: &'a Context,
-        prepared: &'a Message,
+        prepared: &'a Prepared,
         numbers: &'a [&'a str],
     ) -> BoxFuture<'a, Vec<Sent>> {
         Box::pin(async move { same(numbers, self.batch_sent(outlet, site, ctx, prepared, numbers).await) })

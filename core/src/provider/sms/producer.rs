@@ -153,7 +153,7 @@ impl<S: Service> Producer for SmsProducer<S> {
     }
 
     fn send<'a>(&'a self, ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
-        Box::pin(async move { self.outlet.run(self.deliver(ctx, &message)).await })
+        Box::pin(async move { self.outlet.run(ctx, &message, self.deliver(ctx, &message)).await })
     }
 
     fn flush<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {

@@ -44,6 +44,10 @@ pub(super) fn mailbox(text: &str, what: &str) -> Result<Mailbox> {
     if local.len() > MAX_LOCAL || !words() {
         return Err(wrong("is no address: it is wrong in front of the `@`"));
     }
+    // No host holds one, and the parser would decode it.
+    if domain.contains('%') {
+        return Err(wrong("is no address: it is wrong behind the `@`"));
+    }
     // Hosts in other scripts are written in ASCII on the wire.
     let domain = match url::Host::parse(domain) {
         Ok(url::Host::Domain(domain)) if is_domain(&domain) => domain,
@@ -167,6 +171,8 @@ mod tests {
             "x <a@example.com> y",
             "a@example.com> SIZE=1",
             "a@exämple_.com",
+            "a@example%2ecom",
+            "a@%65xample.com",
             &long,
         ] {
             let error = mailbox(text, "recipient").err().unwrap_or_else(|| panic!("{text:?} was taken"));

@@ -1,7 +1,7 @@
 //! A mail made of a message.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lettre::address::Envelope;
 use lettre::message::header::{self, ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
@@ -10,15 +10,21 @@ use lettre::message::{Attachment, Body, Mailbox, Mailboxes, MultiPart, SinglePar
 use super::PROVIDER;
 use super::address::{mailbox, mailboxes};
 use super::section::Style;
-use crate::error::{Error, Kind, Result};
+use crate::error::{COPIES, Error, Kind, Result};
 use crate::message::{Fields, Message};
 use crate::template::Values;
 use crate::wire::smtp::data;
 
-/// The most recipients of a message.
+/// The most recipients of a message, copies among them.
 const MAX_RECIPIENTS: usize = 10_000;
+/// The most recipients that the mail names: each of its mails on the wire names all of them.
+const MAX_NAMED: usize = 1000;
+/// Stands for more than that.
+const UNNAMED: &str = "undisclosed-recipients:;";
 /// The longest value of a header field, in bytes.
 const MAX_HEADER: usize = 16 << 10;
+/// The longest word of one: it stands on a line of its own, of which SMTP takes 998 bytes.
+const MAX_WORD: usize = 900;
 /// In front of the name of a header field in the attributes.
 const HEADER: &str = "header.";
 
@@ -49,7 +55,8 @@ pub(super) struct Letter {
     pub(super) from: String,
     /// Who it goes to, each once.
     pub(super) addresses: Vec<String>,
-    /// The message's recipients as it names them, each with its place in `addresses`. The others get a copy.
+    /// The recipients, each with its place in `addresses`: the message's own as it names them, and those of copies with
+    /// a mark in front of their addresses.
     pub(super) named: Vec<(Arc<str>, usize)>,
     /// The mail, without the end of the data.
     pub(super) data: Vec<u8>,
@@ -65,6 +72,11 @@ pub(super) struct HeaderField {
 }
 
 impl HeaderField {
+    /// Whether both have the same name: how it is written is the same.
+    pub(super) fn is_called(&self, other: &HeaderField) -> bool {
+        self.name == other.name
+    }
+
     /// # Errors
     /// `invalid_argument`.
     pub(super) fn new(name: &str, value: &str) -> Result<HeaderField> {
@@ -90,6 +102,10 @@ fn one_line(value: &str) -> Result<(), String> {
     }
     if value.len() > MAX_HEADER {
         return Err(format!("is longer than {MAX_HEADER} bytes"));
+    }
+    // Others are encoded, in pieces.
+    if value.split([' ', '\t']).any(|word| word.is_ascii() && word.len() > MAX_WORD) {
+        return Err(format!("has a word of more than {MAX_WORD} bytes, which no line of a mail holds"));
     }
     Ok(())
 }
@@ -120,7 +136,14 @@ impl Extras<'_> {
                     Some(header) if header.eq_ignore_ascii_case("message-id") => {
                         extras.message_id = Some(checked_id(value)?);
                     }
-                    Some(header) => extras.headers.push(HeaderField::new(header, value)?),
+                    Some(header) => {
+                        let field = HeaderField::new(header, value)?;
+                        if extras.headers.iter().any(|other| other.is_called(&field)) {
+                            let shown = header.escape_debug();
+                            return Err(wrong(format!("the attribute `header.{shown}` is there twice")));
+                        }
+                        extras.headers.push(field);
+                    }
                     None => {
                         let text = format!(
                             "the attribute `{}` of the `attributes` cannot be sent by {PROVIDER}: known are subject, \
@@ -147,6 +170,12 @@ fn checked_id(value: &str) -> Result<&str> {
 
 fn wrong(text: String) -> Error {
     Error::new(Kind::InvalidArgument, text)
+}
+
+// Tells the mails of this process from those of others.
+fn process() -> u64 {
+    static PROCESS: OnceLock<u64> = OnceLock::new();
+    *PROCESS.get_or_init(rand::random)
 }
 
 /// The texts of a mail.
@@ -182,35 +211,49 @@ impl Letter {
         if names.is_empty() {
             return Err(wrong("the message has no `recipients`, and the config no `to`".into()));
         }
-        if names.len() > MAX_RECIPIENTS {
-            let text = format!("{} `recipients` are more than {MAX_RECIPIENTS}", names.len());
+        let copies = || style.cc.iter().chain(&extras.cc).chain(style.bcc.iter().chain(&extras.bcc));
+        let all = names.len() + copies().count();
+        if all > MAX_RECIPIENTS {
+            let text = format!("{all} `recipients`, with those of copies, are more than {MAX_RECIPIENTS}");
             return Err(wrong(text));
         }
         let mut book = Book::default();
-        let mut to = Mailboxes::new();
-        let mut named = Vec::with_capacity(names.len());
+        let mut to = Vec::new();
+        let mut named: Vec<(Arc<str>, usize)> = Vec::with_capacity(all);
         for name in names {
-            let mailbox = mailbox(name, "the recipient")?;
+            // Of what is left of an earlier attempt a copy has its mark: in the envelope it is as any other.
+            let copy = COPIES.iter().find_map(|mark| name.strip_prefix(mark)).filter(|_| message.is_rest());
+            let mailbox = mailbox(copy.unwrap_or(name), "the recipient")?;
             let place = book.add(&mailbox);
-            if place.is_new {
+            if place.is_new && copy.is_none() {
                 to.push(mailbox);
             }
             named.push((Arc::from(name.as_str()), place.at));
         }
         let mut cc = Mailboxes::new();
-        for mailbox in style.cc.iter().chain(&extras.cc) {
-            if book.add(mailbox).is_new {
+        let secret = style.bcc.iter().chain(&extras.bcc).map(|mailbox| (1, mailbox));
+        for (mark, mailbox) in style.cc.iter().chain(&extras.cc).map(|mailbox| (0, mailbox)).chain(secret) {
+            let mark = COPIES.get(mark).copied().unwrap_or_default();
+            // Copies that are not among the rest have been sent.
+            let is_new = if message.is_rest() {
+                !to.iter().any(|other: &Mailbox| other.email == mailbox.email)
+            } else {
+                let place = book.add(mailbox);
+                if place.is_new {
+                    named.push((format!("{mark}{}", mailbox.email).into(), place.at));
+                }
+                place.is_new
+            };
+            // Those in secret are in the envelope alone.
+            if is_new && mark == "cc:" && cc.iter().all(|other: &Mailbox| other.email != mailbox.email) {
                 cc.push(mailbox.clone());
             }
-        }
-        // In the envelope alone.
-        for mailbox in style.bcc.iter().chain(&extras.bcc) {
-            book.add(mailbox);
         }
         let from = extras.from.unwrap_or_else(|| style.from.clone());
         let message_id: Arc<str> = match extras.message_id {
             Some(id) => id.into(),
-            None => format!("<{:032x}@{}>", rand::random::<u128>(), from.email.domain()).into(),
+            // The same for all attempts, so that who gets the mail twice can tell.
+            None => format!("<{:016x}{:016x}@{}>", process(), message.number(), from.email.domain()).into(),
         };
         let no_mail =
             |error: &dyn std::fmt::Display| Error::new(Kind::Internal, format!("no mail was made: {error}"));
@@ -220,8 +263,13 @@ impl Letter {
             .envelope(envelope.map_err(|error| no_mail(&error))?)
             .message_id(Some(message_id.to_string()))
             .date_now()
-            .from(from.clone())
-            .header(header::To::from(to));
+            .from(from.clone());
+        if to.len() > MAX_NAMED {
+            builder = builder
+                .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("To"), UNNAMED.to_owned()));
+        } else if !to.is_empty() {
+            builder = builder.header(header::To::from(Mailboxes::from(to)));
+        }
         if cc.iter().next().is_some() {
             builder = builder.header(header::Cc::from(cc));
         }
@@ -233,7 +281,7 @@ impl Letter {
             one_line(&subject).map_err(|why| wrong(format!("the subject {why}")))?;
             builder = builder.subject(subject);
         }
-        let given = |field: &HeaderField| extras.headers.iter().any(|other| other.name == field.name);
+        let given = |field: &HeaderField| extras.headers.iter().any(|other| other.is_called(field));
         for field in style.headers.iter().filter(|field| !given(field)).chain(&extras.headers) {
             builder = builder.raw_header(HeaderValue::new(field.name.clone(), field.value.clone()));
         }
@@ -407,7 +455,8 @@ fn attached(attachment: &crate::message::Attachment) -> Result<SinglePart> {
         _ => return Err(wrong(format!("the attachment `{shown}` has no valid content type"))),
     };
     // Mails and parts of mails must not be encoded, and what is not encoded could change on its way.
-    if content_type.starts_with("multipart/") || content_type.starts_with("message/") {
+    let kind = content_type.trim_start().to_ascii_lowercase();
+    if kind.starts_with("multipart/") || kind.starts_with("message/") {
         let text = format!(
             "the type of `{shown}` of the `attachments` cannot be attached: use application/octet-stream"
         );

@@ -19,7 +19,8 @@ use super::PROVIDER;
 use super::section::{Site, Tls};
 use crate::error::{Error, Kind, Result};
 use crate::wire::smtp::{
-    END_OF_DATA, Features, Reply, Step, auth_login, auth_plain, ehlo, mail_from, rcpt_to, read_reply, refused,
+    END_OF_DATA, Features, Reply, Step, auth_login, auth_plain, ehlo, is_full, mail_from, rcpt_to,
+    read_reply, refused,
 };
 
 trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -27,6 +28,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// How long a good-bye may take.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How long a server may take for its first answer on a connection that lay idle: a network between may have forgotten
+/// it, and says nothing of that.
+const REVIVAL: Duration = Duration::from_secs(5);
+/// Commands that are written before their replies are read.
+const GROUP: usize = 100;
 /// Bytes of a mail that are written at once.
 const PIECE: usize = 64 << 10;
 
@@ -62,6 +68,19 @@ pub(super) struct Failed {
     pub(super) refused: Vec<Option<Error>>,
     /// The connection was gone, and no byte of the mail itself was written.
     pub(super) before_data: bool,
+    /// It was gone without a word.
+    pub(super) silent: bool,
+}
+
+/// How one recipient was answered.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// It has the mail.
+    Yes,
+    /// It was refused.
+    No(Error),
+    /// One mail takes no more recipients: it is for the next.
+    Next(Error),
 }
 
 impl Link {
@@ -73,6 +92,7 @@ impl Link {
         };
         let tcp = TcpStream::connect((site.host.as_str(), site.port)).await.map_err(unreachable)?;
         tcp.set_nodelay(true).map_err(unreachable)?;
+        rustix::net::sockopt::set_socket_keepalive(&tcp, true).map_err(|error| unreachable(error.into()))?;
         let hello = match (&site.hello, tcp.local_addr()) {
             (Some(name), _) => name.clone(),
             (None, Ok(address)) => match address.ip().to_canonical() {
@@ -153,22 +173,24 @@ impl Link {
     ///
     /// # Errors
     /// What kept it from every recipient whom the server had not refused already.
-    pub(super) async fn send(
-        &mut self,
-        mail: Mail<'_>,
-        written: &AtomicBool,
-    ) -> Result<Vec<Option<Error>>, Failed> {
+    pub(super) async fn send(&mut self, mail: Mail<'_>, written: &AtomicBool) -> Result<Vec<Taken>, Failed> {
         self.ready = false;
-        let mut refusals = Vec::new();
+        let mut answers = Vec::new();
         let mut in_data = false;
-        let sent = self.dialog(mail, written, &mut refusals, &mut in_data).await;
+        let mut silent = false;
+        let sent = self.dialog(mail, written, &mut answers, &mut in_data, &mut silent).await;
         self.used = true;
         self.since = Instant::now();
         match sent {
-            Ok(()) => Ok(refusals),
+            Ok(()) => Ok(answers),
             Err((error, gone)) => {
-                refusals.resize(mail.to.len(), None);
-                Err(Failed { error, refused: refusals, before_data: gone && !in_data })
+                let refusal = |answer| match answer {
+                    Taken::Yes => None,
+                    Taken::No(error) | Taken::Next(error) => Some(error),
+                };
+                let mut refused: Vec<Option<Error>> = answers.into_iter().map(refusal).collect();
+                refused.resize(mail.to.len(), None);
+                Err(Failed { error, refused, before_data: gone && !in_data, silent })
             }
         }
     }
@@ -178,8 +200,9 @@ impl Link {
         &mut self,
         mail: Mail<'_>,
         written: &AtomicBool,
-        refusals: &mut Vec<Option<Error>>,
+        answers: &mut Vec<Taken>,
         in_data: &mut bool,
+        silent: &mut bool,
     ) -> Result<(), (Error, bool)> {
         let gone = |error| (error, true);
         if self.features.size.is_some_and(|most| most != 0 && mail.data.len() as u64 > most) {
@@ -193,26 +216,36 @@ impl Link {
             return Err((Error::new(Kind::TooLarge, text).by(PROVIDER), false));
         }
         let sender = mail_from(mail.from, mail.data.len(), &self.features);
-        let recipients = mail.to.iter().map(|address| rcpt_to(address));
-        if self.features.pipelining {
-            let mut all = sender;
-            all.extend(recipients);
-            write(&self.site, &mut self.stream, all.as_bytes()).await.map_err(gone)?;
-            let reply = self.reply().await.map_err(gone)?;
-            self.accepted(&reply, Step::Sender)?;
-            for _ in mail.to {
-                let reply = self.reply().await.map_err(gone)?;
-                refusals.push(self.recipient(&reply)?);
+        // Both sides could fill what the network holds, were all replies read at the end.
+        let group = if self.features.pipelining { GROUP } else { 1 };
+        let mut groups = mail.to.chunks(group);
+        let first =
+            if self.features.pipelining { groups.next().unwrap_or_default() } else { Default::default() };
+        let commands = |to: &[String]| to.iter().map(|address| rcpt_to(address)).collect::<String>();
+        let begin = sender + &commands(first);
+        let begun = async {
+            write(&self.site, &mut self.stream, begin.as_bytes()).await?;
+            next_reply(&self.site, &mut self.stream, &mut self.inbox).await
+        };
+        let reply = if self.used {
+            match tokio::time::timeout(REVIVAL, begun).await {
+                Ok(reply) => reply.map_err(gone)?,
+                Err(_) => {
+                    *silent = true;
+                    let what = "does not answer on a connection that lay idle";
+                    return Err(gone(lost(&self.site, Kind::Unavailable, what)));
+                }
             }
         } else {
-            let reply = self.ask(sender.as_bytes()).await.map_err(gone)?;
-            self.accepted(&reply, Step::Sender)?;
-            for command in recipients {
-                let reply = self.ask(command.as_bytes()).await.map_err(gone)?;
-                refusals.push(self.recipient(&reply)?);
-            }
+            begun.await.map_err(gone)?
+        };
+        self.accepted(&reply, Step::Sender)?;
+        self.recipients(first.len(), answers).await?;
+        for group in groups {
+            write(&self.site, &mut self.stream, commands(group).as_bytes()).await.map_err(gone)?;
+            self.recipients(group.len(), answers).await?;
         }
-        if refusals.iter().all(Option::is_some) {
+        if !answers.iter().any(|answer| matches!(answer, Taken::Yes)) {
             let reply = self.ask(b"RSET\r\n").await;
             self.ready = reply.is_ok_and(|reply| reply.is_done());
             return Ok(());
@@ -242,13 +275,24 @@ impl Link {
         self.accepted(&reply, Step::Message)
     }
 
-    // How one recipient was answered; an error ends the mail.
-    fn recipient(&self, reply: &Reply) -> Result<Option<Error>, (Error, bool)> {
+    // Reads the answers for so many recipients; an error ends the mail.
+    async fn recipients(&mut self, count: usize, answers: &mut Vec<Taken>) -> Result<(), (Error, bool)> {
+        for _ in 0..count {
+            let reply = self.reply().await.map_err(|error| (error, true))?;
+            answers.push(self.recipient(&reply)?);
+        }
+        Ok(())
+    }
+
+    fn recipient(&self, reply: &Reply) -> Result<Taken, (Error, bool)> {
         if reply.code == 421 || !(reply.is_done() || reply.is_refusal()) {
             self.accepted(reply, Step::Recipient)?;
         }
-        let refusal = || refused(reply, Step::Recipient, &self.site.label).by(PROVIDER).tried(1);
-        Ok(reply.is_refusal().then(refusal))
+        if reply.is_done() {
+            return Ok(Taken::Yes);
+        }
+        let error = refused(reply, Step::Recipient, &self.site.label).by(PROVIDER).tried(1);
+        Ok(if is_full(reply) { Taken::Next(error) } else { Taken::No(error) })
     }
 
     fn accepted(&self, reply: &Reply, step: Step) -> Result<(), (Error, bool)> {

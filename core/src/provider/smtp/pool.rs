@@ -93,8 +93,8 @@ impl Pool {
     }
 
     /// A connection: one that is idle, or a new one. While there is none it waits and tries again, or fails at once,
-    /// as configured.
-    pub(super) async fn link(&self, _place: &Place<'_>) -> Result<Link> {
+    /// as configured or when it is `hasty`.
+    pub(super) async fn link(&self, _place: &Place<'_>, hasty: bool) -> Result<Link> {
         loop {
             let idle = self.idle.lock().pop();
             let Some(mut link) = idle else { break };
@@ -109,6 +109,7 @@ impl Pool {
                 Ok(link) => return Ok(link),
                 Err(error) => {
                     let waits = self.when_disconnected == WhenDisconnected::Wait
+                        && !hasty
                         && error.retryable()
                         && error.kind() == Kind::Unavailable;
                     if !waits {
@@ -143,11 +144,20 @@ impl Pool {
     }
 
     /// Takes a connection back.
-    pub(super) fn give_back(&self, link: Link, place: Place<'_>) {
+    pub(super) fn give_back(&self, mut link: Link, place: Place<'_>) {
+        // One that was only dialed lies idle from now on too.
+        link.used = true;
         if link.ready && !self.places.is_closed() {
             self.idle.lock().push(link);
         }
         drop(place);
+    }
+
+    /// Lets go of all that are idle: one of them was dead without a word, and so are the others, most likely.
+    pub(super) fn forget_idle(&self) {
+        for link in std::mem::take(&mut *self.idle.lock()) {
+            tokio::spawn(link.close());
+        }
     }
 
     /// Why there is no connection, where a try failed.

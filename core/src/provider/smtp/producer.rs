@@ -1,21 +1,20 @@
 //! What callers see of the mail provider.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::unconstrained;
 
 use super::PROVIDER;
 use super::letter::Letter;
-use super::link::Mail;
+use super::link::{Mail, Taken};
 use super::pool::{Last, Place, Pool};
 use super::section::{Settings, Style};
 use crate::client::{BoxFuture, Capability, Context, Producer};
 use crate::config::Connect;
 use crate::error::{Error, Kind, Outcome, Part, Result, Whole};
-use crate::intake::UnderWay;
+use crate::intake::{Room, Roomed, UnderWay};
 use crate::message::{Message, Receipt};
 use crate::provider::Setup;
 
@@ -25,9 +24,10 @@ const LARGE: usize = 1 << 20;
 struct Smtp {
     style: Arc<Style>,
     pool: Arc<Pool>,
-    recipients_per_mail: usize,
+    // What the config says, or fewer where the server takes fewer.
+    recipients_per_mail: AtomicUsize,
     // Sends that may be under way at once.
-    room: Semaphore,
+    room: Room,
     sends: Arc<UnderWay>,
     closed: AtomicBool,
     sent: AtomicU64,
@@ -39,7 +39,6 @@ struct Smtp {
 pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Producer>> {
     let Settings { site, style, ca_file, connections, idle_time, recipients_per_mail } = settings;
     let pool = Pool::new(setup, site, ca_file.as_deref(), connections, idle_time).await?;
-    let room = usize::try_from(setup.limits.calls).unwrap_or(usize::MAX).clamp(1, Semaphore::MAX_PERMITS);
     if setup.connect == Connect::Eager {
         let place = pool.place().await?;
         let link = pool.dial().await?;
@@ -48,8 +47,8 @@ pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Pr
     Ok(Arc::new(Smtp {
         style: Arc::new(style),
         pool,
-        recipients_per_mail,
-        room: Semaphore::new(room),
+        recipients_per_mail: AtomicUsize::new(recipients_per_mail),
+        room: Room::new(&setup.limits),
         sends: Arc::default(),
         closed: AtomicBool::new(false),
         sent: AtomicU64::new(0),
@@ -79,27 +78,56 @@ impl Smtp {
         // Whoever comes first is served first only when nothing makes this pause: the runtime would, for a task that
         // polls many sends.
         let (_room, letter, mut place) = unconstrained(async {
-            let room = self.room(ctx).await?;
+            let room = self.room(ctx, &message).await?;
             let letter = tokio::select! {
                 biased;
-                letter = self.write(message) => letter?,
+                letter = self.write(message.clone()) => letter?,
                 end = self.ended(ctx) => return Err(end),
             };
             Ok((room, letter, Some(self.place(ctx).await)))
         })
         .await?;
-        let mut results: Vec<Option<Error>> = Vec::with_capacity(letter.addresses.len());
-        for to in letter.addresses.chunks(self.recipients_per_mail) {
+        let mut results: Vec<Option<Error>> = vec![None; letter.addresses.len()];
+        let mut waiting: Vec<usize> = (0..letter.addresses.len()).rev().collect();
+        while !waiting.is_empty() {
             let place = match place.take() {
                 Some(place) => place,
                 None => self.place(ctx).await,
             };
-            results.extend(match place {
-                Ok(place) => self.deliver(ctx, &letter, to, place).await,
-                Err(error) => everyone(to, error),
-            });
+            let most = self.recipients_per_mail.load(Ordering::Relaxed).clamp(1, waiting.len());
+            let mail = waiting.split_off(waiting.len() - most);
+            let to: Vec<String> =
+                mail.iter().rev().filter_map(|at| letter.addresses.get(*at)).cloned().collect();
+            let answers = match place {
+                Ok(place) => self.deliver(ctx, &letter, &to, place).await,
+                Err(error) => everyone(&to, error),
+            };
+            let ended = answers.iter().filter(|answer| !matches!(answer, Taken::Next(_))).count();
+            let mut next = Vec::new();
+            for (at, answer) in mail.into_iter().rev().zip(answers) {
+                let result = match answer {
+                    Taken::Yes => None,
+                    // Of a mail that has its recipients the rest go with the next; each has fewer left.
+                    Taken::Next(_) if ended > 0 => {
+                        next.push(at);
+                        continue;
+                    }
+                    Taken::No(error) | Taken::Next(error) => Some(error),
+                };
+                if let Some(place) = results.get_mut(at) {
+                    *place = result;
+                }
+            }
+            if !next.is_empty() {
+                self.recipients_per_mail.fetch_min(ended, Ordering::Relaxed);
+                waiting.extend(next.into_iter().rev());
+            }
         }
-        summary(&letter, &results)
+        let summed = summary(&letter, &results);
+        if summed.is_ok() {
+            message.forget_number();
+        }
+        summed
     }
 
     /// The end of a call that comes from outside.
@@ -111,12 +139,11 @@ impl Smtp {
         }
     }
 
-    async fn room(&self, ctx: &Context) -> Result<SemaphorePermit<'_>> {
-        let full = || Error::new(Kind::QueueFull, "as many sends are under way as `max_pending` allows");
+    async fn room(&self, ctx: &Context, message: &Message) -> Result<Roomed> {
         tokio::select! {
             biased;
-            room = self.room.acquire() => room.map_err(|_| full()),
-            end = self.ended(ctx) => Err(if end.kind() == Kind::Timeout { full() } else { end }),
+            room = self.room.enter(ctx, message) => room,
+            end = self.ended(ctx) => Err(if end.kind() == Kind::Timeout { self.room.full() } else { end }),
         }
     }
 
@@ -137,19 +164,13 @@ impl Smtp {
         }
     }
 
-    /// Sends a mail to some of its recipients: for each why not, where it was not.
-    async fn deliver(
-        &self,
-        ctx: &Context,
-        letter: &Letter,
-        to: &[String],
-        place: Place<'_>,
-    ) -> Vec<Option<Error>> {
+    /// Sends a mail to some of its recipients: how each ended.
+    async fn deliver(&self, ctx: &Context, letter: &Letter, to: &[String], place: Place<'_>) -> Vec<Taken> {
         // Each idle connection may turn out to be dead, and a new one after them.
         for _ in 0..=self.pool.most {
             let mut link = tokio::select! {
                 biased;
-                link = self.pool.link(&place) => match link {
+                link = self.pool.link(&place, ctx.fails_when_disconnected()) => match link {
                     Ok(link) => link,
                     Err(error) => return everyone(to, error),
                 },
@@ -175,11 +196,14 @@ impl Smtp {
                 Err(failed) if failed.before_data && was_used => {
                     tracing::debug!(server = %self.pool.site.label, error = %failed.error, "an idle connection was gone");
                     drop(link);
+                    if failed.silent {
+                        self.pool.forget_idle();
+                    }
                 }
                 Err(failed) => {
                     self.pool.give_back(link, place);
                     let error = outcome(failed.error, &written).tried(1);
-                    let each = |refused: Option<Error>| Some(refused.unwrap_or_else(|| error.clone()));
+                    let each = |refused: Option<Error>| Taken::No(refused.unwrap_or_else(|| error.clone()));
                     return failed.refused.into_iter().map(each).collect();
                 }
             }
@@ -190,8 +214,9 @@ impl Smtp {
 }
 
 /// One error for all recipients.
-fn everyone(to: &[String], error: Error) -> Vec<Option<Error>> {
-    vec![Some(error.by(PROVIDER)); to.len()]
+fn everyone(to: &[String], error: Error) -> Vec<Taken> {
+    let error = error.by(PROVIDER);
+    to.iter().map(|_| Taken::No(error.clone())).collect()
 }
 
 /// Unknown when the server may have the mail.
@@ -200,7 +225,7 @@ fn outcome(error: Error, written: &AtomicBool) -> Error {
     error.outcome_is(outcome)
 }
 
-/// What the recipients' results make together. Of the copies a warning tells.
+/// What the results of the recipients, copies among them, make together.
 fn summary(letter: &Letter, results: &[Option<Error>]) -> Result<Receipt> {
     let result = |place: usize| results.get(place).and_then(Option::as_ref);
     let sent = |name: &Arc<str>| Part::sent(Whole::Recipient, name.clone(), Some(letter.message_id.clone()));
@@ -249,13 +274,8 @@ fn summary(letter: &Letter, results: &[Option<Error>]) -> Result<Receipt> {
             .outcome_is(if unknown { Outcome::Unknown } else { Outcome::NotSent });
         return Err(error.made_of(parts));
     }
-    let named: std::collections::HashSet<usize> = letter.named.iter().map(|(_, place)| *place).collect();
-    let copies = results.iter().enumerate().filter(|(place, _)| !named.contains(place));
-    let mut refused = copies.filter_map(|(_, result)| result.as_ref()).peekable();
-    let warning = refused.peek().map(|first| format!("a copy was not sent: {}", first.message()));
     Ok(Receipt {
         message_id: Some(letter.message_id.clone()),
-        warning: warning.map(Arc::from),
         parts: (parts.len() > 1).then(|| parts.into()),
         ..Receipt::sent(PROVIDER)
     })

@@ -44,7 +44,7 @@ pub struct Section {
     /// Recipients of a message that names none.
     #[serde(default, deserialize_with = "list")]
     pub to: Vec<String>,
-    /// Further recipients of each mail. A retry for recipients that failed sends them the mail again.
+    /// Further recipients of each mail. One that fails makes the send `partial`, as any other does.
     #[serde(default, deserialize_with = "list")]
     pub cc: Vec<String>,
     /// The same, and no recipient sees them.
@@ -273,7 +273,11 @@ fn style(section: Section) -> Result<Style> {
     };
     let mut headers = Vec::with_capacity(section.headers.len());
     for (name, value) in &section.headers {
-        headers.push(HeaderField::new(name, value).map_err(of_config)?);
+        let field = HeaderField::new(name, value).map_err(of_config)?;
+        if headers.iter().any(|other: &HeaderField| other.is_called(&field)) {
+            return Err(wrong(format!("`headers`: `{name}` is listed twice")));
+        }
+        headers.push(field);
     }
     if section.subject.as_deref().is_some_and(|subject| subject.chars().any(char::is_control)) {
         return Err(wrong("`subject` holds a line end or another control character".into()));
@@ -369,6 +373,7 @@ mod tests {
             (json!({"headers": {"X-A": "b\r\nBcc: c@example.com"}}), "X-A"),
             (json!({"headers": {"Bcc": "c@example.com"}}), "Bcc"),
             (json!({"headers": {"X A": "b"}}), "X A"),
+            (json!({"headers": {"X-A": "b", "x-a": "c"}}), "twice"),
             (json!({"templates": {"t": {"subject": "x"}}}), "`t`"),
             (json!({"templates": {"t": {"text": "{{ x"}}}), "`t.text`"),
             (json!({"connections": 0}), "`connections`"),

@@ -198,6 +198,11 @@ pub fn fault(code: &str) -> Option<Fault> {
     })
 }
 
+/// Whether a code says that one of the numbers, or their count, made the service refuse all: nothing was sent.
+pub fn is_of_number(code: &str) -> bool {
+    matches!(code, "isv.MOBILE_NUMBER_ILLEGAL" | "isv.MOBILE_COUNT_OVER_LIMIT" | "isv.INVALID_MOBILE_NUMBER")
+}
+
 /// A number as the service takes it: one with `+86` without it, another with `+` without the sign. Without `+`
 /// it stays as it is.
 pub fn number(number: &str) -> &str {

@@ -43,6 +43,11 @@ pub fn refused(reply: &Reply, step: Step, label: &str) -> Error {
     Error::new(kind, format!("{label} {}: {said}", step.refused())).retryable_is(temporary)
 }
 
+/// Whether the reply to `RCPT` says that one mail takes no more recipients: a further mail may take them.
+pub fn is_full(reply: &Reply) -> bool {
+    reply.code == 452 && matches!(reply.status(), None | Some((_, 5, 3)))
+}
+
 fn of_temporary(reply: &Reply, step: Step) -> Kind {
     match (reply.code, reply.status()) {
         (421, _) => Kind::Unavailable,
@@ -76,6 +81,20 @@ fn of_permanent(reply: &Reply, step: Step) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_mail_is_told_from_a_full_disk() {
+        for (code, text, full) in [
+            (452, "4.5.3 too many", true),
+            (452, "too many", true),
+            (452, "4.2.2 mailbox full", false),
+            (452, "4.3.1 disk full", false),
+            (451, "4.5.3 too many", false),
+            (552, "5.5.3 too many", false),
+        ] {
+            assert_eq!(is_full(&Reply { code, lines: vec![text.to_owned()] }), full, "{code} {text}");
+        }
+    }
 
     #[test]
     fn refusals_are_classified() {

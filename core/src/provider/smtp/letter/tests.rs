@@ -36,7 +36,14 @@ fn the_envelope_has_each_address_once_and_copies_in_secret_stay_out_of_the_mail(
     let wanted = ["a@example.com", "cc@example.com", "secret@example.com", "hidden@example.com"];
     assert_eq!(letter.addresses, wanted);
     let named: Vec<(&str, usize)> = letter.named.iter().map(|(name, place)| (&**name, *place)).collect();
-    assert_eq!(named, [("a@example.com", 0), ("A Name <a@example.com>", 0)]);
+    let wanted = [
+        ("a@example.com", 0),
+        ("A Name <a@example.com>", 0),
+        ("cc:cc@example.com", 1),
+        ("bcc:secret@example.com", 2),
+        ("bcc:hidden@example.com", 3),
+    ];
+    assert_eq!(named, wanted);
     let text = String::from_utf8(letter.data).unwrap();
     assert!(
         !text.contains("secret@") && !text.contains("hidden@") && !text.to_lowercase().contains("bcc"),
@@ -150,8 +157,60 @@ fn bad_recipients_are_refused_and_many_are_not() {
     assert_eq!(letter.addresses.len(), MAX_RECIPIENTS);
     assert!(letter.data.split(|byte| *byte == b'\n').all(|line| line.len() < 998), "a line is too long");
     assert!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
+    // So many are not named in each of the mails that go to some of them.
+    assert!(letter.data.len() < 2000, "{} bytes", letter.data.len());
+    assert!(String::from_utf8(letter.data).unwrap().contains("To: undisclosed-recipients:;\r\n"));
+    let some = Letter::write(&plain, &many(MAX_NAMED)).unwrap();
+    assert!(String::from_utf8(some.data).unwrap().contains("p999@example.com"));
     let error = Letter::write(&plain, &many(MAX_RECIPIENTS + 1)).unwrap_err();
     assert_eq!(error.kind(), Kind::InvalidArgument);
+    // Copies count too.
+    let copies = vec!["c@example.com,"; MAX_RECIPIENTS].concat();
+    for list in ["cc", "bcc"] {
+        let error = Letter::write(&plain, &attributes(&[(list, &copies)])).unwrap_err();
+        assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
+    }
+}
+
+#[test]
+fn no_word_of_a_header_is_longer_than_a_line() {
+    let style = style(json!({}));
+    let long = |sign: &str| sign.repeat(3000 / sign.len());
+    for (name, value) in
+        [("subject", long("x")), ("header.X-A", long("x")), ("header.X-A", format!("ä {}", long("x")))]
+    {
+        let error = Letter::write(&style, &attributes(&[(name, &value)])).unwrap_err();
+        assert_eq!((error.kind(), error.retryable()), (Kind::InvalidArgument, false), "{error}");
+    }
+    for (name, value) in [
+        ("subject", long("ä")),
+        ("subject", long("ab ")),
+        ("header.X-A", long("ä")),
+        ("header.X-A", format!("{} ä", "x".repeat(900))),
+        ("subject", "x".repeat(900)),
+    ] {
+        let letter = Letter::write(&style, &attributes(&[(name, &value)])).unwrap();
+        let longest = letter.data.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap();
+        assert!(longest <= 999, "{name}: a line of {longest} bytes");
+    }
+}
+
+#[test]
+fn a_field_is_given_once_and_a_part_of_a_mail_is_no_file() {
+    let style = style(json!({}));
+    let error = Letter::write(&style, &attributes(&[("header.X-A", "1"), ("header.x-a", "2")])).unwrap_err();
+    assert!(error.kind() == Kind::InvalidArgument && error.message().contains("twice"), "{error}");
+    for kind in ["Multipart/mixed", "message/rfc822", "MESSAGE/rfc822", " multipart/mixed"] {
+        let message = attributes(&[]).with(|fields| {
+            fields.attachments.push(crate::message::Attachment {
+                name: "a".into(),
+                content_type: kind.into(),
+                body: Bytes::new(),
+            });
+        });
+        let error = Letter::write(&style, &message).unwrap_err();
+        assert!(matches!(error.kind(), Kind::Unsupported | Kind::InvalidArgument), "{kind}: {error}");
+    }
 }
 
 #[test]
