@@ -261,14 +261,21 @@ def _on_threads(
             else:
                 attempt.sent()
 
+        last: Callable[[], None] | None = None
         try:
             while (attempt := run.next()) is not None:
-                others.run(functools.partial(copy_context().run, make, attempt))
+                # Nobody waits for the one before any more.
+                if last is not None:
+                    others.forget(last)
+                last = functools.partial(copy_context().run, make, attempt)
+                others.run(last)
             won = run.outcome()[0]
             if won is not None:
                 return values[won]
             raise ended(run, raised)
         finally:
+            if last is not None:
+                others.forget(last)
             run.drop()
             raised.clear()
             values.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
+from collections import OrderedDict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ class _Line:
     def __init__(self) -> None:
         self.process = os.getpid()
         self.changed = threading.Condition(threading.Lock())
-        self.work: deque[Callable[[], None]] = deque()
+        self.work: OrderedDict[Callable[[], None], None] = OrderedDict()
         self.idle = 0
         self.threads = 0
 
@@ -38,7 +38,7 @@ class Threads:
             # A child of a fork has none of the threads.
             line = self._line = _Line()
         with line.changed:
-            line.work.append(work)
+            line.work[work] = None
             if line.idle >= len(line.work) or line.threads >= self._most:
                 line.changed.notify()
                 return
@@ -52,6 +52,14 @@ class Threads:
                     line.work.clear()
                     raise
 
+    def forget(self, work: Callable[[], None]) -> None:
+        """Takes back what no thread has begun."""
+        line = self._line
+        # A look without the lock, since most has begun. Nothing of the parent is touched in a child of a fork.
+        if work in line.work and line.process == os.getpid():
+            with line.changed:
+                line.work.pop(work, None)
+
 
 def _serve(line: _Line) -> None:
     while True:
@@ -61,7 +69,7 @@ def _serve(line: _Line) -> None:
                 if not line.changed.wait_for(lambda: line.work, _PATIENCE):
                     line.threads -= 1
                     return
-                work = line.work.popleft()
+                work = line.work.popitem(last=False)[0]
             finally:
                 line.idle -= 1
         work()

@@ -8,6 +8,7 @@ import gc
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -144,6 +145,34 @@ def test_a_timeout_leaves_the_attempt_behind() -> None:
     with pytest.raises(ceiba.Timeout) as caught:
         always()
     assert isinstance(caught.value, TimeoutError)
+
+
+def test_attempts_that_no_thread_began_are_not_kept() -> None:
+    let_go = threading.Event()
+    begun: list[object] = []
+
+    class Payload:
+        pass
+
+    @ceiba.strategy(retry=2, timeout=0.05, threads=1)
+    def stuck(payload: Payload) -> None:
+        begun.append(1)
+        let_go.wait(30)
+
+    first = Payload()
+    with pytest.raises(ceiba.Timeout):
+        stuck(first)
+    kept = []
+    for _ in range(3):
+        payload = Payload()
+        kept.append(weakref.ref(payload))
+        with pytest.raises(ceiba.Timeout):
+            stuck(payload)
+        del payload
+    gc.collect()
+    assert [ref() for ref in kept] == [None] * 3
+    assert len(begun) == 1
+    let_go.set()
 
 
 def test_a_deadline_bounds_attempts_and_waits() -> None:
