@@ -98,7 +98,7 @@ fn stacks() -> Result<Vec<(&'static str, Arc<dyn Producer>)>> {
         ("rate_limit", over(limit(), nothing())?),
         ("failover", failover(group.clone(), vec![nothing(), nothing()])?),
         ("timeout_failover", failover(json!({"type": "timeout_failover", "after": 3}), vec![nothing(), nothing()])?),
-        ("circuit_breaker", over(json!({"type": "circuit_breaker", "failures": 5}), nothing())?),
+        ("circuit_breaker", over(json!({"type": "circuit_breaker", "consecutive": 5}), nothing())?),
         ("timeout > retry > rate_limit > failover", nested),
         // The last good one is where it begins: a send that all refuse shows each failure.
         ("failover, 3 of 3 fail", failover(group, vec![failing(), failing(), failing()])?),
