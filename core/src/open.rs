@@ -36,9 +36,49 @@ pub struct Surroundings<'a> {
 /// How deep members may have members: a config is no place for a loop without end.
 const MAX_DEPTH: usize = 8;
 
+/// The most strategies that a message passes on its way to a provider, whatever members they are in: each is a call
+/// within a call.
+const MAX_LAYERS: usize = 64;
+
 /// Checks a config as far as that goes without a connection: keys, types and names.
 pub fn check(config: &ClientConfig) -> Result<()> {
-    check_at(config, 0)
+    check_at(config, 0)?;
+    layers(config).map(drop)
+}
+
+/// How many strategies a message passes at most, beside those of members by id.
+///
+/// # Errors
+/// `invalid_config` for more than there may be.
+pub fn layers(config: &ClientConfig) -> Result<usize> {
+    let layers = layers_at(config, 0)?;
+    within_layers(layers)?;
+    Ok(layers)
+}
+
+/// Refuses more strategies than a message may pass.
+///
+/// # Errors
+/// `invalid_config`.
+pub fn within_layers(layers: usize) -> Result<()> {
+    if layers > MAX_LAYERS {
+        let text = format!(
+            "a message would pass {layers} strategies, those of members among them: {MAX_LAYERS} at most"
+        );
+        return Err(Error::new(Kind::InvalidConfig, text));
+    }
+    Ok(())
+}
+
+fn layers_at(config: &ClientConfig, depth: usize) -> Result<usize> {
+    let mut within = 0;
+    for (number, section) in stack(config, depth)?.sections.iter().enumerate() {
+        within = within.max(number + 1);
+        for member in section.members.iter().flatten().filter(|member| !member.is_string()) {
+            within = within.max(number + 1 + layers_at(&member_config(member)?, depth + 1)?);
+        }
+    }
+    Ok(within)
 }
 
 fn check_at(config: &ClientConfig, depth: usize) -> Result<()> {
@@ -111,13 +151,11 @@ fn stack(config: &ClientConfig, depth: usize) -> Result<Stack> {
     }
     let alone = sections.last().is_some_and(|innermost| innermost.members.is_some());
     let provider = if alone && config.provider.is_empty() { None } else { Some(config.provider_section()?) };
-    for (place, section) in sections.iter().enumerate() {
-        let innermost = place + 1 == sections.len();
-        let below = usize::from(!(innermost && provider.is_none()));
-        if section.members.as_ref().is_some_and(|members| members.len() + below == 0) {
-            let text = format!("strategy `{}`: `members` is empty: name at least one", section.name);
-            return Err(Error::new(Kind::InvalidConfig, text));
-        }
+    // Also beside a provider: one that has no other to go to is no group.
+    if let Some(section) = sections.iter().find(|section| section.members.as_ref().is_some_and(Vec::is_empty))
+    {
+        let text = format!("strategy `{}`: `members` is empty: name at least one", section.name);
+        return Err(Error::new(Kind::InvalidConfig, text));
     }
     Ok(Stack { sections, provider })
 }

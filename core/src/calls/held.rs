@@ -17,10 +17,11 @@ struct Held {
     hold: Mutex<Option<Hold>>,
 }
 
-/// The open producer with this id, held for `holder`.
-pub(super) fn hold(id: &str, holder: &Arc<str>) -> Result<Arc<dyn Producer>> {
+/// The open producer with this id, held for `holder`, and how many strategies a message passes in it.
+pub(super) fn hold(id: &str, holder: &Arc<str>) -> Result<(Arc<dyn Producer>, usize)> {
     let (client, hold) = clients()?.producers.hold(id, holder)?;
-    Ok(Arc::new(Held { client, hold: Mutex::new(Some(hold)) }))
+    let layers = client.layers;
+    Ok((Arc::new(Held { client, hold: Mutex::new(Some(hold)) }), layers))
 }
 
 impl Producer for Held {
@@ -33,7 +34,11 @@ impl Producer for Held {
     }
 
     fn send<'a>(&'a self, ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
-        Box::pin(self.client.send(ctx, message))
+        Box::pin(async move {
+            // The strategy may go on elsewhere: it needs the failure at once, and not at the end of its own time.
+            let ctx = ctx.clone().at_most(self.client.deadline).failing_when_disconnected();
+            self.client.send(&ctx, message).await
+        })
     }
 
     // What was sent through it is waited for by the strategy; the rest is not its own.

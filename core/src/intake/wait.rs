@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
 
 use super::Intake;
-use super::call::Reply;
+use super::call::{Reply, Waiter};
 use crate::client::Context;
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::message::{Message, Receipt};
@@ -15,7 +15,7 @@ impl Intake {
     pub async fn send(&self, ctx: &Context, message: Message) -> Result<Receipt> {
         ctx.check().map_err(|error| error.by(self.provider))?;
         let (sender, mut receiver) = oneshot::channel();
-        let mut hand = Some((message, sender));
+        let mut hand = Some((message, Waiter::new(sender, ctx.fails_when_disconnected())));
         let ticket = loop {
             let Some((message, sender)) = hand.take() else {
                 return Err(Error::new(Kind::Internal, "a message was pushed twice").by(self.provider));

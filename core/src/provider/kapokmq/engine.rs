@@ -359,9 +359,11 @@ impl Engine {
         self.fail_disconnected() || wrote
     }
 
-    /// With `when_disconnected: fail` nothing waits for a connection, once the first tries have ended.
+    /// With `when_disconnected: fail` nothing waits for a connection, once the first tries have ended; else only who
+    /// has nowhere else to go.
     fn fail_disconnected(&mut self) -> bool {
-        if self.when_disconnected != WhenDisconnected::Fail
+        let all = self.when_disconnected == WhenDisconnected::Fail;
+        if !(all || self.book.any_hasty())
             || self.unsent.is_empty()
             || self.lanes.iter().any(|lane| lane.connection.is_up() && !lane.retiring)
         {
@@ -371,7 +373,12 @@ impl Engine {
         if unsettled || (self.lanes.is_empty() && self.registry_error.is_none()) {
             return false;
         }
-        for job in std::mem::take(&mut self.unsent) {
+        let (ended, waits) = std::mem::take(&mut self.unsent)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|job| all || job.call.fails_when_disconnected());
+        self.unsent = waits;
+        let any = !ended.is_empty();
+        for job in ended {
             let error = job.fails(Kind::Unavailable, "there is no connection");
             let error = match &self.last_error {
                 Some(cause) => error.caused_by(cause.clone()),
@@ -379,7 +386,7 @@ impl Engine {
             };
             self.book.fail(job, error);
         }
-        true
+        any
     }
 
     /// A write failed: acks that came before are still read.
