@@ -10,10 +10,11 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 /// Numbers that only grow; the others are gauges.
-const COUNTERS: [&str; 25] = [
+const COUNTERS: [&str; 29] = [
     "acked",
     "all_failed",
     "answered",
+    "attempts",
     "connects",
     "failed",
     "given_up",
@@ -26,6 +27,7 @@ const COUNTERS: [&str; 25] = [
     "opened",
     "partly_failed",
     "probes",
+    "probes_failed",
     "received",
     "reconnects",
     "refused",
@@ -35,6 +37,8 @@ const COUNTERS: [&str; 25] = [
     "sent",
     "switches",
     "timeouts",
+    "waited_ms",
+    "waits",
     "without_store",
 ];
 
@@ -132,6 +136,14 @@ impl Page {
 
     fn number(&mut self, of: &str, key: &str, labels: &Labels, value: f64) {
         match key.strip_suffix("_ms") {
+            Some(seconds) if COUNTERS.contains(&key) => {
+                self.sample(
+                    &format!("ceiba_{of}_{seconds}_seconds_total"),
+                    "counter",
+                    labels,
+                    value / 1000.0,
+                );
+            }
             Some(key) => self.sample(&format!("ceiba_{of}_{key}_seconds"), "gauge", labels, value / 1000.0),
             None if COUNTERS.contains(&key) => {
                 self.sample(&format!("ceiba_{of}_{key}_total"), "counter", labels, value);
@@ -173,7 +185,7 @@ mod tests {
             "provider": "smtp", "state": "open", "sent": 7, "deadline_ms": 1500, "server": "mail:25",
             "last_error": {"kind": "timeout", "message": "secret"}, "connections": {"busy": 1},
             "strategies": [
-                {"type": "retry", "retries": 3, "max_attempts": 5},
+                {"type": "retry", "retries": 3, "max_attempts": 5, "waited_ms": 2500},
                 {"type": "failover", "name": "two", "switches": 1, "current_member": "a", "members": [
                     {"member": "a", "provider": "sms", "sent": 4,
                      "strategies": [{"type": "circuit_breaker", "state": "closed", "window": {"good": 9}}]},
@@ -195,6 +207,9 @@ mod tests {
             format!(r#"ceiba_client_state{{{id},provider="smtp",state="open"}} 1"#),
             format!(
                 r#"ceiba_strategy_retries_total{{{id},provider="smtp",strategy="retry",type="retry",place="0"}} 3"#
+            ),
+            format!(
+                r#"ceiba_strategy_waited_seconds_total{{{id},provider="smtp",strategy="retry",type="retry",place="0"}} 2.5"#
             ),
             format!(
                 r#"ceiba_strategy_switches_total{{{id},provider="smtp",strategy="two",type="failover",place="1"}} 1"#

@@ -59,6 +59,8 @@ pub(super) struct Pass {
     // Reports of an earlier phase count for nothing.
     phase: u64,
     probe: bool,
+    /// It is the first after the breaker was open: that ended with it.
+    pub(super) half_opens: bool,
 }
 
 // The window in tenths: what falls out does so a tenth at a time.
@@ -116,7 +118,8 @@ impl Breaker {
 
     /// Lets a send through, or says how long it will not.
     pub(super) fn ask(&mut self, now: Duration) -> Result<Pass, Duration> {
-        if self.state == State::Open {
+        let half_opens = self.state == State::Open;
+        if half_opens {
             let over = self.opened_at + self.rules.open_for;
             if now < over {
                 return Err(over - now);
@@ -131,9 +134,9 @@ impl Breaker {
             }
             State::HalfOpen => {
                 self.probing += 1;
-                Ok(Pass { phase: self.phase, probe: true })
+                Ok(Pass { phase: self.phase, probe: true, half_opens })
             }
-            _ => Ok(Pass { phase: self.phase, probe: false }),
+            _ => Ok(Pass { phase: self.phase, probe: false, half_opens: false }),
         }
     }
 

@@ -121,10 +121,17 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// What an error says of the other side: nothing, when it is the caller's or our own bounds'.
+/// What an error says of the other side: nothing, when it is the caller's or our own bounds', or when some of the
+/// recipients have the message.
 fn verdict(error: &Error) -> Verdict {
     match error.kind() {
-        Kind::InvalidArgument
+        // As bad as the worst of them: a message that no member takes is no fault of theirs.
+        Kind::AllFailed if !error.parts().is_empty() => {
+            let bad = error.parts().iter().filter_map(|part| part.error.as_ref());
+            if bad.map(verdict).any(|verdict| verdict == Verdict::Bad) { Verdict::Bad } else { Verdict::None }
+        }
+        Kind::Partial
+        | Kind::InvalidArgument
         | Kind::InvalidConfig
         | Kind::Unsupported
         | Kind::TooLarge
@@ -160,10 +167,16 @@ impl Strategy for CircuitBreaker {
                     return Err(if wait.is_zero() { error } else { error.after(wait) });
                 }
             };
+            if pass.half_opens {
+                let state = State::HalfOpen.name();
+                tracing::warn!(id = %self.id, strategy = Self::TYPE, state, "changes");
+            }
             let mut under_way = UnderWay { strategy: self, pass, verdict: Verdict::None };
             let result = inner.send(ctx, message).await;
             under_way.verdict = match &result {
                 Ok(_) => Verdict::Good,
+                // The caller's own deadline may be as short as he likes; `timeout` below says what is too long.
+                Err(error) if error.kind() == Kind::Timeout && ctx.check().is_err() => Verdict::None,
                 Err(error) => verdict(error),
             };
             drop(under_way);

@@ -185,6 +185,7 @@ impl Producer for Failover {
             // A caller who comes late says nothing of the member.
             ctx.check().map_err(|error| error.by(TYPE))?;
             self.attempts.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(id = %self.id, strategy = TYPE, member = %member.name, "tries");
             let accepted = Accepted::new(message);
             match member.send(ctx, accepted.now()).await {
                 Ok(receipt) => Ok(receipt),

@@ -85,6 +85,7 @@ pub(super) fn wrap(
         config,
         budget,
         random: setup.random.clone(),
+        attempts: AtomicU64::new(0),
         retries: AtomicU64::new(0),
         waits: AtomicU64::new(0),
         waited_ms: AtomicU64::new(0),
@@ -99,6 +100,7 @@ struct Retry {
     config: Config,
     budget: Option<Budget>,
     random: Random,
+    attempts: AtomicU64,
     retries: AtomicU64,
     waits: AtomicU64,
     waited_ms: AtomicU64,
@@ -119,6 +121,8 @@ impl Strategy for Retry {
             if let Some(budget) = &self.budget {
                 budget.send();
             }
+            self.attempts.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(id = %self.id, strategy = Self::TYPE, attempt = 1, "tries");
             let accepted = Accepted::new(message);
             match inner.send(ctx, accepted.now()).await {
                 Ok(receipt) => Ok(receipt),
@@ -131,6 +135,7 @@ impl Strategy for Retry {
     fn state(&self) -> Value {
         let mut state = json!({
             "max_attempts": self.config.max_attempts,
+            "attempts": self.attempts.load(Ordering::Relaxed),
             "retries": self.retries.load(Ordering::Relaxed),
             "waits": self.waits.load(Ordering::Relaxed),
             "waited_ms": self.waited_ms.load(Ordering::Relaxed),
@@ -190,6 +195,7 @@ impl Retry {
                 self.refused_by_budget.fetch_add(1, Ordering::Relaxed);
                 return Err(self.give_up(tried, error, "the budget of retries is used up"));
             }
+            self.attempts.fetch_add(1, Ordering::Relaxed);
             self.retries.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(id = %self.id, strategy = Self::TYPE, attempt = number, after = %error, "tries again");
             match inner.send(ctx, tried.now()).await {

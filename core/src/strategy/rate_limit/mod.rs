@@ -29,9 +29,11 @@ mod turnstile;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use self::concurrent::{Slot, Slots};
 use self::config::{Counting, Parsed, Settings, WhenLimited};
@@ -63,7 +65,9 @@ pub(super) fn wrap(
         Some(key) => keys::shared(key, &settings, make)?,
         None => Arc::new(make()?),
     };
-    let strategy = RateLimit { id: setup.id.clone(), settings, key, when_limited, limiter };
+    let id = setup.id.clone();
+    let (waits, waited_ms) = (AtomicU64::new(0), AtomicU64::new(0));
+    let strategy = RateLimit { id, settings, key, when_limited, limiter, waits, waited_ms };
     Ok(Arc::new(Layer { name: setup.name.clone(), strategy, inner }))
 }
 
@@ -108,6 +112,21 @@ struct RateLimit {
     key: Option<String>,
     when_limited: WhenLimited,
     limiter: Arc<Limiter>,
+    // How many sends stood in line, and how long in all.
+    waits: AtomicU64,
+    waited_ms: AtomicU64,
+}
+
+/// A send that stands in line: the time counts however it ends.
+struct Waits<'a> {
+    strategy: &'a RateLimit,
+    since: Instant,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.strategy.waited_ms.fetch_add(millis(self.since.elapsed()), Ordering::Relaxed);
+    }
 }
 
 impl Strategy for RateLimit {
@@ -134,9 +153,10 @@ impl Strategy for RateLimit {
             Limiter::Window(window) => Box::pin(async move {
                 let accepted = Accepted::new(message);
                 let passed = match window.take(ctx).await {
-                    Err(refusal) if self.waits(inner, &refusal) => {
-                        window.wait(ctx, refusal.retry_after()).await
-                    }
+                    Err(refusal) => match self.waits(inner, &refusal) {
+                        Some(_waits) => window.wait(ctx, refusal.retry_after()).await,
+                        None => Err(refusal),
+                    },
                     passed => passed,
                 };
                 passed.map_err(|error| self.refused(inner, error, || window.refused()))?;
@@ -146,7 +166,10 @@ impl Strategy for RateLimit {
             Limiter::Leases(leases) => Box::pin(async move {
                 let accepted = Accepted::new(message);
                 let passed = match leases.take(ctx).await {
-                    Err(refusal) if self.waits(inner, &refusal) => leases.wait(ctx).await,
+                    Err(refusal) => match self.waits(inner, &refusal) {
+                        Some(_waits) => leases.wait(ctx).await,
+                        None => Err(refusal),
+                    },
                     passed => passed,
                 };
                 let lease = passed.map_err(|error| self.refused(inner, error, || leases.refused()))?;
@@ -177,6 +200,8 @@ impl Strategy for RateLimit {
             let settings = &self.settings;
             state.insert("limiter".into(), json!(settings.counting.name()));
             state.insert("rate".into(), json!(settings.rate));
+            state.insert("waits".into(), json!(self.waits.load(Ordering::Relaxed)));
+            state.insert("waited_ms".into(), json!(self.waited_ms.load(Ordering::Relaxed)));
             if settings.counting != Counting::Concurrent {
                 state.insert("per_ms".into(), json!(millis(settings.per)));
             }
@@ -205,7 +230,10 @@ impl RateLimit {
         refusal: Error,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let passed = if self.waits(inner, &refusal) { paced.wait(ctx).await } else { Err(refusal) };
+            let passed = match self.waits(inner, &refusal) {
+                Some(_waits) => paced.wait(ctx).await,
+                None => Err(refusal),
+            };
             passed.map_err(|error| self.refused(inner, error, || paced.refused()))
         })
     }
@@ -219,19 +247,22 @@ impl RateLimit {
         refusal: Error,
     ) -> BoxFuture<'a, Result<Slot<'a>>> {
         Box::pin(async move {
-            let passed = if self.waits(inner, &refusal) { slots.wait(ctx).await } else { Err(refusal) };
+            let passed = match self.waits(inner, &refusal) {
+                Some(_waits) => slots.wait(ctx).await,
+                None => Err(refusal),
+            };
             passed.map_err(|error| self.refused(inner, error, || slots.refused()))
         })
     }
 
     // Whether a send that was not let through stands in line.
-    fn waits(&self, inner: &Arc<dyn Producer>, refusal: &Error) -> bool {
-        let waits = self.when_limited == WhenLimited::Wait && refusal.kind() == Kind::Limited;
-        if waits {
+    fn waits(&self, inner: &Arc<dyn Producer>, refusal: &Error) -> Option<Waits<'_>> {
+        (self.when_limited == WhenLimited::Wait && refusal.kind() == Kind::Limited).then(|| {
             let wait = refusal.retry_after();
             tracing::debug!(id = %self.id, strategy = Self::TYPE, provider = inner.provider(), ?wait, "waits");
-        }
-        waits
+            self.waits.fetch_add(1, Ordering::Relaxed);
+            Waits { strategy: self, since: Instant::now() }
+        })
     }
 
     fn refused(&self, inner: &Arc<dyn Producer>, error: Error, count: impl FnOnce()) -> Error {

@@ -36,7 +36,7 @@ async fn dropped_sends_leave_no_strategy_in_a_state_of_their_own() {
     let outer = [
         json!({"type": "retry", "max_attempts": 3, "backoff": {"type": "fixed", "wait": "50ms"}}),
         json!({"type": "timeout", "after": "80ms"}),
-        json!({"type": "circuit_breaker", "consecutive": 1000}),
+        json!({"type": "circuit_breaker", "consecutive": 1}),
     ];
     for config in outer {
         for polls in 0..12 {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::error::{Part, Whole};
 
 fn breaker(inner: &Arc<StandIn>) -> Arc<dyn Producer> {
     let config = json!({"type": "circuit_breaker", "consecutive": 3, "open_for": "30s"});
@@ -50,6 +51,43 @@ async fn faults_of_the_caller_do_not_open_it() {
         for _ in 0..10 {
             assert_eq!(send(&producer).await.unwrap_err().kind(), kind);
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_says_nothing_of_the_other_side_neither_opens_nor_closes_it() {
+    let members = |kinds: &[Kind]| {
+        let part = |kind: &Kind| Part::failed(Whole::Member, kind.name(), Error::new(*kind, "by the script"));
+        Step::Fails(Error::new(Kind::AllFailed, "all").made_of(kinds.iter().map(part).collect()))
+    };
+    let late = after(60_000, Step::Sent);
+    for step in [fails(Kind::Partial), members(&[Kind::TooLarge, Kind::InvalidArgument]), late] {
+        let inner = StandIn::new([], step.clone());
+        let producer = breaker(&inner);
+        for _ in 0..10 {
+            send(&producer).await.unwrap_err();
+        }
+        assert_eq!(strategies(&producer)[0]["state"], "closed");
+        // Half-open such a probe gives its place back.
+        inner.becomes(fails(Kind::Unavailable));
+        for _ in 0..3 {
+            send(&producer).await.unwrap_err();
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        inner.becomes(step);
+        send(&producer).await.unwrap_err();
+        assert_eq!(strategies(&producer)[0]["state"], "half_open");
+        inner.becomes(Step::Sent);
+        send(&producer).await.unwrap();
+        assert_eq!(strategies(&producer)[0]["state"], "closed");
+    }
+    // But a bound of a `timeout` below is a failure, and so is one bad member among others.
+    for step in [fails(Kind::Timeout), members(&[Kind::TooLarge, Kind::Unavailable])] {
+        let producer = breaker(&StandIn::new([], step));
+        for _ in 0..3 {
+            send(&producer).await.unwrap_err();
+        }
+        assert_eq!(send(&producer).await.unwrap_err().kind(), Kind::CircuitOpen);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod circuit_breaker;
+mod events;
 mod failover;
 mod fan_out;
 mod partial;

@@ -128,6 +128,17 @@ async fn recipients_of_the_config_are_named_from_the_second_attempt_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_copy_that_failed_is_sent_again_and_others_are_not() {
+    let first = partial(vec![reached("a"), bounced("b", Kind::Throttled), bounced("cc:c", Kind::Throttled)]);
+    let inner = StandIn::new([first, partly(&[("b", true), ("cc:c", false)])], Step::Sent);
+    let receipt = retry(3, &inner).send(&seconds(9), to(&["a", "b"])).await.unwrap();
+    assert_eq!(sent_to(&inner), ["ab", "bcc:c", "cc:c"]);
+    let rest: Vec<bool> = inner.messages().iter().map(|message| message.is_rest()).collect();
+    assert_eq!(rest, [false, true, true], "the provider leaves out the copies that were sent");
+    assert_eq!(ends(&receipt.parts.unwrap()), [end("a", None), end("b", None), end("cc:c", None)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_recipient_whom_no_retry_helps_is_not_sent_to_again() {
     let first =
         || partial(vec![reached("a"), bounced("bad", Kind::InvalidArgument), bounced("c", Kind::Throttled)]);

@@ -187,12 +187,32 @@ async fn a_call_dropped_at_any_await_loses_no_token_and_no_slot() {
             assert!(sends.iter().all(Option::is_none), "{context}: some never ended");
             assert_eq!(strategies(&producer)[0]["waiting"], 0, "{context}");
             assert_eq!(inner.under_way.load(Ordering::SeqCst), 0, "{context}");
+            // Nobody took one who did not send.
+            assert_eq!(strategies(&producer)[0]["granted"], inner.count(), "{context}");
             // All that there is can be had again.
             tokio::time::sleep(Duration::from_secs(2)).await;
             let before = inner.count();
             crowd(&producer, 2, &Context::within(Duration::from_millis(900))).await;
             assert_eq!(inner.count(), before + 2, "{context}");
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_counts_while_a_send_waits_in_line() {
+    for (limiter, settings) in
+        [("sliding_window", json!({"rate": 1, "per": "2s"})), ("concurrent", json!({"rate": 1}))]
+    {
+        let inner = StandIn::new([], after(2000, Step::Sent));
+        let producer = wrap(waiting(limiter, settings), inner.clone());
+        let delayed = || Arc::new(Message::new("x").with_delay(Duration::from_secs(3)));
+        let ctx = seconds(60);
+        let sends = (0..3).map(|_| producer.send(&ctx, delayed()));
+        assert!(futures_util::future::join_all(sends).await.iter().all(Result::is_ok));
+        let delays: Vec<u64> =
+            inner.messages().iter().map(|message| message.delay().as_millis() as u64).collect();
+        assert_eq!(delays[0], 3000);
+        assert!((995..=1000).contains(&delays[1]) && delays[2] == 0, "{limiter}: {delays:?}");
     }
 }
 
