@@ -48,9 +48,7 @@ LIMITS = {
         f"{at_once} at once {line[f'at_once_{at_once}']['ratio']:.2f} of redis-benchmark" for at_once in (1, 50)
     ),
     "strategies": strategy_report.said,
-    "strategy": lambda line: ", ".join(
-        f"{name} {line[name]['ns_median'] - line['bare']['ns_median']:.0f} ns" for name in ("retry", "four", "callback")
-    ),
+    "strategy": strategy_report.calls_said,
 }
 # Calls of Python: what is measured, and what it is compared with.
 STRATEGIES = [
@@ -299,5 +297,11 @@ class Report:
             "then sends through a provider that is a callable.",
             "",
             *self.strategies(),
+            "## Strategies in Go",
+            "",
+            "Nanoseconds of a call that goes well: the senders of package comm, which are plain Go, then sends through the",
+            "library to a sender that is registered with it.",
+            "",
+            *strategy_report.go([sample.line["calls"] for sample in self.samples[Case("go", "strategy")]]),
         ]
         return lines

@@ -36,6 +36,37 @@ def layers(lines: list[dict]) -> list[str]:
     return table(["", "least", "median", "to as many empty layers", "aim"], rows)
 
 
+# Calls of Go: what is measured.
+GO = {
+    "bare": "the bare sender",
+    "retry": "retryable",
+    "rate_limit": "ratelimit",
+    "failover": "failover",
+    "three": "retryable, ratelimit, failover",
+    "registered": "a registered sender",
+    "registered_three": "timeout, retry, failover, a registered sender",
+}
+
+
+def go(lines: list[dict]) -> list[str]:
+    """Senders of a Go program with strategies around them, beside the bare one."""
+    rows = []
+    for name, what in GO.items():
+        median = statistics.median(line[name]["ns_median"] for line in lines)
+        over = statistics.median(line[name]["ns_median"] - line["bare"]["ns_median"] for line in lines)
+        least = min(line[name]["ns_min"] for line in lines)
+        p90 = statistics.median(line[name]["ns_p90"] for line in lines)
+        rows.append([what, f"{least:,.0f}", f"{median:,.0f}", f"{p90:,.0f}", f"{over:,.0f}" if name != "bare" else "-"])
+    return table(["", "least", "median", "p90", "added to the bare one"], rows)
+
+
+def calls_said(line: dict) -> str:
+    """While it runs: what is added to the bare call, in Python or in Go."""
+    calls = line.get("calls", line)
+    names = ("three", "registered") if "calls" in line else ("retry", "four", "callback")
+    return ", ".join(f"{name} {calls[name]['ns_median'] - calls['bare']['ns_median']:.0f} ns" for name in names)
+
+
 def said(line: dict) -> str:
     """While it runs."""
     nested, empty = line[NESTED]["ns_median"], line["empty 4"]["ns_median"]
