@@ -48,6 +48,9 @@ pub(crate) fn of_broker(
 pub(crate) fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> {
     let mut config = ClientConfig::parse(&args.config).map_err(Failure::at_open)?;
     let file = args.secret_file.as_deref();
+    if let Some(missing) = Robot::of(&config.provider) {
+        return robot(config, missing, file);
+    }
     let wanted = wanted(&config.provider).filter(|(key, _)| !config.provider.contains_key(*key));
     match wanted {
         Some((key, example)) => match outside(file)? {
@@ -66,6 +69,60 @@ pub(crate) fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> 
             ));
         }
         None => {}
+    }
+    Ok(config)
+}
+
+/// What the config of a DingTalk robot leaves out.
+enum Robot {
+    /// Token and secret.
+    Both,
+    /// The secret, which not every robot has.
+    Secret,
+}
+
+impl Robot {
+    fn of(provider: &serde_json::Map<String, Value>) -> Option<Robot> {
+        let text = |key: &str| provider.get(key).and_then(Value::as_str);
+        if text("type") != Some("dingtalk") || text("via").is_some_and(|via| via != "robot") {
+            return None;
+        }
+        // An address that is named elsewhere may hold the token.
+        let in_address = match provider.get("url") {
+            Some(Value::String(address)) => address.contains("access_token="),
+            Some(_) => true,
+            None => false,
+        };
+        match (provider.contains_key("access_token") || in_address, provider.contains_key("secret")) {
+            (false, false) => Some(Robot::Both),
+            (true, false) => Some(Robot::Secret),
+            _ => None,
+        }
+    }
+}
+
+/// A robot's token and secret are written `TOKEN:SECRET`, or `TOKEN` for one without a secret; where the config names the
+/// token the secret alone is.
+fn robot(mut config: ClientConfig, missing: Robot, file: Option<&Path>) -> Result<ClientConfig, Failure> {
+    let given = outside(file)?;
+    let given = given.as_ref().map(Secret::expose);
+    let (token, secret) = match (missing, given) {
+        (Robot::Both, Some(text)) => match text.split_once(':') {
+            Some((token, secret)) => (Some(token), Some(secret)),
+            None => (Some(text), None),
+        },
+        (Robot::Secret, given) => (None, given),
+        (Robot::Both, None) => {
+            return Err(Failure::usage(format!(
+                "no secret: give --secret-file FILE, set {VARIABLE} (TOKEN:SECRET, or TOKEN for a robot without a \
+                 secret), or name `access_token` in the config"
+            )));
+        }
+    };
+    for (key, text) in [("access_token", token), ("secret", secret)] {
+        if let Some(text) = text {
+            config.provider.insert(key.into(), Value::String(text.to_owned()));
+        }
     }
     Ok(config)
 }

@@ -1,10 +1,14 @@
 """`ceiba send` of one message: a mail, a text message, a robot, a webhook."""
 
+import base64
 import email
 import email.policy
+import hmac
 import http.server
 import json
 import socketserver
+import ssl
+import subprocess
 import threading
 import urllib.parse
 
@@ -12,30 +16,53 @@ from program import Program
 
 
 class Mailbox(socketserver.ThreadingTCPServer):
-    """Takes mails without a login; refuses recipients that begin with `no`."""
+    """Takes mails, without a login unless one is given; refuses recipients that begin with `no`."""
 
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self, login=None, context=None):
+        self.login = login
+        self.context = context
         super().__init__(("127.0.0.1", 0), Dialog)
         self.mails = []
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
 
 class Dialog(socketserver.StreamRequestHandler):
+    def setup(self):
+        if self.server.context:
+            self.request = self.server.context.wrap_socket(self.request, server_side=True)
+        super().setup()
+
+    def log_in(self, command):
+        given = base64.b64decode(command.split()[-1]).decode().split("\0")[1:]
+        if given == list(self.server.login):
+            self.say("235 welcome")
+            return True
+        # A careless server repeats what it was told.
+        self.say(f"535 5.7.8 wrong: {' '.join(given)}")
+        return False
+
     def say(self, line):
         self.wfile.write(line.encode() + b"\r\n")
 
     def handle(self):
         self.say("220 mail.example ready")
         recipients = []
+        logged_in = False
         while line := self.rfile.readline():
             command = line.decode().strip()
             verb = command[:4].upper()
             if verb == "EHLO":
                 self.say("250-mail.example")
+                if self.server.login:
+                    self.say("250-AUTH PLAIN")
                 self.say("250 8BITMIME")
+            elif verb == "AUTH":
+                logged_in = self.log_in(command)
+            elif self.server.login and not logged_in and verb != "QUIT":
+                self.say("530 5.7.0 log in first")
             elif verb == "RCPT":
                 refused = "<no" in command
                 if not refused:
@@ -62,7 +89,8 @@ class Service(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, answer):
+    def __init__(self, answer, context=None):
+        self.context = context
         super().__init__(("127.0.0.1", 0), Requests)
         self.answer = json.dumps(answer).encode()
         self.requests = []
@@ -70,6 +98,11 @@ class Service(http.server.ThreadingHTTPServer):
 
 
 class Requests(http.server.BaseHTTPRequestHandler):
+    def setup(self):
+        if self.server.context:
+            self.request = self.server.context.wrap_socket(self.request, server_side=True)
+        super().setup()
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append((self.path, dict(self.headers), body))
@@ -172,6 +205,26 @@ class Notices(Program):
         self.assertNotEqual(code, 0)
         self.assertNotIn("hunter2", err)
 
+    def test_a_login_and_one_that_is_refused(self):
+        server = self.server(Mailbox(login=("user", "s3cret")))
+        url = f"smtp://user@127.0.0.1:{server.server_address[1]}?from=a@b.example&tls=none"
+        send = ("send", url, "--to", "a@b.example")
+        code, _, err = self.run_it(*send, input=b"one", secret="s3cret")
+        self.assertEqual(code, 0, err)
+        code, _, err = self.run_it(*send, "--secret-file", self.write("right", "s3cret\n"), input=b"two", secret=None)
+        self.assertEqual(code, 0, err)
+        named = url + "&secret_file=" + urllib.parse.quote(str(self.write("named", "s3cret")), safe="")
+        code, _, err = self.run_it("send", named, "--to", "a@b.example", input=b"three", secret=None)
+        self.assertEqual(code, 0, err)
+        self.assertEqual([mail.get_content().strip() for _, mail in server.mails], ["one", "two", "three"])
+        for extra in ((), ("--json",), ("-v",)):
+            code, out, err = self.run_it(*send, *extra, input=b"x", secret="hunter2")
+            self.assertNotEqual(code, 0)
+            self.assertNotIn("hunter2", err + out.decode())
+            self.assertNotIn(base64.b64encode(b"\0user\0hunter2").decode(), err + out.decode())
+        self.assertIn("authentication", err)
+        self.assertEqual(len(server.mails), 3)
+
     def test_a_webhook_takes_the_input_as_it_is(self):
         server = self.server(Service({"ok": True}))
         url = f"http://127.0.0.1:{server.server_address[1]}/hook?key=1"
@@ -201,6 +254,61 @@ class Notices(Program):
         query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(path).query + "&" + body.decode()))
         self.assertEqual((query["PhoneNumbers"], query["TemplateCode"]), ("13800000000", "SMS_1"))
         self.assertEqual(json.loads(query["TemplateParam"]), {"code": "1234"})
+
+    def test_a_text_message_by_the_other_service(self):
+        status = {"SerialNo": "s", "PhoneNumber": "+8613800000000", "Code": "Ok"}
+        server = self.server(Service({"Response": {"SendStatusSet": [status]}}))
+        endpoint = urllib.parse.quote(f"http://127.0.0.1:{server.server_address[1]}", safe="")
+        url = f"sms+tencent://ID@sms.tencentcloudapi.com/1400/Shop?endpoint={endpoint}"
+        arguments = ("--to", "13800000000", "--template", "7", "--args", '["1234"]')
+        code, _, err = self.run_it("send", url, *arguments, secret="s3cret")
+        self.assertEqual(code, 0, err)
+        [(_, headers, body)] = server.requests
+        self.assertNotIn("s3cret", body.decode() + json.dumps(headers))
+        told = json.loads(body)
+        self.assertEqual((told["TemplateId"], told["SmsSdkAppId"], told["SignName"]), ("7", "1400", "Shop"))
+        self.assertEqual(told["TemplateParamSet"], ["1234"])
+
+    def test_addresses_that_are_encrypted(self):
+        key, certificate = self.folder / "key.pem", self.folder / "cert.pem"
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+             "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+            check=True, capture_output=True, timeout=60)  # fmt: skip
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key)
+        trusted = "ca_file=" + urllib.parse.quote(str(certificate), safe="")
+
+        hook = Service({"ok": True}, context=context)
+        self.server(hook)
+        port = hook.server_address[1]
+        code, _, err = self.run_it("send", f"https://localhost:{port}/hook#{trusted}", "--whole", input=b"x")
+        self.assertEqual((code, [body for _, _, body in hook.requests]), (0, [b"x"]), err)
+
+        robot = Service({"errcode": 0}, context=context)
+        self.server(robot)
+        port = robot.server_address[1]
+        for url, secret in [
+            (f"dingtalk://localhost:{port}?{trusted}", "tok3n:s3cret"),
+            (f"dingtalk://tok3n@localhost:{port}?{trusted}", "s3cret"),
+        ]:
+            code, _, err = self.run_it("send", url, "--whole", input=b"disk full", secret=secret)
+            self.assertEqual(code, 0, err)
+            path, _, body = robot.requests[-1]
+            query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(path).query))
+            self.assertEqual(query["access_token"], "tok3n")
+            said = f"{query['timestamp']}\ns3cret".encode()
+            sign = base64.b64encode(hmac.digest(b"s3cret", said, "sha256")).decode()
+            self.assertEqual(query["sign"], sign)
+            self.assertEqual(json.loads(body)["text"]["content"], "disk full")
+        code, _, err = self.run_it("send", f"dingtalk://localhost:{port}?{trusted}", "--whole", input=b"x", secret=None)
+        self.assertEqual(code, 2)
+        self.assertIn("TOKEN:SECRET", err)
+
+        mails = self.server(Mailbox(login=("user", "s3cret"), context=context))
+        url = f"smtps://user@localhost:{mails.server_address[1]}?from=a@b.example&{trusted}"
+        code, _, err = self.run_it("send", url, "--to", "a@b.example", input=b"x", secret="s3cret")
+        self.assertEqual((code, len(mails.mails)), (0, 1), err)
 
     def test_a_robot(self):
         server = self.server(Service({"errcode": 0, "errmsg": "ok"}))

@@ -307,3 +307,24 @@ async fn logins_certificates_and_recipients_are_checked() {
     send.await.unwrap().unwrap();
     real.mails("ann", 2);
 }
+
+/// More recipients than a mail names, and than one mail of this server takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_recipients_get_their_mail_and_do_not_see_each_other() {
+    let Some(real) = Real::start() else { return };
+    let mut section = real.section();
+    section["recipients_per_mail"] = json!(10_000);
+    let producer = try_open(section, json!({"connect": "eager"})).await.unwrap();
+    let names: Vec<String> = (0..1005).map(|number| format!("bob+{number}@example.test")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let receipt = producer.send(&within(60.0), letter(&names)).await.unwrap();
+    assert_eq!(receipt.parts.unwrap().len(), 1005);
+    let mails = real.mails("bob", 1005);
+    let to: std::collections::HashSet<&str> =
+        mails.iter().filter_map(|mail| header(mail, "delivered-to")).collect();
+    assert_eq!(to.len(), 1005);
+    for mail in &mails {
+        assert_eq!(header(mail, "to"), Some("undisclosed-recipients:;"));
+        assert!(mail["raw"].as_str().unwrap().len() < 3000, "{}", mail["raw"]);
+    }
+}

@@ -10,7 +10,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::server::{Act, Server, ok};
-use crate::{open, send, setup, within};
+use crate::{open, refused, send, setup, within};
 
 #[tokio::test]
 async fn there_are_no_more_than_configured_and_they_are_used_again() {
@@ -93,4 +93,47 @@ async fn a_close_waits_for_what_is_under_way_and_then_ends_it() {
     server.open_gate();
     producer.close(&within(5)).await.unwrap();
     sending.await.unwrap().unwrap();
+}
+
+/// `max_pending` and `max_pending_bytes` hold for all that is under way, however many connections there are.
+#[tokio::test]
+async fn more_sends_than_there_is_room_for_wait_until_their_deadline() {
+    for (calls, bytes, body) in [(2, 1 << 30, 1), (1000, 20 << 10, 10 << 10)] {
+        let server = Server::start([Act::AtGate]).await;
+        let mut limited = setup();
+        limited.limits.calls = calls;
+        limited.limits.bytes = bytes;
+        let section = json!({"type": "webhook", "url": server.url()});
+        let producer = open(&limited, section).await.unwrap();
+        let sends: Vec<_> = (0..2)
+            .map(|_| {
+                let producer = producer.clone();
+                tokio::spawn(async move { send(&producer, Message::new(vec![b'x'; body])).await })
+            })
+            .collect();
+        let begun = Instant::now();
+        while server.seen().len() < 2 {
+            assert!(begun.elapsed() < Duration::from_secs(5));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let ctx = Context::within(Duration::from_millis(200));
+        let error = producer.send(&ctx, Arc::new(Message::new(vec![b'x'; body]))).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (Kind::QueueFull, Outcome::NotSent), "{error}");
+        assert_eq!((error.attempts(), error.provider()), (0, Some("webhook")));
+        server.open_gate();
+        for send in sends {
+            send.await.unwrap().unwrap();
+        }
+        assert_eq!(server.seen().len(), 2);
+    }
+}
+
+/// What is refused before a request is made was no attempt.
+#[tokio::test]
+async fn an_attempt_is_a_request_that_was_made() {
+    let server = Server::start([Act::Answer(500, Vec::new(), String::new())]).await;
+    let producer =
+        open(&setup(), json!({"type": "webhook", "url": server.url(), "max_body": 1})).await.unwrap();
+    assert_eq!(refused(&producer, Message::new("too long")).await.attempts(), 0);
+    assert_eq!(refused(&producer, Message::new("x")).await.attempts(), 1);
 }

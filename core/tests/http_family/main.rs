@@ -10,6 +10,7 @@
 
 mod certificates;
 mod connections;
+mod crowds;
 mod dingtalk;
 mod faults;
 mod secrets;

@@ -413,6 +413,8 @@ async fn wrong_sections_name_the_key_and_no_secret() {
         (aliyun_section(&server, json!({"sign": ""})), "`sign`"),
         (aliyun_section(&server, json!({"batch": 1001})), "`batch`"),
         (aliyun_section(&server, json!({"endpoint": "hunter2"})), "`endpoint`"),
+        (aliyun_section(&server, json!({"endpoint": "http://a/hunter2"})), "`endpoint`"),
+        (tencent_section(&server, json!({"endpoint": "http://a/?x=hunter2"})), "`endpoint`"),
         (aliyun_section(&server, json!({"app_id": "hunter2"})), "`app_id`"),
         (tencent_section(&server, json!({"batch": 201})), "`batch`"),
         (tencent_section(&server, json!({"body_as": "x"})), "`body_as`"),

@@ -5,7 +5,7 @@
 #
 # FOLDER holds cert.pem and key.pem. The user is `ceiba`; the password is the first line of standard input. Mail to
 # ann@, bob@ and eve@example.test comes into Maildirs FOLDER/mail/NAME/; to others of that domain it is refused, and
-# so is mail over 1 MiB. Needs root, as postfix does. stop.sh ends it.
+# so is mail over 1 MiB; ann+ANYTHING@ is ann@ too. One mail takes 100 recipients. Needs root, as postfix does. stop.sh ends it.
 set -euo pipefail
 folder=$(realpath "$1") starttls=$2 tls=$3
 read -r password
@@ -33,6 +33,8 @@ mynetworks =
 alias_maps =
 alias_database =
 message_size_limit = 1048576
+recipient_delimiter = +
+smtpd_recipient_limit = 100
 virtual_mailbox_domains = example.test
 virtual_mailbox_base = $folder/mail
 virtual_mailbox_maps = inline:{ { ann@example.test = ann/ }, { bob@example.test = bob/ }, { eve@example.test = eve/ } }

@@ -17,7 +17,7 @@ pub(super) const WHERE_SECRETS_ARE: [&str; 2] = ["secret_env", "secret_file"];
 
 /// Whether a scheme has those keys.
 pub(super) fn has_login(scheme: &str) -> bool {
-    matches!(scheme, "sms+aliyun" | "sms+tencent" | "dingtalk")
+    matches!(scheme, "sms+aliyun" | "sms+tencent" | "dingtalk" | "smtp" | "smtps")
 }
 
 pub(super) fn webhook(url: &Url) -> Result<Map<String, Value>> {
@@ -94,7 +94,8 @@ fn path(url: &Url) -> Result<Vec<String>> {
     parts.map(|part| decode(part).ok_or_else(|| wrong("has a path that is not UTF-8"))).collect()
 }
 
-fn login(url: &Url, section: &mut Map<String, Value>, user: &str, password: &str) -> Result<()> {
+/// Puts the login of a URL, or where its secret is, under these keys.
+pub(super) fn login(url: &Url, section: &mut Map<String, Value>, user: &str, password: &str) -> Result<()> {
     let not_text = || wrong("has a login that is not UTF-8");
     if !url.username().is_empty() {
         section.insert(user.into(), json!(decode(url.username()).ok_or_else(not_text)?));

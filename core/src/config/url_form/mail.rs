@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use super::{decode, wrong};
+use super::{http, wrong};
 use crate::error::Result;
 
 pub(super) fn smtp(url: &Url) -> Result<Map<String, Value>> {
@@ -15,12 +15,7 @@ pub(super) fn smtp(url: &Url) -> Result<Map<String, Value>> {
     let mut section = Map::new();
     section.insert("type".into(), json!("smtp"));
     section.insert("url".into(), json!(format!("{}://{host}{port}", url.scheme())));
-    let login =
-        [("user", Some(url.username()).filter(|user| !user.is_empty())), ("password", url.password())];
-    for (key, text) in login.into_iter().filter_map(|(key, text)| Some((key, text?))) {
-        let text = decode(text).ok_or_else(|| wrong("has a user or a password that is not UTF-8"))?;
-        section.insert(key.into(), json!(text));
-    }
+    http::login(url, &mut section, "user", "password")?;
     Ok(section)
 }
 
@@ -41,5 +36,12 @@ mod tests {
         let section = ClientConfig::parse("smtps://mail.example.com?from=a@b.example").unwrap().provider;
         assert_eq!(section["url"], "smtps://mail.example.com");
         ClientConfig::parse("smtp://mail.example.com/x?from=a@b.example").unwrap_err();
+        for (key, source) in [("secret_env", "env"), ("secret_file", "file")] {
+            let text = format!("smtps://u@mail.example.com?from=a@b.example&{key}=NAME");
+            let section = ClientConfig::parse(&text).unwrap().provider;
+            assert_eq!((&section["user"], &section["password"]), (&json!("u"), &json!({source: "NAME"})));
+        }
+        let error = ClientConfig::parse("smtp://u:hunter2@h?from=a@b.example&secret_env=X").unwrap_err();
+        assert!(!error.text().contains("hunter2"), "{error}");
     }
 }

@@ -87,6 +87,11 @@ impl RobotProducer {
         };
         let own = fields.map(|fields| fields.recipients.as_slice()).filter(|own| !own.is_empty());
         let recipients = own.unwrap_or(&self.settings.recipients);
+        if recipients.len() > MAX_BYTES {
+            let text =
+                format!("{} recipients are more than a message of {MAX_BYTES} bytes holds", recipients.len());
+            return Err(Error::new(Kind::TooLarge, text));
+        }
         said.encode(&At::read(recipients.iter().map(String::as_str))?)
     }
 

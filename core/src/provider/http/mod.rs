@@ -20,7 +20,7 @@ pub(in crate::provider) use content::{Body, BodyKeys, Headers, header_value, val
 pub(in crate::provider) use each::{Each, sum_up};
 pub(in crate::provider) use outlet::{Options, Outlet, Reads, Request};
 pub(in crate::provider) use rule::{Judge, Rule};
-pub(in crate::provider) use site::Site;
+pub(in crate::provider) use site::{Site, secrets_around};
 pub(in crate::provider) use texts::{Texts, no_template, place_for_body, text_alone};
 
 /// What requests say of who sends them.

@@ -68,6 +68,18 @@ impl Site {
         Ok(Site { url, label: label.into(), host, authorization, login: parts })
     }
 
+    /// Refuses an address that says more than a server: what follows would be left out.
+    ///
+    /// # Errors
+    /// `invalid_config`.
+    pub(in crate::provider) fn bare(self, key: &str) -> Result<Site> {
+        if self.url.path() != "/" || self.url.query().is_some() {
+            let text = format!("`{key}` names a server only: nothing may follow its port");
+            return Err(Error::new(Kind::InvalidConfig, text));
+        }
+        Ok(self)
+    }
+
     /// What of the address may be a secret: its login, and whatever is long enough in its path and its query.
     pub(super) fn secrets(&self) -> Vec<Secret> {
         let path = self.url.path().split('/');
@@ -84,12 +96,39 @@ impl Site {
     pub(in crate::provider) fn joined(&self, text: &str) -> Result<Url> {
         let wrong =
             |what: &str| Error::new(Kind::InvalidArgument, format!("the address of the request {what}"));
+        // A value of only dots would lead to another path.
+        let path = text.split(['?', '#']).next().unwrap_or_default();
+        if path
+            .split(['/', '\\'])
+            .any(|part| matches!(&*part.to_ascii_lowercase().replace("%2e", "."), "." | ".."))
+        {
+            return Err(wrong("leads to another path with this message"));
+        }
         let made = Site::parse("url", text).map_err(|_| wrong("is not valid with this message"))?;
         if made.label != self.label || made.authorization != self.authorization {
             return Err(wrong("leads elsewhere with this message"));
         }
         Ok(made.url)
     }
+}
+
+/// What may be a secret of an address that is a template: whatever stands outside of its places for values and is long
+/// enough.
+pub(in crate::provider) fn secrets_around(template: &str) -> Vec<Secret> {
+    let rest = template.split_once("://").map_or(template, |(_, rest)| rest);
+    let mut fixed = String::new();
+    let mut rest = rest.split_once(['/', '?']).map_or("", |(_, rest)| rest);
+    while let Some(begin) = rest.find("{{").into_iter().chain(rest.find("{%")).min() {
+        fixed.push_str(rest.get(..begin).unwrap_or_default());
+        fixed.push('&');
+        let inside = rest.get(begin..).unwrap_or_default();
+        let end = inside.find("}}").into_iter().chain(inside.find("%}")).min();
+        rest = end.and_then(|end| inside.get(end + 2..)).unwrap_or_default();
+    }
+    fixed.push_str(rest);
+    let words = fixed.split(['/', '?', '&', '=', '#', ';', '+']).filter(|word| word.len() >= 8);
+    let decoded = |word: &str| percent_decode_str(word).decode_utf8_lossy().into_owned();
+    words.flat_map(|word| [Secret::new(word), Secret::new(decoded(word))]).collect()
 }
 
 #[cfg(test)]
@@ -116,6 +155,45 @@ mod tests {
             let error = Site::parse("url", wrong).err().unwrap_or_else(|| panic!("{wrong} was taken"));
             assert_eq!(error.kind(), Kind::InvalidConfig);
             assert!(error.message().contains("`url`") && !error.text().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_stands_around_the_values_may_be_secret() {
+        let text = "http://u:p@host.example.com/first-part/{{ a|default('inside-a-place') }}?k=se%2Fcond-part&t={{ b }}&s=third-part#x";
+        let secrets = secrets_around(text);
+        let secrets: Vec<&str> = secrets.iter().map(Secret::expose).collect();
+        for word in ["first-part", "se%2Fcond-part", "se/cond-part", "third-part"] {
+            assert!(secrets.contains(&word), "{word}: {secrets:?}");
+        }
+        assert!(
+            !secrets.iter().any(|word| word.contains("host.example") || word.contains("inside")),
+            "{secrets:?}"
+        );
+        assert!(secrets_around("http://host.example.com").is_empty());
+    }
+
+    #[test]
+    fn a_value_of_dots_moves_no_request() {
+        let site = Site::parse("url", "http://a.example/send/").unwrap();
+        for moved in
+            ["/send/../admin", "/send/./x", "/send/..", "/send/%2e%2E/x", "/send/.%2e?x", "/send/..#x"]
+        {
+            let error = site.joined(&format!("http://a.example{moved}")).unwrap_err();
+            assert_eq!(error.kind(), Kind::InvalidArgument, "{moved}");
+        }
+        for fine in ["/send/a..b", "/send/...", "/send/x?y=/../z", "/send/%252e%252e"] {
+            site.joined(&format!("http://a.example{fine}")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_server_alone_is_bare() {
+        let bare = |text: &str| Site::parse("endpoint", text).unwrap().bare("endpoint");
+        assert!(bare("http://a.example").is_ok() && bare("http://a.example/").is_ok());
+        for more in ["http://a.example/x", "http://a.example/?x=1"] {
+            let error = bare(more).err().unwrap_or_else(|| panic!("{more} was taken"));
+            assert!(error.kind() == Kind::InvalidConfig && error.message().contains("`endpoint`"), "{error}");
         }
     }
 

@@ -85,7 +85,7 @@ pub(super) fn read(section: Map<String, Value>) -> Result<Opening<Aliyun>> {
     filled("access_key_id", section.access_key_id.expose())?;
     filled("access_key_secret", section.access_key_secret.expose())?;
     filled("sign", &section.sign)?;
-    let site = Site::parse("endpoint", section.endpoint.as_deref().unwrap_or(ENDPOINT))?;
+    let site = Site::parse("endpoint", section.endpoint.as_deref().unwrap_or(ENDPOINT))?.bare("endpoint")?;
     let options =
         Options { ca_file: section.ca_file, connections: section.connections, proxy: section.proxy };
     options.check()?;

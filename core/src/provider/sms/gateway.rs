@@ -15,7 +15,8 @@ use crate::config::{deserialize_secret, deserialize_secret_option, from_value};
 use crate::error::{Error, Kind, Result};
 use crate::message::Message;
 use crate::provider::http::{
-    Body, BodyKeys, Headers, Judge, Options, Outlet, Request, Rule, Site, place_for_body, text_alone, values,
+    Body, BodyKeys, Headers, Judge, Options, Outlet, Request, Rule, Site, place_for_body, secrets_around,
+    text_alone, values,
 };
 use crate::secret::Secret;
 use crate::template::{Escape, Template, Values};
@@ -104,6 +105,7 @@ pub(super) fn read(section: Map<String, Value>) -> Result<Opening<Gateway>> {
         return Err(wrong("a GET has no body: leave out `template`, `templates` and `content_type`"));
     }
     let mut secrets = vec![section.url.clone()];
+    secrets.extend(secrets_around(text));
     let options =
         Options { ca_file: section.ca_file, connections: section.connections, proxy: section.proxy };
     options.check()?;

@@ -101,7 +101,7 @@ pub(super) fn read(section: Map<String, Value>) -> Result<Opening<Tencent>> {
     filled("secret_id", section.secret_id.expose())?;
     filled("secret_key", section.secret_key.expose())?;
     filled("app_id", &section.app_id)?;
-    let site = Site::parse("endpoint", section.endpoint.as_deref().unwrap_or(ENDPOINT))?;
+    let site = Site::parse("endpoint", section.endpoint.as_deref().unwrap_or(ENDPOINT))?.bare("endpoint")?;
     let options =
         Options { ca_file: section.ca_file, connections: section.connections, proxy: section.proxy };
     options.check()?;
