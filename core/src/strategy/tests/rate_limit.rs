@@ -198,6 +198,33 @@ async fn a_call_dropped_at_any_await_loses_no_token_and_no_slot() {
     }
 }
 
+/// Nothing listens there, and the clock is the real one because the connection is.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn with_open_there_is_no_limit_of_slots_while_redis_is_away() {
+    for (on_failure, at_once) in [("open", 8), ("local", 2)] {
+        for when_limited in ["fail", "wait"] {
+            let inner = StandIn::new([], after(200, Step::Sent));
+            let config = json!({"type": "rate_limit", "limiter": "concurrent", "rate": 2, "when_limited": when_limited,
+                "url": "redis://127.0.0.1:1", "on_failure": on_failure, "store_timeout": "5s"});
+            let producer = wrap(config, inner.clone());
+            // Until it is known to be away.
+            while strategies(&producer)[0]["store"]["state"] != "down" {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let ends = crowd(&producer, 8, &seconds(20)).await;
+            let sent = ends.iter().filter(|end| end.is_ok()).count();
+            let most = inner.most_under_way.load(Ordering::SeqCst);
+            assert_eq!(most, at_once, "{on_failure}, {when_limited}");
+            assert_eq!(
+                sent,
+                if when_limited == "wait" { 8 } else { at_once },
+                "{on_failure}, {when_limited}"
+            );
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_delay_counts_while_a_send_waits_in_line() {
     for (limiter, settings) in

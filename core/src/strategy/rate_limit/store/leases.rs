@@ -63,7 +63,8 @@ pub(in super::super) struct Leases {
 pub(in super::super) struct Held<'a> {
     // Dropped first: whoever takes the slot of this process next asks behind the release.
     lease: Option<Lease>,
-    _slot: Slot<'a>,
+    // None where the slots of this process are no limit, with `open`.
+    _slot: Option<Slot<'a>>,
 }
 
 #[derive(Debug)]
@@ -77,7 +78,11 @@ struct Lease {
 }
 
 enum Answer {
-    Taken(Option<Lease>),
+    Taken(Lease),
+    // Redis is away: the slot of this process is the limit.
+    Here,
+    // Redis is away, and nothing is.
+    Open,
     Full,
 }
 
@@ -89,7 +94,12 @@ impl Leases {
         key: Option<&str>,
     ) -> Result<Arc<Leases>> {
         Ok(Arc::new(Leases {
-            link: Link::open(setup, store)?,
+            link: Link::open(
+                setup,
+                store,
+                super::name(setup, settings, store, key),
+                MEMORY.min(store.lease),
+            )?,
             runtime: Handle::try_current().map_err(|error| {
                 Error::new(Kind::Internal, "a rate limit in Redis needs a runtime").caused_by(error)
             })?,
@@ -113,11 +123,32 @@ impl Leases {
     /// # Errors
     /// `limited`; where Redis does not answer, what the policy says.
     pub(in super::super) async fn take(self: &Arc<Self>, ctx: &Context) -> Result<Held<'_>> {
-        let slot = self.local.take()?;
-        match self.ask(ctx).await? {
-            Answer::Taken(lease) => Ok(Held { lease, _slot: slot }),
-            Answer::Full => Err(refusal::limited(None)),
-        }
+        let slot = match self.local.take() {
+            Ok(slot) => Some(slot),
+            Err(refusal) if self.on_failure == OnFailure::Open => {
+                // Nobody goes past a line that Redis still serves.
+                if self.local.line.waiting() > 0 && !self.link.is_away() {
+                    return Err(refusal);
+                }
+                None
+            }
+            Err(refusal) => return Err(refusal),
+        };
+        self.held(ctx, slot).await?.map_err(|_| refusal::limited(None))
+    }
+
+    // Asks Redis for a lease; gives the slot back where all are taken.
+    async fn held<'a>(
+        self: &'a Arc<Self>,
+        ctx: &Context,
+        slot: Option<Slot<'a>>,
+    ) -> Result<Result<Held<'a>, Option<Slot<'a>>>> {
+        Ok(match self.ask(ctx).await? {
+            Answer::Taken(lease) => Ok(Held { lease: Some(lease), _slot: slot }),
+            Answer::Here => Ok(Held { lease: None, _slot: slot }),
+            Answer::Open => Ok(Held { lease: None, _slot: None }),
+            Answer::Full => Err(slot),
+        })
     }
 
     /// Waits in the line for a slot.
@@ -129,16 +160,19 @@ impl Leases {
         let _turn = ctx.run(place.turn()).await.map_err(refusal::ended)?;
         let mut pause = FIRST_PAUSE;
         loop {
-            let Some(slot) = self.local.take_at_head(None) else {
+            let slot = self.local.take_at_head(None);
+            // With `open` the slots of this process are no limit of their own: Redis may be away.
+            if slot.is_none() && self.on_failure != OnFailure::Open {
                 ctx.run(self.local.freed.notified()).await.map_err(refusal::ended)?;
                 continue;
-            };
-            match self.ask(ctx).await? {
-                Answer::Taken(lease) => {
+            }
+            match self.held(ctx, slot).await? {
+                Ok(held) => {
                     place.leave();
-                    return Ok(Held { lease, _slot: slot });
+                    return Ok(held);
                 }
-                Answer::Full => slot.put_back(),
+                Err(Some(slot)) => slot.put_back(),
+                Err(None) => {}
             }
             let freed = async {
                 tokio::select! {
@@ -162,7 +196,7 @@ impl Leases {
         let request = self.request(&lease.name, false);
         let answer = ctx.run(self.link.ask(&request, MEMORY.min(self.lease), &lease.asked)).await?;
         let answer = match answer {
-            Ok(Value::Int(1)) => Answer::Taken(Some(lease)),
+            Ok(Value::Int(1)) => Answer::Taken(lease),
             Ok(Value::Int(0)) => {
                 lease.asked.store(false, Ordering::Release);
                 Answer::Full
@@ -170,7 +204,7 @@ impl Leases {
             Ok(_) => self.without_store(strange())?,
             Err(error) => self.without_store(error)?,
         };
-        if matches!(answer, Answer::Taken(_)) {
+        if !matches!(answer, Answer::Full) {
             Counts::add(&self.counts.granted);
         }
         Ok(answer)
@@ -186,8 +220,8 @@ impl Leases {
         tracing::debug!(%error, policy = self.on_failure.name(), "decides without Redis");
         match self.on_failure {
             OnFailure::Closed => Err(error),
-            // The slot of this process is taken already; with `open` it is no bound across processes, as with `local`.
-            OnFailure::Open | OnFailure::Local => Ok(Answer::Taken(None)),
+            OnFailure::Local => Ok(Answer::Here),
+            OnFailure::Open => Ok(Answer::Open),
         }
     }
 

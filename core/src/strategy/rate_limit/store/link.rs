@@ -34,6 +34,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const LOGIN_PAUSE: Duration = Duration::from_secs(30);
 /// What was written when the limiter goes may still be answered.
 const PARTING: Duration = Duration::from_secs(1);
+/// The value of the marker, which is made where there is none.
+const MARKER: &str = "local life = redis.call('GET', KEYS[1]) \
+    if not life then life = ARGV[1] redis.call('SET', KEYS[1], life) end \
+    return life";
 /// Requests that may wait to be written.
 const QUEUE: usize = 4096;
 
@@ -52,11 +56,20 @@ struct Connection {
     forgot: Option<Instant>,
 }
 
+impl Connection {
+    // How long what was granted before may still count, of a server that does not know it.
+    fn left(&self, memory: Duration) -> Duration {
+        self.forgot.map_or(Duration::ZERO, |forgot| memory.saturating_sub(forgot.elapsed()))
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     id: Arc<str>,
     shown: String,
     bound: Duration,
+    // How long a server is not asked that lost what it knew.
+    memory: Duration,
     state: watch::Sender<State>,
     refusing: AtomicBool,
     failures: AtomicU64,
@@ -79,11 +92,11 @@ impl Drop for Link {
 }
 
 impl Link {
-    /// Begins to connect.
+    /// Begins to connect. `name` is that of the state in Redis; `memory` is how long what is in it counts.
     ///
     /// # Errors
     /// `invalid_config` for the URL; `internal` outside of a runtime.
-    pub(super) fn open(setup: &Setup, store: &StoreSettings) -> Result<Link> {
+    pub(super) fn open(setup: &Setup, store: &StoreSettings, name: String, memory: Duration) -> Result<Link> {
         let target = Target::parse(&store.url)?;
         let runtime = Handle::try_current().map_err(|error| {
             Error::new(Kind::Internal, "a rate limit in Redis is opened outside of a runtime")
@@ -93,6 +106,7 @@ impl Link {
             id: setup.id.clone(),
             shown: target.shown(),
             bound: store.timeout,
+            memory,
             state: watch::Sender::new(State::Connecting),
             refusing: AtomicBool::new(false),
             failures: AtomicU64::new(0),
@@ -105,14 +119,15 @@ impl Link {
             ca_file: store.ca_file.clone(),
             tls: None,
             random: setup.random.clone(),
-            server: None,
+            marker: format!("{name}:marker"),
+            life: None,
             forgot: None,
         };
         Ok(Link { inner, keeper: runtime.spawn(keeper.run()) })
     }
 
-    /// Asks, within `store_timeout` in all. A server that lost what it knew is not asked until `memory` has passed:
-    /// what the one before it granted has to be over. `asked` is set once the request may have gone out.
+    /// Asks, within `store_timeout` in all. A server that lost what it knew is not asked until `memory` has passed, or
+    /// zero for what may be asked of any: what it granted before has to be over. `asked` is set once the request may have gone out.
     ///
     /// # Errors
     /// Why Redis did not decide.
@@ -121,12 +136,9 @@ impl Link {
         let mut again = true;
         loop {
             let connection = self.connection(until).await?;
-            if let Some(forgot) = connection.forgot
-                && let left = (forgot + memory).saturating_duration_since(Instant::now())
-                && !left.is_zero()
-            {
-                let text =
-                    "the Redis of the rate limit was started anew and does not know what was granted before";
+            let left = connection.left(memory);
+            if !left.is_zero() {
+                let text = "the Redis of the rate limit has lost what it knew, and what was granted before may still count";
                 return Err(self.inner.failed(Error::new(Kind::Unavailable, text).after(left)));
             }
             let mut shared = connection.shared.clone();
@@ -203,6 +215,15 @@ impl Link {
         }
     }
 
+    /// Whether no request would be answered now.
+    pub(super) fn is_away(&self) -> bool {
+        match &*self.inner.state.borrow() {
+            State::Up(connection) => !connection.left(self.inner.memory).is_zero(),
+            State::Down(_) => true,
+            State::Connecting => false,
+        }
+    }
+
     /// The number of the connection, 0 while there is none.
     pub(super) fn number(&self) -> u64 {
         match &*self.inner.state.borrow() {
@@ -211,9 +232,15 @@ impl Link {
         }
     }
 
-    /// `address`, `state`, `reason` where it is down, `failures` and `connects`.
+    /// `address`, `state`, `reason` where it is down, `failures`, `connects`, and where it has lost what it knew how long it
+    /// is not asked for that, as `asked_in_ms`.
     pub(super) fn state(&self) -> serde_json::Value {
+        let mut left = Duration::ZERO;
+        if let State::Up(connection) = &*self.inner.state.borrow() {
+            left = connection.left(self.inner.memory);
+        }
         let (state, reason) = match &*self.inner.state.borrow() {
+            State::Up(_) if !left.is_zero() => ("forgot", None),
             State::Connecting => ("connecting", None),
             State::Up(_) if self.inner.refusing.load(Ordering::Relaxed) => ("refusing", None),
             State::Up(_) => ("up", None),
@@ -225,8 +252,14 @@ impl Link {
             "failures": self.inner.failures.load(Ordering::Relaxed),
             "connects": self.inner.connects.load(Ordering::Relaxed),
         });
-        if let (Some(reason), Some(shown)) = (reason, shown.as_object_mut()) {
-            shown.insert("reason".into(), json!(reason));
+        if let Some(shown) = shown.as_object_mut() {
+            if let Some(reason) = reason {
+                shown.insert("reason".into(), json!(reason));
+            }
+            if !left.is_zero() {
+                shown
+                    .insert("asked_in_ms".into(), json!(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)));
+            }
         }
         shown
     }
@@ -262,8 +295,11 @@ struct Keeper {
     ca_file: Option<std::path::PathBuf>,
     tls: Option<tokio_rustls::TlsConnector>,
     random: Random,
-    // The run of the server that was connected last, where it told.
-    server: Option<Option<String>>,
+    // A key beside the state that has another value once the server lost both. A restart alone loses neither, where the
+    // server keeps its data or another one has a copy.
+    marker: String,
+    // Its value at the last connection, where that could be told.
+    life: Option<Option<Vec<u8>>>,
     forgot: Option<Instant>,
 }
 
@@ -363,20 +399,15 @@ impl Keeper {
                 () = parting => {}
             }
         }));
-        let server = self.run_of_server(&mut shared).await?;
-        Ok((self.publish(shared, server), driver))
+        let life = self.life_of_data(&mut shared).await?;
+        Ok((self.publish(shared, life), driver))
     }
 
-    // None where the server does not tell.
-    async fn run_of_server(&self, shared: &mut MultiplexedConnection) -> Result<Option<String>> {
-        match Request::command(&["INFO", "server"]).send(shared).await {
-            Ok(Value::BulkString(text)) => {
-                let text = String::from_utf8_lossy(&text);
-                Ok(text
-                    .lines()
-                    .find_map(|line| line.strip_prefix("run_id:"))
-                    .map(|run| run.trim().to_owned()))
-            }
+    // None where that cannot be told.
+    async fn life_of_data(&self, shared: &mut MultiplexedConnection) -> Result<Option<Vec<u8>>> {
+        let fresh = format!("{:032x}", rand::random::<u128>());
+        match Request::command(&["EVAL", MARKER, "1", &self.marker, &fresh]).send(shared).await {
+            Ok(Value::BulkString(life)) => Ok(Some(life)),
             Ok(_) => Ok(None),
             Err(error) => match failure(&error) {
                 other if matches!(other.kind(), Kind::Authentication) || ends_connection(&error) => {
@@ -387,13 +418,13 @@ impl Keeper {
         }
     }
 
-    fn publish(&mut self, shared: MultiplexedConnection, server: Option<String>) -> u64 {
-        // One that does not tell its run may be another.
-        let same = server.is_some() && self.server.as_ref() == Some(&server);
-        if !same && self.server.is_some() {
+    fn publish(&mut self, shared: MultiplexedConnection, life: Option<Vec<u8>>) -> u64 {
+        // Data that cannot be told may be other.
+        let same = life.is_some() && self.life.as_ref() == Some(&life);
+        if !same && self.life.is_some() {
             self.forgot = Some(Instant::now());
         }
-        self.server = Some(server);
+        self.life = Some(life);
         let number = self.inner.connects.fetch_add(1, Ordering::Relaxed) + 1;
         if number > 1 {
             tracing::info!(id = %self.inner.id, redis = %self.inner.shown, same, "is back");

@@ -111,7 +111,7 @@ impl Window {
             _ => None,
         };
         Ok(Arc::new(Window {
-            link: Link::open(setup, store)?,
+            link: Link::open(setup, store, name.clone(), settings.per)?,
             runtime: Handle::try_current().map_err(|error| {
                 Error::new(Kind::Internal, "a rate limit in Redis needs a runtime").caused_by(error)
             })?,
