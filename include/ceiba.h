@@ -829,13 +829,17 @@ int32_t ceiba_producer_control(const char *id,
 /**
  * Closes a producer: it takes no more sends, those under way end within `timeout_ms` (negative: the
  * client's deadline), and the rest are ended with their outcome. Every submit has its completion, and the
- * id is free, when this returns. Other threads may be in calls with the id.
+ * id is free, when this returns; while a call is stuck in the host (see ceiba_callback_register()), the id stays
+ * taken until that returns. Other threads may be in calls with the id.
  *
  * Any thread; blocks. CEIBA_ERR_TIMEOUT: some sends had to be ended; the producer is closed all the same.
  * CEIBA_ERR_CLOSED: another thread is closing it. CEIBA_ERR_UNKNOWN_ID, CEIBA_ERR_FORKED,
  * CEIBA_ERR_WOULD_DEADLOCK.
  */
-int32_t ceiba_producer_close(const char *id, size_t id_len, int64_t timeout_ms, struct ceiba_error **error);
+int32_t ceiba_producer_close(const char *id,
+                             size_t id_len,
+                             int64_t timeout_ms,
+                             struct ceiba_error **error);
 
 /**
  * Submits a copy of `data` and returns without waiting. The queue given at open gets exactly one completion

@@ -399,7 +399,8 @@ func (p *Producer) Flush(ctx context.Context) error {
 // Close takes no more sends, waits for those under way until the context's deadline (without one, the
 // client's), ends the rest with their outcome, and frees the id. Every callback has returned when it
 // returns nil; it must not be called from a callback of its own producer. [ErrTimeout] says that some
-// sends had to be ended or a callback is still running. When the context is cancelled it returns at
+// sends had to be ended or a callback is still running; the id of one whose [HostSender] is stuck is free when that
+// has returned. When the context is cancelled it returns at
 // once, and closing goes on behind. A second Close fails as [ErrClosed]; [ErrInUse] leaves it open.
 func (p *Producer) Close(ctx context.Context) error {
 	ctx = orBackground(ctx)

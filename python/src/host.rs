@@ -169,7 +169,8 @@ impl HostCall {
 /// at once as `provider.threads` says (16). A coroutine function is awaited in `loop`, or in a loop on a thread of the
 /// library, and is cancelled at the deadline. An exception is an error of that attempt: a `ceiba.Error` as it is, a
 /// `TimeoutError` as `timeout`, any other as `unavailable`; the last two leave unknown whether it was sent. A
-/// callable that does not return is left behind at the deadline and keeps its thread.
+/// callable that does not return is left behind at the deadline and keeps its thread; after a close of its producer the
+/// id is free when it has returned.
 ///
 /// A child of a fork registers anew.
 #[pyfunction]
