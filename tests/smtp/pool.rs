@@ -182,13 +182,15 @@ async fn more_sends_than_there_is_room_for_wait_until_their_deadline() {
     let rules = |seen: Seen<'_>| (seen.line == "<end>").then_some(Act::Silence);
     let server = MailServer::start(Settings { rules: Arc::new(rules), ..Settings::default() }).await;
     let producer = to_server(&server, json!({"connections": 1}), json!({"max_pending": 2})).await;
-    let sends: Vec<_> = (0..2)
-        .map(|_| {
-            let producer = producer.clone();
-            tokio::spawn(async move { producer.send(&within(1.5), letter(&["ann@example.test"])).await })
-        })
-        .collect();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // The second ends while the first still has the connection.
+    let mut sends = Vec::new();
+    for seconds in [2.5, 1.0] {
+        let producer = producer.clone();
+        sends.push(tokio::spawn(async move {
+            producer.send(&within(seconds), letter(&["ann@example.test"])).await
+        }));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     let error = producer.send(&within(0.2), letter(&["ann@example.test"])).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (Kind::QueueFull, Outcome::NotSent), "{error}");
     let mut outcomes = Vec::new();
