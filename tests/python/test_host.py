@@ -56,7 +56,9 @@ def test_a_callable_gets_the_message_and_names_its_id(host: Callable[..., str]) 
     assert (receipt.message_id, receipt.provider, receipt.attempts) == ("17", "callback", 1)
     assert receipt.parts == ()
     (message,) = seen
-    assert (message.data, message.delay, message.fields) == (b"\x00body", 1.5, fields)
+    assert (message.data, message.fields) == (b"\x00body", fields)
+    # What is left of it.
+    assert 0.5 < message.delay <= 1.5
     # A Message carries them as well.
     ceiba.producer_send("p", ceiba.Message("two", template="t", args=["x"], recipients=("r",)))
     assert seen[1].fields == {"template": "t", "args": ["x"], "recipients": ["r"]}
