@@ -75,7 +75,11 @@ async fn a_failover_over_open_producers_goes_on_when_a_broker_dies() {
         assert!(two.status().accepted >= 5, "{kind}");
         for waits in waits {
             let error = waits.await.unwrap().unwrap_err();
-            assert_eq!((error.kind(), error.outcome()), (Kind::Timeout, Outcome::NotSent), "{kind}: {error:?}");
+            assert_eq!(
+                (error.kind(), error.outcome()),
+                (Kind::Timeout, Outcome::NotSent),
+                "{kind}: {error:?}"
+            );
         }
 
         two.abort();
@@ -111,7 +115,10 @@ async fn a_member_of_itself_is_not_open_yet() {
     let error =
         open("cycle", json!({"strategies": [{"type": "failover", "members": ["cycle"]}]})).await.unwrap_err();
     assert_eq!(error.kind(), Kind::UnknownId);
-    assert!(error.message().contains("member `cycle`") && error.message().contains("open it first"), "{error}");
+    assert!(
+        error.message().contains("member `cycle`") && error.message().contains("open it first"),
+        "{error}"
+    );
     // And nothing is left of it.
     open("cycle", json!({"provider": memory("cycle")})).await.unwrap();
     calls::producer_close("cycle", None).await.unwrap();
@@ -162,7 +169,8 @@ async fn the_deadline_of_a_member_is_its_own() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", silent.local_addr().unwrap());
     let provider = json!({"type": "kapokmq", "url": url, "topic": "t", "secret_key": "test"});
-    let inline = json!({"provider": provider, "deadline": "300ms", "connect": "lazy", "connect_timeout": "60s"});
+    let inline =
+        json!({"provider": provider, "deadline": "300ms", "connect": "lazy", "connect_timeout": "60s"});
     open("slow", inline.clone()).await.unwrap();
     for (id, member) in [("bound-id", json!("slow")), ("bound-inline", inline)] {
         let other = json!({"provider": memory(id)});
