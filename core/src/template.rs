@@ -245,7 +245,9 @@ fn size(message: &Message) -> usize {
         match value {
             serde_json::Value::String(text) => text.len(),
             serde_json::Value::Array(items) => items.iter().map(|item| 8 + of(item)).sum(),
-            serde_json::Value::Object(items) => items.iter().map(|(key, item)| 8 + key.len() + of(item)).sum(),
+            serde_json::Value::Object(items) => {
+                items.iter().map(|(key, item)| 8 + key.len() + of(item)).sum()
+            }
             _ => 8,
         }
     }

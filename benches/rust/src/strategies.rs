@@ -82,9 +82,8 @@ fn limit() -> Value {
 /// The stacks, and what stands beside each: layers that only pass on, as many as it has.
 fn stacks() -> Result<Vec<(&'static str, Arc<dyn Producer>)>> {
     let nothing = || Arc::new(Nothing) as Arc<dyn Producer>;
-    let empty = |layers: usize| {
-        (0..layers).fold(nothing(), |below, _| Arc::new(Empty(below)) as Arc<dyn Producer>)
-    };
+    let empty =
+        |layers: usize| (0..layers).fold(nothing(), |below, _| Arc::new(Empty(below)) as Arc<dyn Producer>);
     let failing = || Arc::new(Failing(Error::new(Kind::Unavailable, "nobody answers"))) as Arc<dyn Producer>;
     let group = json!({"type": "failover"});
     let nested = failover(group.clone(), vec![nothing(), nothing()])?;
@@ -97,7 +96,10 @@ fn stacks() -> Result<Vec<(&'static str, Arc<dyn Producer>)>> {
         ("timeout", over(timeout(), nothing())?),
         ("rate_limit", over(limit(), nothing())?),
         ("failover", failover(group.clone(), vec![nothing(), nothing()])?),
-        ("timeout_failover", failover(json!({"type": "timeout_failover", "after": 3}), vec![nothing(), nothing()])?),
+        (
+            "timeout_failover",
+            failover(json!({"type": "timeout_failover", "after": 3}), vec![nothing(), nothing()])?,
+        ),
         ("circuit_breaker", over(json!({"type": "circuit_breaker", "consecutive": 5}), nothing())?),
         ("timeout > retry > rate_limit > failover", nested),
         // The last good one is where it begins: a send that all refuse shows each failure.

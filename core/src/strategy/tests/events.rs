@@ -71,7 +71,8 @@ async fn each_event_is_told_and_counted_at_its_place() {
     let slots = json!({"type": "rate_limit", "limiter": "sliding_window", "rate": 1, "per": "1500ms",
         "when_limited": "wait"});
     let hasty = json!({"type": "rate_limit", "limiter": "sliding_window", "rate": 1, "per": "1500ms"});
-    let cases: [(Value, Vec<Arc<StandIn>>, usize, &[&str], Value); 9] = [
+    type Case = (Value, Vec<Arc<StandIn>>, usize, &'static [&'static str], Value);
+    let cases: [Case; 9] = [
         (
             retry.clone(),
             vec![StandIn::new([fails(Kind::Unavailable)], Step::Sent)],
