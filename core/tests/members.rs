@@ -75,11 +75,10 @@ async fn a_failover_over_open_producers_goes_on_when_a_broker_dies() {
         assert!(two.status().accepted >= 5, "{kind}");
         for waits in waits {
             let error = waits.await.unwrap().unwrap_err();
-            assert_eq!(
-                (error.kind(), error.outcome()),
-                (Kind::Timeout, Outcome::NotSent),
-                "{kind}: {error:?}"
-            );
+            let how = (error.kind(), error.outcome());
+            // Some may have been written to a connection whose end was not seen yet.
+            let written = how == (Kind::Unavailable, Outcome::Unknown);
+            assert!(written || how == (Kind::Timeout, Outcome::NotSent), "{kind}: {error:?}");
         }
 
         two.abort();
