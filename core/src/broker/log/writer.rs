@@ -20,7 +20,7 @@ const LINGER: Duration = Duration::from_millis(5);
 /// The most records that a task commits itself.
 const INLINE_RECORDS: usize = 64;
 /// The slowest sync, on average, that a task does itself, in microseconds.
-const INLINE_SYNC: u32 = 500;
+const INLINE_SYNC: u32 = 2000;
 /// How often a batch that found the disk full is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 /// What may wait for a full disk beside what was let in before that showed.
@@ -61,17 +61,20 @@ enum Inline {
 impl Shared {
     /// Waits until all before this position is as safe as the durability asks. Cancel-safe.
     pub(super) async fn wait_committed(&self, position: u64) -> Result<()> {
+        let here = self.company.enter();
         loop {
+            // Hears of every commit from here on, and is in nobody's list yet: a task that commits does not wake
+            // itself, which would wake another thread of the runtime too.
             let advanced = self.advanced.notified();
-            tokio::pin!(advanced);
-            advanced.as_mut().enable();
             if let Some(result) = self.outcome(position) {
                 return result;
             }
-            // Others that are ready to append come first: one sync serves them all.
-            tokio::task::yield_now().await;
-            if let Some(result) = self.outcome(position) {
-                return result;
+            if here.is_in_company() {
+                // Others that are ready to append come first: one sync serves them all.
+                tokio::task::yield_now().await;
+                if let Some(result) = self.outcome(position) {
+                    return result;
+                }
             }
             match self.try_inline() {
                 Inline::Committed => continue,
