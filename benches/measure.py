@@ -102,20 +102,18 @@ class Peer:
             os.kill(self.pid, name)
 
     @contextmanager
-    def still(self):
-        self.say(signal.SIGSTOP)
+    def between(self, before: int, after: int):
+        self.say(before)
         try:
             yield
         finally:
-            self.say(signal.SIGCONT)
+            self.say(after)
 
-    @contextmanager
+    def still(self):
+        return self.between(signal.SIGSTOP, signal.SIGCONT)
+
     def awake(self):
-        self.say(signal.SIGCONT)
-        try:
-            yield
-        finally:
-            self.say(signal.SIGSTOP)
+        return self.between(signal.SIGCONT, signal.SIGSTOP)
 
 
 class Bench:
