@@ -183,7 +183,8 @@ class Durable:
     def against(self, row: Row) -> Seen:
         seconds = ("--seconds", str(self.options.seconds))
         if row.who == "peer":
-            line = self.tool(*row.arguments, *seconds, secret=self.options.peer_secret, address=self.options.peer)
+            with self.options.peer_process.awake():
+                line = self.tool(*row.arguments, *seconds, secret=self.options.peer_secret, address=self.options.peer)
             # A server that we did not start counts as other work: it cannot be told apart.
             return Seen(line, None, 0.0)
         with self.broker(row.who) as broker:

@@ -136,11 +136,12 @@ class DurablePart:
 
     def losses(self) -> list[str]:
         """Messages that another server took and never delivered: of ours that is an error."""
-        lost = [seen.line.get("lost", 0) for row, found in self.samples.items() if row.who == "peer" for seen in found]
-        if not any(lost):
+        lines = [seen.line for row, found in self.samples.items() if row.who == "peer" for seen in found]
+        counts = [f"{line['lost']} of {line['messages'] + line['lost']:,}" for line in lines if line.get("lost")]
+        if not counts:
             return []
-        counts = ", ".join(str(count) for count in lost if count)
-        return [f"The other server answered `ok` to messages that never came: {counts} of some 4,200 in a run.", ""]
+        text = f"The other server answered `ok` to messages that never came, in a run: {', '.join(counts)}."
+        return [text, ""]
 
     def limits(self) -> list[str]:
         rows = []

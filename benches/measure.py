@@ -7,8 +7,10 @@ import os
 import re
 import resource
 import secrets
+import signal
 import subprocess
 import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,6 +90,32 @@ def children() -> float:
     return used.ru_utime + used.ru_stime
 
 
+class Peer:
+    """The other server's process, where it is known. Such a server may work all the time for the messages that it
+    holds, so it stands still while others are measured."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+
+    def say(self, name: int) -> None:
+        if self.pid:
+            os.kill(self.pid, name)
+
+    @contextmanager
+    def between(self, before: int, after: int):
+        self.say(before)
+        try:
+            yield
+        finally:
+            self.say(after)
+
+    def still(self):
+        return self.between(signal.SIGSTOP, signal.SIGCONT)
+
+    def awake(self):
+        return self.between(signal.SIGCONT, signal.SIGSTOP)
+
+
 class Bench:
     """The programs, and how they are run."""
 
@@ -140,7 +168,8 @@ class Bench:
         try:
             broker_before = broker.cpu() if broker else 0.0
             own_before, busy_before, start = children(), busy(), time.monotonic()
-            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+            with options.peer_process.awake() if case.program == "peer" else nullcontext():
+                done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
             took = time.monotonic() - start
             busy_for = busy() - busy_before
             own = children() - own_before

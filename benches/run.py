@@ -10,7 +10,7 @@ from pathlib import Path
 
 import durable
 from durable_report import DurablePart
-from measure import Bench, Case, Sample
+from measure import Bench, Case, Peer, Sample
 from report import LIMITS, Report
 
 OURS = ["rust", "c", "go", "python"]
@@ -46,10 +46,12 @@ def main() -> None:
     options = parser.parse_args()
     options.peer = os.environ.get("BENCH_PEER", "")
     options.peer_secret = os.environ.get("BENCH_PEER_SECRET", "test")
+    options.peer_process = Peer(int(os.environ.get("BENCH_PEER_PID", "0")))
 
     start = time.monotonic()
-    samples, again = clients(options) if options.only != "broker" else ({}, 0)
-    part = broker(options) if options.only != "clients" else []
+    with options.peer_process.still():
+        samples, again = clients(options) if options.only != "broker" else ({}, 0)
+        part = broker(options) if options.only != "clients" else []
     report = Report(samples, options, time.monotonic() - start, again, part)
     options.report.write_text(report.text())
     print(f"{options.report} is written")

@@ -1,8 +1,9 @@
 #!/bin/sh
 # Builds the programs that measure, runs them and writes the report. `make lib wheel` must have run.
 # Environment: BENCH_ROUNDS (3), BENCH_SECONDS (2), BENCH_REPORT (benches/REPORT.md), BENCH_PEER (HOST:PORT of
-# another KapokMQ server to measure in the same run, with BENCH_PEER_SECRET), BENCH_DATA (target/benches/data, on
-# the disk to be measured; emptied), VENV (target/venv). `--only broker` and `--only clients` write that part alone.
+# another KapokMQ server to measure in the same run, with BENCH_PEER_SECRET, and BENCH_PEER_PID to hold it still while
+# others are measured), BENCH_DATA (target/benches/data, on the disk to be measured; emptied), VENV (target/venv).
+# `--only broker` and `--only clients` write that part alone.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")

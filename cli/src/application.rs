@@ -338,11 +338,13 @@ impl Keys {
             None if clean => ("`mq.isClean` with `mq.cleanTime`".to_owned(), age),
             None => return Ok(()),
         };
-        let age = age.map_or_else(|| "its time".to_owned(), |age| format!("{age} s"));
+        let (time, seconds) = match age {
+            Some(age) => (format!("{age} s"), age.to_string()),
+            None => ("its time".to_owned(), "S".to_owned()),
+        };
         application.warnings.push(format!(
-            "{keys} would delete messages after {age}, also those that wait: they are kept (--expire-after {} moves \
-             them to the dead letters at that age)",
-            age.trim_end_matches(" s").replace("its time", "S")
+            "{keys} would delete messages after {time}, also those that wait: they are kept (--expire-after {seconds} \
+             moves them to the dead letters at that age)"
         ));
         Ok(())
     }

@@ -312,7 +312,8 @@ pub fn read_file(text: &str) -> Result<Vec<ClientConfig>> {
     Ok(clients)
 }
 
-/// Opens every client of a file, as [`read_file`] has them; none is left open when one fails. Returns roles and ids in order.
+/// Opens every client of a file, as [`read_file`] has them; none is left open when one fails. Returns roles and
+/// ids in order.
 pub async fn open_file(text: &str, queue: Option<Arc<CompletionQueue>>) -> Result<Vec<(Role, Arc<str>)>> {
     let mut opened = Vec::new();
     for client in read_file(text)? {

@@ -15,18 +15,7 @@ impl Drop for Scratch {
 }
 
 fn message(topic: u32, sequence: u64, body: &[u8]) -> Record<'_> {
-    Record::Message(MessageRecord {
-        topic,
-        sequence,
-        created_ms: 1_700_000_000_000,
-        due_ms: 0,
-        expires_ms: 0,
-        wire_delay: 0,
-        attempts: 0,
-        moved: false,
-        key: "",
-        body,
-    })
+    Record::Message(MessageRecord::plain(topic, sequence, body))
 }
 
 fn topic(number: u32, name: &str) -> Record<'_> {

@@ -9,6 +9,7 @@
 
 mod clean;
 mod codec;
+mod company;
 mod disk;
 #[cfg(test)]
 mod faulty;

@@ -39,6 +39,25 @@ pub(in crate::broker) struct MessageRecord<'a> {
     pub(in crate::broker) body: &'a [u8],
 }
 
+#[cfg(test)]
+impl<'a> MessageRecord<'a> {
+    /// One of which a test says no more: due at once, never pushed, without a key.
+    pub(in crate::broker) fn plain(topic: u32, sequence: u64, body: &'a [u8]) -> MessageRecord<'a> {
+        MessageRecord {
+            topic,
+            sequence,
+            created_ms: 1_700_000_000_000,
+            due_ms: 0,
+            expires_ms: 0,
+            wire_delay: 0,
+            attempts: 0,
+            moved: false,
+            key: "",
+            body,
+        }
+    }
+}
+
 /// One change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::broker) enum Record<'a> {

@@ -7,6 +7,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::Notify;
 
 use super::clean::Living;
+use super::company::Company;
 use super::disk::Disk;
 use super::identity::Identity;
 use super::pending::Pending;
@@ -45,6 +46,7 @@ pub(super) struct Shared {
     pub(super) advanced: Notify,
     /// Average duration of a sync in microseconds.
     pub(super) sync_average: AtomicU32,
+    pub(super) company: Company,
     pub(super) stock: Mutex<Stock>,
     /// Wakes the stock thread; goes with `stock`.
     pub(super) stock_work: Condvar,
@@ -85,6 +87,7 @@ impl Shared {
             committed: AtomicU64::new(committed),
             advanced: Notify::new(),
             sync_average: AtomicU32::new(0),
+            company: Company::default(),
             stock: Mutex::new(stock),
             stock_work: Condvar::new(),
             has_reserve: AtomicBool::new(false),

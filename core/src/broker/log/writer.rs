@@ -19,8 +19,9 @@ use crate::error::{Error, Kind, Result};
 const LINGER: Duration = Duration::from_millis(5);
 /// The most records that a task commits itself.
 const INLINE_RECORDS: usize = 64;
-/// The slowest sync, on average, that a task does itself, in microseconds.
-const INLINE_SYNC: u32 = 500;
+/// The slowest sync, on average, that a task does itself, in microseconds: much above that of a quick disk, because a
+/// few slow ones raise the average for long.
+const INLINE_SYNC: u32 = 2000;
 /// How often a batch that found the disk full is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 /// What may wait for a full disk beside what was let in before that showed.
@@ -61,17 +62,24 @@ enum Inline {
 impl Shared {
     /// Waits until all before this position is as safe as the durability asks. Cancel-safe.
     pub(super) async fn wait_committed(&self, position: u64) -> Result<()> {
+        if let Some(result) = self.outcome(position) {
+            // As always where nothing has to reach a disk.
+            return result;
+        }
+        let here = self.company.enter();
         loop {
+            // Hears of every commit from here on, and is in nobody's list yet: a task that commits does not wake
+            // itself, which would wake another thread of the runtime too.
             let advanced = self.advanced.notified();
-            tokio::pin!(advanced);
-            advanced.as_mut().enable();
             if let Some(result) = self.outcome(position) {
                 return result;
             }
-            // Others that are ready to append come first: one sync serves them all.
-            tokio::task::yield_now().await;
-            if let Some(result) = self.outcome(position) {
-                return result;
+            if here.is_in_company() {
+                // Others that are ready to append come first: one sync serves them all.
+                tokio::task::yield_now().await;
+                if let Some(result) = self.outcome(position) {
+                    return result;
+                }
             }
             match self.try_inline() {
                 Inline::Committed => continue,

@@ -75,18 +75,7 @@ fn small() -> LogOptions {
 }
 
 fn message(sequence: u64, body: &[u8]) -> Record<'_> {
-    Record::Message(MessageRecord {
-        topic: 1,
-        sequence,
-        created_ms: 1_700_000_000_000,
-        due_ms: 0,
-        expires_ms: 0,
-        wire_delay: 0,
-        attempts: 0,
-        moved: false,
-        key: "",
-        body,
-    })
+    Record::Message(MessageRecord::plain(1, sequence, body))
 }
 
 /// Any record, with what it borrows.

@@ -74,6 +74,13 @@ impl Model {
         Some(ticket)
     }
 
+    /// Sends one and acknowledges the one before it. The ticket is that of the last record: the message may be on disk
+    /// before the acknowledgement is.
+    pub(super) fn replace(&self, sequence: u64, body: &[u8]) -> Ticket {
+        let ticket = self.send(sequence, body);
+        sequence.checked_sub(1).and_then(|before| self.ack(before)).unwrap_or(ticket)
+    }
+
     pub(super) fn alive(&self) -> BTreeMap<u64, Vec<u8>> {
         self.alive.lock().iter().map(|(sequence, (_, body))| (*sequence, body.clone())).collect()
     }

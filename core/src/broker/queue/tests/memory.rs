@@ -96,18 +96,8 @@ fn a_million_records_are_replayed_quickly() {
     let body = [0; 100];
     let start = std::time::Instant::now();
     for sequence in 0..MANY {
-        let record = Record::Message(MessageRecord {
-            topic: 7,
-            sequence,
-            created_ms: 1000,
-            due_ms: 0,
-            expires_ms: 0,
-            wire_delay: 0,
-            attempts: 0,
-            moved: false,
-            key: "",
-            body: &body,
-        });
+        let record =
+            Record::Message(MessageRecord { created_ms: 1000, ..MessageRecord::plain(7, sequence, &body) });
         queue.replay(&record, Position(136 * sequence));
     }
     queue.replay(&Record::Done { topic: 7, ranges: &[Range { first: 0, count: 500_000 }] }, Position(0));
