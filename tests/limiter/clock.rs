@@ -16,7 +16,7 @@ async fn a_window_goes_on_exactly_and_without_a_stop() {
     let name = "ceiba:limit:client:test/rate_limit:sliding_window:3:400000us";
     let ahead = micros() + HOUR;
     for number in 0..3 {
-        redis.ask(&["RPUSH", name, &(ahead + number).to_string()]).unwrap();
+        redis.ask(&["ZADD", name, &(ahead + number).to_string(), &format!("before-{number}")]).unwrap();
     }
     let inner = Inner::new(Duration::ZERO);
     let producer = limited(

@@ -1,5 +1,6 @@
 //! A producer below the limit that takes its time and notes when each send ran.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,12 +18,18 @@ pub(crate) fn micros() -> u64 {
 /// See the module.
 pub(crate) struct Inner {
     takes: Duration,
+    begun: AtomicUsize,
     runs: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Inner {
     pub(crate) fn new(takes: Duration) -> Arc<Inner> {
-        Arc::new(Inner { takes, runs: Mutex::new(Vec::new()) })
+        Arc::new(Inner { takes, begun: AtomicUsize::new(0), runs: Mutex::new(Vec::new()) })
+    }
+
+    /// How many sends began.
+    pub(crate) fn begun(&self) -> usize {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// From when till when each send ran, those that were dropped too.
@@ -50,6 +57,7 @@ impl Producer for Inner {
 
     fn send<'a>(&'a self, _ctx: &'a Context, _message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
         Box::pin(async move {
+            self.begun.fetch_add(1, Ordering::AcqRel);
             let _running = Running(self, micros());
             if !self.takes.is_zero() {
                 tokio::time::sleep(self.takes).await;

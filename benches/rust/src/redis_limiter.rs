@@ -66,7 +66,9 @@ impl Server {
         let done = Command::new("redis-benchmark")
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "--csv"])
             .args(["-c", &at_once.to_string(), "-n", &requests.to_string()])
-            .args(["EVALSHA", script, "1", "benchmark", &RATE.to_string(), "1000", "1001"])
+            // Each call has another name, as ours have.
+            .args(["-r", "1000000000000"])
+            .args(["EVALSHA", script, "1", "benchmark", &RATE.to_string(), "1000", "1001", "__rand_int__"])
             .output()?;
         let text = String::from_utf8(done.stdout)?;
         let line = text.lines().last().unwrap_or_default();

@@ -6,6 +6,7 @@
 mod leases;
 mod link;
 mod request;
+mod returned;
 mod target;
 mod window;
 

@@ -45,6 +45,13 @@ impl Request {
         Request { command, script: None }
     }
 
+    /// The same with one more argument.
+    pub(super) fn with(&self, argument: &str) -> Request {
+        let mut more = self.clone();
+        more.command.arg(argument);
+        more
+    }
+
     /// Sends it and waits for the answer. Its first poll puts it into the connection's queue where that has room.
     pub(super) async fn send(&self, connection: &mut MultiplexedConnection) -> RedisResult<Value> {
         let answer = connection.send_packed_command(&self.command).await.and_then(Value::extract_error);

@@ -1,6 +1,5 @@
 //! The sliding window in Redis.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,11 +8,12 @@ use parking_lot::Mutex;
 use redis::Value;
 use serde_json::json;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::Counts;
 use super::link::Link;
 use super::request::{Code, Request, strange};
+use super::returned::Returned;
 use crate::client::Context;
 use crate::error::{Error, Kind, Result};
 use crate::strategy::Setup;
@@ -28,8 +28,8 @@ const CODE: &str = include_str!("sliding_window.lua");
 /// How much longer than the period Redis keeps an idle list: its own clock for that is coarser.
 const SPARE: Duration = Duration::from_secs(1);
 
-/// Answers to calls that went away, at once. Further ones are not given back: their place is free a period later.
-const MOST_LATE: u64 = 1024;
+/// How long it is tried to give a grant back. A period later its place is free anyway.
+const LONGEST_RETURN: Duration = Duration::from_secs(30);
 
 /// See the module.
 #[derive(Debug)]
@@ -38,6 +38,9 @@ pub(in super::super) struct Window {
     runtime: Handle,
     name: String,
     request: Request,
+    // Names of grants: this and a number. Not from the randomness of the strategies, whose seed several may share.
+    holder: String,
+    next: AtomicU64,
     per: Duration,
     on_failure: OnFailure,
     // With `local` alone.
@@ -45,7 +48,7 @@ pub(in super::super) struct Window {
     started: Instant,
     line: Turnstile,
     counts: Counts,
-    late: AtomicU64,
+    returned: Returned,
 }
 
 /// What this process was granted, for when Redis is away.
@@ -60,33 +63,33 @@ struct Mirror {
 
 #[derive(Debug)]
 enum Answer {
-    // The entry, by which it can be given back.
-    Granted(Vec<u8>),
+    Granted,
     Wait(Duration),
 }
 
-type Asking = Pin<Box<dyn Future<Output = Result<Answer>> + Send>>;
-
-/// A question under way. Where the call goes away before the answer, what was granted is given back.
-struct Asked {
-    window: Arc<Window>,
-    asking: Option<Asking>,
+/// A question under way. Where it ends without an answer that its call heard of, what Redis may have granted is given
+/// back.
+struct Asked<'a> {
+    window: &'a Arc<Window>,
+    name: Option<String>,
+    // Whether Redis may have heard of it.
+    sent: AtomicBool,
 }
 
-impl Drop for Asked {
+impl Asked<'_> {
+    // What was granted is used.
+    fn keep(mut self) {
+        self.name = None;
+    }
+}
+
+impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        let Some(asking) = self.asking.take() else { return };
-        let window = self.window.clone();
-        if window.late.fetch_add(1, Ordering::AcqRel) >= MOST_LATE {
-            window.late.fetch_sub(1, Ordering::AcqRel);
-            return;
+        if let Some(name) = self.name.take()
+            && self.sent.load(Ordering::Acquire)
+        {
+            self.window.give_back(name);
         }
-        self.window.runtime.spawn(async move {
-            if let Ok(Answer::Granted(entry)) = asking.await {
-                window.give_back(&entry).await;
-            }
-            window.late.fetch_sub(1, Ordering::AcqRel);
-        });
     }
 }
 
@@ -117,13 +120,15 @@ impl Window {
             })?,
             request: Code::new(CODE).over(&name, &arguments),
             name,
+            holder: format!("{:016x}", rand::random::<u64>()),
+            next: AtomicU64::new(0),
             per: settings.per,
             on_failure: store.on_failure,
             mirror,
             started: Instant::now(),
             line: Turnstile::default(),
             counts: Counts::default(),
-            late: AtomicU64::new(0),
+            returned: Returned::default(),
         }))
     }
 
@@ -174,26 +179,27 @@ impl Window {
     // None when granted, else the time to wait.
     async fn ask(self: &Arc<Self>, ctx: &Context) -> Result<Option<Duration>> {
         ctx.check()?;
-        let window = self.clone();
-        let mut asked = Asked { window: self.clone(), asking: Some(Box::pin(window.question())) };
-        let Some(asking) = asked.asking.as_mut() else { return Err(strange()) };
-        let answer = ctx.run(asking).await?;
-        asked.asking = None;
-        let wait = match answer {
-            Ok(Answer::Granted(entry)) => self.granted(entry),
-            Ok(Answer::Wait(wait)) => Some(wait),
+        let name = format!("{}-{:x}", self.holder, self.next.fetch_add(1, Ordering::Relaxed));
+        let request = self.request.with(&name);
+        let asked = Asked { window: self, name: Some(name), sent: AtomicBool::new(false) };
+        let wait = match ctx.run(self.question(&request, &asked.sent)).await? {
+            Ok(Answer::Granted) => self.granted(),
+            Ok(Answer::Wait(wait)) => {
+                asked.keep();
+                return Ok(Some(wait));
+            }
             Err(error) => self.without_store(error)?,
         };
         if wait.is_none() {
+            asked.keep();
             Counts::add(&self.counts.granted);
         }
         Ok(wait)
     }
 
-    async fn question(self: Arc<Self>) -> Result<Answer> {
-        let asked = AtomicBool::new(false);
-        match self.link.ask(&self.request, self.per, &asked).await? {
-            Value::BulkString(entry) => Ok(Answer::Granted(entry)),
+    async fn question(&self, request: &Request, sent: &AtomicBool) -> Result<Answer> {
+        match self.link.ask(request, self.per, sent).await? {
+            Value::Int(0) => Ok(Answer::Granted),
             Value::Int(wait) => match u64::try_from(wait) {
                 Ok(wait) => Ok(Answer::Wait(Duration::from_micros(wait))),
                 Err(_) => Err(strange()),
@@ -202,21 +208,39 @@ impl Window {
         }
     }
 
-    async fn give_back(&self, entry: &[u8]) {
-        let Ok(entry) = std::str::from_utf8(entry) else { return };
-        // From the end: it is among the last.
-        let request = Request::command(&["LREM", &self.name, "-1", entry]);
-        if let Err(error) = self.link.ask(&request, Duration::ZERO, &AtomicBool::new(false)).await {
-            tracing::debug!(%error, "a grant is not given back; its place is free a period later");
+    fn give_back(self: &Arc<Self>, name: String) {
+        if self.returned.put(name) {
+            let window = self.clone();
+            self.runtime.spawn(async move {
+                while let Some((names, since)) = window.returned.next() {
+                    window.tell(&names, since).await;
+                }
+            });
         }
     }
 
-    fn granted(self: &Arc<Self>, entry: Vec<u8>) -> Option<Duration> {
-        let mirror = self.mirror.as_ref()?;
-        let wait = mirror.lock().granted(nanos(self.started.elapsed()), nanos(self.per))?;
-        let window = self.clone();
-        self.runtime.spawn(async move { window.give_back(&entry).await });
-        Some(wait)
+    // The request is behind those that it takes back: they went over the same connection, or over one that is gone.
+    async fn tell(&self, names: &[String], since: Instant) {
+        let parts = ["ZREM", &self.name].into_iter().chain(names.iter().map(String::as_str));
+        let request = Request::command(&parts.collect::<Vec<_>>());
+        let until = since + self.per.min(LONGEST_RETURN);
+        let mut connection = self.link.number();
+        loop {
+            match self.link.ask(&request, Duration::ZERO, &AtomicBool::new(false)).await {
+                Ok(_) => return,
+                Err(error) => tracing::debug!(%error, "grants are not given back yet"),
+            }
+            if Instant::now() >= until {
+                return;
+            }
+            let pause = until.min(Instant::now() + Duration::from_secs(1));
+            let _ = timeout_at(pause, self.link.reconnected(&mut connection)).await;
+        }
+    }
+
+    // Redis granted: the time to wait where that does not do.
+    fn granted(&self) -> Option<Duration> {
+        self.mirror.as_ref()?.lock().granted(nanos(self.started.elapsed()), nanos(self.per))
     }
 
     fn without_store(&self, error: Error) -> Result<Option<Duration>> {
