@@ -3,6 +3,7 @@
 pub mod dingtalk;
 pub mod dpmq;
 pub mod kapokmq;
+pub mod mns;
 pub mod sign;
 pub mod sms;
 pub mod smtp;
