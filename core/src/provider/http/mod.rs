@@ -25,8 +25,3 @@ pub(in crate::provider) use texts::{Texts, no_template, place_for_body, text_alo
 
 /// What requests say of who sends them.
 pub(in crate::provider) const USER_AGENT: &str = concat!("ceiba/", env!("CARGO_PKG_VERSION"));
-
-/// Seconds and milliseconds since 1970: for signatures.
-pub(in crate::provider) fn unix_time() -> std::time::Duration {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
-}

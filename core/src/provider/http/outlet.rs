@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, USER_AGENT as AGENT};
@@ -18,6 +18,7 @@ use super::answer::{Answer, retry_after};
 use super::site::Site;
 use super::written::{Begun, Watched};
 use crate::client::Context;
+use crate::clock::Clock;
 use crate::config::{Connect, WhenDisconnected};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::intake::{Room, UnderWay};
@@ -25,11 +26,15 @@ use crate::log_line::printable;
 use crate::message::Message;
 use crate::provider::Setup;
 use crate::provider::socket::{Backoff, Dialer, Server, Target};
+use crate::random::Random;
 use crate::secret::Secret;
 use crate::tls;
 
 /// The most connections of a producer.
 const MAX_CONNECTIONS: u32 = 1024;
+/// The first wait after a try to connect that failed, and the longest.
+const BASE: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(5);
 /// The longest answer that is read.
 const MAX_ANSWER: usize = 1 << 20;
 /// How much of an answer is read, and for how long, that decides nothing: to use its connection again.
@@ -123,6 +128,8 @@ pub(in crate::provider) struct Outlet {
     pending: Room,
     counts: Counts,
     secrets: Vec<Secret>,
+    clock: Clock,
+    random: Random,
 }
 
 tokio::task_local! {
@@ -199,12 +206,24 @@ impl Outlet {
             pending: Room::new(&setup.limits),
             counts: Counts::default(),
             secrets,
+            clock: setup.clock.clone(),
+            random: setup.random.clone(),
         })
     }
 
     /// Scheme, host and port of the server.
     pub(in crate::provider) fn label(&self) -> &str {
         &self.label
+    }
+
+    /// The time since 1970, for signatures.
+    pub(in crate::provider) fn unix_time(&self) -> Duration {
+        self.clock.unix_time()
+    }
+
+    /// A number that no other request has, for signatures.
+    pub(in crate::provider) fn nonce(&self) -> u128 {
+        self.random.nonce()
     }
 
     /// Requests that are on their way at once.
@@ -263,7 +282,7 @@ impl Outlet {
         ctx.check()?;
         let room = self.stopping(ctx, self.room.clone().acquire_owned()).await?;
         let room = room.map_err(|_| Error::new(Kind::Closed, "the producer was closed"))?;
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), rand::random());
+        let mut backoff = None;
         loop {
             let failed = match self.attempt(ctx, reads, make()?).await {
                 Ok((answer, None)) => return Ok(answer),
@@ -284,7 +303,9 @@ impl Outlet {
             if !failed.disconnected || fails {
                 return Err(error);
             }
-            if let Err(ended) = self.stopping(ctx, tokio::time::sleep(backoff.next())).await {
+            let wait =
+                backoff.get_or_insert_with(|| Backoff::new(BASE, LONGEST, self.random.number())).next();
+            if let Err(ended) = self.stopping(ctx, tokio::time::sleep(wait)).await {
                 return Err(ended.caused_by(error));
             }
         }
@@ -328,7 +349,7 @@ impl Outlet {
         *sent.body_mut() = Some(reqwest::Body::wrap(Watched::new(request.body, begun.clone())));
         let response = self.client.execute(sent).await.map_err(|error| self.broken(error))?;
         let status = response.status().as_u16();
-        let retry_after = retry_after(response.headers(), SystemTime::now());
+        let retry_after = retry_after(response.headers(), self.clock.now());
         let (body, rest) = match reads {
             Reads::Body => (self.body(response).await, None),
             Reads::Status => (Ok(Bytes::new()), Some(response)),

@@ -17,6 +17,7 @@ use crate::config::WhenDisconnected;
 use crate::error::{Error, Kind, Result};
 use crate::provider::Setup;
 use crate::provider::socket::Backoff;
+use crate::random::Random;
 use crate::tls::load_client_config;
 
 /// The first wait after a try to connect that failed, and the longest.
@@ -39,6 +40,7 @@ pub(super) struct Pool {
     tls: Option<Arc<ClientConfig>>,
     timeout: Duration,
     when_disconnected: WhenDisconnected,
+    random: Random,
     pub(super) most: usize,
     places: Semaphore,
     idle: Mutex<Vec<Link>>,
@@ -67,6 +69,7 @@ impl Pool {
             tls,
             timeout: setup.connect_timeout,
             when_disconnected: setup.when_disconnected,
+            random: setup.random.clone(),
             most: connections,
             places: Semaphore::new(connections),
             idle: Mutex::default(),
@@ -103,7 +106,7 @@ impl Pool {
             }
             tokio::spawn(link.close());
         }
-        let mut backoff = Backoff::new(BASE, LONGEST, rand::random());
+        let mut backoff = Backoff::new(BASE, LONGEST, self.random.number());
         loop {
             match self.dial().await {
                 Ok(link) => return Ok(link),

@@ -37,7 +37,8 @@ struct Smtp {
 
 /// Opens a producer; unless open is lazy it logs in once.
 pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Producer>> {
-    let Settings { site, style, ca_file, connections, idle_time, recipients_per_mail } = settings;
+    let Settings { site, mut style, ca_file, connections, idle_time, recipients_per_mail } = settings;
+    style.clock = setup.clock.clone();
     let pool = Pool::new(setup, site, ca_file.as_deref(), connections, idle_time).await?;
     if setup.connect == Connect::Eager {
         let place = pool.place().await?;
