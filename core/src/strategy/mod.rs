@@ -14,6 +14,7 @@ mod budget;
 mod current;
 mod layer;
 mod member;
+mod or_else;
 mod recipients;
 mod sync;
 mod timed;
