@@ -1,7 +1,6 @@
 //! Sends requests and reads their answers, within bounds of time, size and number.
 
 use std::error::Error as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use url::Url;
 
 use super::USER_AGENT;
 use super::answer::{Answer, retry_after};
+use super::options::Options;
 use super::site::Site;
 use super::written::{Begun, Watched};
 use crate::client::Context;
@@ -25,13 +25,11 @@ use crate::intake::{Room, UnderWay};
 use crate::log_line::printable;
 use crate::message::Message;
 use crate::provider::Setup;
-use crate::provider::socket::{Backoff, Dialer, Server, Target};
+use crate::provider::socket::{Backoff, Dialer, Server, Target, Trouble};
 use crate::random::Random;
 use crate::secret::Secret;
 use crate::tls;
 
-/// The most connections of a producer.
-const MAX_CONNECTIONS: u32 = 1024;
 /// The first wait after a try to connect that failed, and the longest.
 const BASE: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
@@ -42,47 +40,6 @@ const DRAINED: usize = 64 << 10;
 const DRAINED_FOR: Duration = Duration::from_secs(1);
 /// Characters of a server's reason that are shown.
 const SHOWN: usize = 200;
-
-/// The keys of a section that concern connections.
-#[derive(Default)]
-pub(in crate::provider) struct Options {
-    /// PEM file with the only certificates to trust; default those of the system.
-    pub(in crate::provider) ca_file: Option<PathBuf>,
-    /// Requests on their way at once, each on a connection of its own; default 8.
-    pub(in crate::provider) connections: Option<u32>,
-    /// The address of a proxy, or `environment` for what the process's environment says; default none.
-    pub(in crate::provider) proxy: Option<Secret>,
-}
-
-impl Options {
-    /// Checks what can be checked without opening anything.
-    ///
-    /// # Errors
-    /// `invalid_config`.
-    pub(in crate::provider) fn check(&self) -> Result<()> {
-        if !(1..=MAX_CONNECTIONS).contains(&self.connections()) {
-            let text = format!("`connections` must be from 1 to {MAX_CONNECTIONS}");
-            return Err(Error::new(Kind::InvalidConfig, text));
-        }
-        self.proxy().map(drop)
-    }
-
-    pub(in crate::provider) fn connections(&self) -> u32 {
-        self.connections.unwrap_or(8)
-    }
-
-    fn proxy(&self) -> Result<Option<reqwest::Proxy>> {
-        match &self.proxy {
-            Some(proxy) if proxy.expose() != "environment" => {
-                Site::parse("proxy", proxy.expose())?;
-                // Its text can quote the address.
-                let wrong = |_| Error::new(Kind::InvalidConfig, "`proxy` is not the address of a proxy");
-                Ok(Some(reqwest::Proxy::all(proxy.expose()).map_err(wrong)?))
-            }
-            _ => Ok(None),
-        }
-    }
-}
 
 /// A request.
 pub(in crate::provider) struct Request {
@@ -123,6 +80,7 @@ pub(in crate::provider) struct Outlet {
     room: Arc<Semaphore>,
     connections: u32,
     when_disconnected: WhenDisconnected,
+    trouble: Arc<Trouble>,
     sends: Arc<UnderWay>,
     // How many sends there may be at once, each with its requests.
     pending: Room,
@@ -202,6 +160,7 @@ impl Outlet {
             room: Arc::new(Semaphore::new(options.connections() as usize)),
             connections: options.connections(),
             when_disconnected: setup.when_disconnected,
+            trouble: Arc::new(Trouble::new(setup.connect_timeout + LONGEST)),
             sends: Arc::default(),
             pending: Room::new(&setup.limits),
             counts: Counts::default(),
@@ -241,9 +200,9 @@ impl Outlet {
     ) -> Result<T> {
         let entered = self.sends.enter().map_err(|error| error.by(self.provider))?;
         let run = async {
-            let roomed = self.stopping(ctx, self.pending.enter(ctx, message)).await;
-            let _roomed = match roomed {
-                Ok(roomed) => roomed,
+            let room = self.trouble.unless(self.is_hasty(ctx), self.pending.enter(ctx, message));
+            let _roomed = match self.stopping(ctx, room).await {
+                Ok(roomed) => roomed.flatten(),
                 // Both wait for the deadline, and this one was first.
                 Err(ended) if ended.kind() == Kind::Timeout => Err(self.pending.full()),
                 Err(ended) => Err(ended),
@@ -280,7 +239,8 @@ impl Outlet {
         make: impl Fn() -> Result<Request>,
     ) -> Result<Answer> {
         ctx.check()?;
-        let room = self.stopping(ctx, self.room.clone().acquire_owned()).await?;
+        let room = self.trouble.unless(self.is_hasty(ctx), self.room.clone().acquire_owned());
+        let room = self.stopping(ctx, room).await??;
         let room = room.map_err(|_| Error::new(Kind::Closed, "the producer was closed"))?;
         let mut backoff = None;
         loop {
@@ -299,8 +259,7 @@ impl Outlet {
             let error = failed.error;
             tracing::debug!(id = %self.id, provider = self.provider, outcome = error.outcome().name(),
                 error = error.text(), "a request has no answer");
-            let fails = self.when_disconnected == WhenDisconnected::Fail || ctx.fails_when_disconnected();
-            if !failed.disconnected || fails {
+            if !failed.disconnected || self.is_hasty(ctx) {
                 return Err(error);
             }
             let wait =
@@ -311,8 +270,13 @@ impl Outlet {
         }
     }
 
+    // Whether it fails at once while there is no connection; then it does not wait behind those who wait for one.
+    fn is_hasty(&self, ctx: &Context) -> bool {
+        self.when_disconnected == WhenDisconnected::Fail || ctx.fails_when_disconnected()
+    }
+
     async fn attempt(&self, ctx: &Context, reads: Reads, request: Request) -> Result<Answered, Failed> {
-        let begun = Begun::default();
+        let begun = Begun::new(self.trouble.clone());
         let _ = REQUESTED.try_with(|requested| requested.store(true, Ordering::Relaxed));
         self.counts.requests.fetch_add(1, Ordering::Relaxed);
         let result = match self.stopping(ctx, self.answered(reads, request, &begun)).await {
@@ -331,6 +295,9 @@ impl Outlet {
             counter.fetch_add(1, Ordering::Relaxed);
             failed.disconnected &= !begun.is();
             failed.error = failed.error.outcome_is(outcome);
+            if failed.disconnected {
+                self.trouble.begins(&failed.error);
+            }
             failed
         })
     }

@@ -16,7 +16,7 @@ use super::section::{Site, Tls};
 use crate::config::WhenDisconnected;
 use crate::error::{Error, Kind, Result};
 use crate::provider::Setup;
-use crate::provider::socket::Backoff;
+use crate::provider::socket::{Backoff, Trouble};
 use crate::random::Random;
 use crate::tls::load_client_config;
 
@@ -40,6 +40,7 @@ pub(super) struct Pool {
     tls: Option<Arc<ClientConfig>>,
     timeout: Duration,
     when_disconnected: WhenDisconnected,
+    trouble: Trouble,
     random: Random,
     pub(super) most: usize,
     places: Semaphore,
@@ -69,6 +70,7 @@ impl Pool {
             tls,
             timeout: setup.connect_timeout,
             when_disconnected: setup.when_disconnected,
+            trouble: Trouble::new(setup.connect_timeout + LONGEST),
             random: setup.random.clone(),
             most: connections,
             places: Semaphore::new(connections),
@@ -89,10 +91,21 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The right to a connection, first come first served.
-    pub(super) async fn place(&self) -> Result<Place<'_>> {
+    /// The right to a connection, first come first served. Who is `hasty` does not wait behind those who wait for the
+    /// server.
+    pub(super) async fn place(&self, hasty: bool) -> Result<Place<'_>> {
         let closed = |_| Error::new(Kind::Closed, "the producer is closed").by(PROVIDER);
-        self.places.acquire().await.map_err(closed)
+        self.unless_disconnected(hasty, self.places.acquire()).await?.map_err(closed)
+    }
+
+    /// Waits for something, as long as there may be a server, or whatever happens where this or every send is not
+    /// `hasty`.
+    pub(super) async fn unless_disconnected<T>(
+        &self,
+        hasty: bool,
+        wait: impl Future<Output = T>,
+    ) -> Result<T> {
+        self.trouble.unless(hasty || self.when_disconnected == WhenDisconnected::Fail, wait).await
     }
 
     /// A connection: one that is idle, or a new one. While there is none it waits and tries again, or fails at once,
@@ -140,8 +153,12 @@ impl Pool {
             Ok(_) => {
                 self.connects.fetch_add(1, Ordering::Relaxed);
                 *self.last.lock() = Last::Connected;
+                self.trouble.ends();
             }
-            Err(error) => *self.last.lock() = Last::Failed(error.clone()),
+            Err(error) => {
+                *self.last.lock() = Last::Failed(error.clone());
+                self.trouble.begins(error);
+            }
         }
         dialed
     }
@@ -150,6 +167,9 @@ impl Pool {
     pub(super) fn give_back(&self, mut link: Link, place: Place<'_>) {
         // One that was only dialed lies idle from now on too.
         link.used = true;
+        if link.ready {
+            self.trouble.ends();
+        }
         if link.ready && !self.places.is_closed() {
             self.idle.lock().push(link);
         }
