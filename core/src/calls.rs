@@ -59,7 +59,10 @@ impl ProducerClient {
     /// Those of the producer; `closed` when it is closed meanwhile.
     pub async fn send(&self, ctx: &Context, message: Arc<Message>) -> Result<Receipt> {
         let Some(sends) = &self.sends else { return self.producer.send(ctx, message).await };
-        let _entered = sends.enter().map_err(|error| error.by(self.producer.provider()))?;
+        let by = |error: Error| error.by(self.producer.provider());
+        let _entered = sends.enter().map_err(by)?;
+        // Once for all strategies: a caller who comes late says nothing of a member or a breaker.
+        ctx.check().map_err(by)?;
         tokio::select! {
             biased;
             result = self.producer.send(ctx, message) => result,

@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod calls;
 pub mod client;
+pub mod clock;
 pub mod completion;
 pub mod config;
 pub mod error;
@@ -15,6 +16,7 @@ pub mod message;
 pub mod metrics;
 pub mod open;
 pub mod provider;
+pub mod random;
 pub mod registry;
 pub mod runtime;
 pub mod secret;

@@ -181,3 +181,20 @@ async fn the_deadline_of_a_member_is_its_own() {
     }
     calls::producer_close("slow", None).await.unwrap();
 }
+
+/// Neither of both ways to send: the member is not asked, and stays the one to begin with.
+#[tokio::test]
+async fn a_caller_who_comes_late_says_nothing_of_a_member() {
+    let group = json!({"provider": memory("late"), "strategies": [
+        {"type": "failover", "members": [{"provider": memory("late-too")}]},
+        {"type": "circuit_breaker", "consecutive": 1},
+    ]});
+    open("late", group).await.unwrap();
+    let error = calls::producer_send("late", Message::new("x"), Some(Duration::ZERO)).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (Kind::Timeout, Outcome::NotSent));
+    let status = calls::producer_status("late").unwrap();
+    let failover = &status["strategies"][0];
+    assert_eq!((&failover["current"], &failover["attempts"]), (&json!(0), &json!(0)), "{status}");
+    calls::producer_send("late", Message::new("x"), None).await.unwrap();
+    calls::producer_close("late", None).await.unwrap();
+}

@@ -4,30 +4,38 @@ use ceiba_tests::redis::Redis;
 use serde_json::json;
 
 use crate::inner::{Inner, check_slots, check_window, limited, micros, send, state, until, up};
-use crate::processes::run;
+use crate::monitor::Monitor;
+use crate::processes::{LOAD, Load, run};
 
 #[test]
 fn four_processes_share_one_window_exactly() {
     let redis = Redis::start();
-    for when_limited in ["fail", "wait"] {
+    let patient = Duration::from_secs(10);
+    // In the last one a place in line is worth less than the deadline for some, and more for others.
+    for (when_limited, within) in [("fail", patient), ("wait", patient), ("wait", Duration::from_millis(150))]
+    {
         let (rate, per, lasts) = (40, Duration::from_millis(200), Duration::from_secs(3));
-        let key = format!("four-{when_limited}");
+        let key = format!("four-{when_limited}-{within:?}");
         let config = json!({
             "limiter": "sliding_window", "rate": rate, "per": "200ms", "key": key, "url": redis.url(),
             "when_limited": when_limited, "store_timeout": "5s",
         });
-        let mut traffic = run(4, &config, 8, Duration::ZERO, lasts);
+        let monitor = Monitor::start(&redis);
+        let mut traffic = run(4, &config, Load { tasks: 8, within, takes: Duration::ZERO, lasts });
+        let granted = monitor.grants(&redis);
+        // What was granted at a deadline is given back, unless its process ends before that.
+        let unused = granted.len() - traffic.grants.len();
+        assert!(unused == 0 || within < patient && unused < 40, "{key}: {unused} were granted to nobody");
+        for span in granted.windows(rate + 1) {
+            let took = span[rate] - span[0];
+            assert!(took >= 200_000, "{key}: {} within {took} microseconds", rate + 1);
+        }
         check_window(&mut traffic.grants, rate, per);
-        let (first, last) = (traffic.grants[0].0, traffic.grants.iter().map(|grant| grant.1).max().unwrap());
-        let periods = (last - first) as f64 / per.as_micros() as f64;
-        let share = traffic.grants.len() as f64 / (periods * rate as f64);
-        assert!(share > 0.8, "{when_limited}: only {share:.2} of what the rate allows");
-        assert_eq!(traffic.limited > 0, when_limited == "fail");
-        println!(
-            "{when_limited}: {} grants, {} limited, {share:.3} of the rate",
-            traffic.grants.len(),
-            traffic.limited
-        );
+        let periods = (granted[granted.len() - 1] - granted[0]) as f64 / per.as_micros() as f64;
+        let share = granted.len() as f64 / (periods * rate as f64);
+        assert!(share > 0.8, "{key}: only {share:.2} of what the rate allows");
+        assert_eq!(traffic.limited > 0, when_limited == "fail" || within != patient, "{key}");
+        println!("{key}: {} grants, {} limited, {share:.3} of the rate", granted.len(), traffic.limited);
     }
 }
 
@@ -39,7 +47,11 @@ fn four_processes_share_slots_exactly() {
             "limiter": "concurrent", "rate": 3, "key": format!("slots-{when_limited}"), "url": redis.url(),
             "when_limited": when_limited, "store_timeout": "5s",
         });
-        let traffic = run(4, &config, 4, Duration::from_millis(4), Duration::from_secs(2));
+        let traffic = run(
+            4,
+            &config,
+            Load { tasks: 4, takes: Duration::from_millis(4), lasts: Duration::from_secs(2), ..LOAD },
+        );
         let highest = check_slots(&traffic.runs, 3);
         assert_eq!(highest, 3, "all slots were used");
         assert!(traffic.runs.len() > 50, "{}", traffic.runs.len());
@@ -116,7 +128,10 @@ async fn the_slots_of_a_killed_process_come_back_after_their_lease() {
         "limiter": "concurrent", "rate": 2, "key": "killed", "url": redis.url(), "lease": "2s", "store_timeout": "5s",
     });
     // Longer than its lease: it is kept as long as the process lives.
-    let mut holder = crate::processes::start(&config, 2, Duration::from_secs(60), Duration::from_secs(60));
+    let mut holder = crate::processes::start(
+        &config,
+        Load { tasks: 2, takes: Duration::from_secs(60), lasts: Duration::from_secs(60), ..LOAD },
+    );
     let name = "ceiba:limit:key:killed:concurrent:2:2000000us";
     while redis.number(&["ZCARD", name]) < 2 {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -8,4 +8,5 @@ mod exact;
 mod failures;
 mod inner;
 mod login;
+mod monitor;
 mod processes;

@@ -13,10 +13,26 @@ pub(crate) struct Traffic {
     pub(crate) limited: u64,
 }
 
-pub(crate) fn start(config: &Value, tasks: u32, takes: Duration, lasts: Duration) -> Child {
+/// What each of them does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) tasks: u32,
+    /// The deadline of each send.
+    pub(crate) within: Duration,
+    /// How long each send takes.
+    pub(crate) takes: Duration,
+    /// How long it goes on.
+    pub(crate) lasts: Duration,
+}
+
+pub(crate) const LOAD: Load =
+    Load { tasks: 1, within: Duration::from_secs(10), takes: Duration::ZERO, lasts: Duration::from_secs(1) };
+
+pub(crate) fn start(config: &Value, load: Load) -> Child {
     Command::new(env!("CARGO_BIN_EXE_ceiba-limited-sender"))
         .arg(config.to_string())
-        .args([tasks.to_string(), takes.as_micros().to_string(), lasts.as_millis().to_string()])
+        .arg(load.tasks.to_string())
+        .args([load.takes, load.lasts, load.within].map(|span| span.as_micros().to_string()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -24,8 +40,8 @@ pub(crate) fn start(config: &Value, tasks: u32, takes: Duration, lasts: Duration
 }
 
 /// Runs so many to their end. Blocks.
-pub(crate) fn run(processes: usize, config: &Value, tasks: u32, takes: Duration, lasts: Duration) -> Traffic {
-    let children: Vec<Child> = (0..processes).map(|_| start(config, tasks, takes, lasts)).collect();
+pub(crate) fn run(processes: usize, config: &Value, load: Load) -> Traffic {
+    let children: Vec<Child> = (0..processes).map(|_| start(config, load)).collect();
     let mut traffic = Traffic::default();
     for child in children {
         let output = child.wait_with_output().unwrap();

@@ -178,6 +178,34 @@ async fn sends_wait_for_a_server_that_comes_back_unless_told_otherwise() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_server_the_hasty_fail_at_once_behind_those_who_wait() {
+    let server = MailServer::start(Settings::default()).await;
+    for most in [1, 1000] {
+        let proxy = Proxy::start(server.address(), None).await;
+        proxy.cut();
+        let section = json!({"url": format!("smtp://{}", proxy.address()), "tls": "none", "connections": 1});
+        let producer = try_open(section, json!({"max_pending": most})).await.unwrap();
+        let waiting = tokio::spawn({
+            let producer = producer.clone();
+            async move { producer.send(&within(60.0), letter(&["ann@example.test"])).await }
+        });
+        while producer.status()["state"] != "disconnected" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let begun = std::time::Instant::now();
+        let hasty = within(30.0).failing_when_disconnected();
+        let error = producer.send(&hasty, letter(&["bob@example.test"])).await.unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert_eq!((error.kind(), error.outcome()), (Kind::Unavailable, Outcome::NotSent), "{error}");
+        assert!(!waiting.is_finished());
+        proxy.mend();
+        waiting.await.unwrap().unwrap();
+        let hasty = within(30.0).failing_when_disconnected();
+        producer.send(&hasty, letter(&["bob@example.test"])).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn more_sends_than_there_is_room_for_wait_until_their_deadline() {
     let rules = |seen: Seen<'_>| (seen.line == "<end>").then_some(Act::Silence);
     let server = MailServer::start(Settings { rules: Arc::new(rules), ..Settings::default() }).await;

@@ -32,9 +32,14 @@ pub async fn pump(intake: Arc<Intake>, producer: Arc<dyn Producer>, stop: Cancel
                     let ctx = Context::until(call.deadline).cancelled_by(token);
                     let (producer, stop) = (producer.clone(), stop.clone());
                     running.push(async move {
+                        let send = async {
+                            // Once for all strategies: a call that comes late says nothing of a member.
+                            ctx.check().map_err(|error| error.by(producer.provider()))?;
+                            producer.send(&ctx, Arc::new(call.message.clone())).await
+                        };
                         let result = tokio::select! {
                             biased;
-                            result = producer.send(&ctx, Arc::new(call.message.clone())) => result,
+                            result = send => result,
                             () = stop.cancelled() => Err(Error::new(Kind::Closed, "the producer was closed")
                                 .outcome_is(Outcome::Unknown)
                                 .by(producer.provider())),

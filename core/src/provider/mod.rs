@@ -14,8 +14,10 @@ pub mod webhook;
 
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::config::{ClientConfig, Connect, WhenDisconnected};
 use crate::intake::Limits;
+use crate::random::Random;
 
 /// What every provider is opened with, beside its own section of the config.
 #[derive(Debug, Clone)]
@@ -30,6 +32,10 @@ pub struct Setup {
     pub connect_timeout: Duration,
     /// What a send does while there is no connection.
     pub when_disconnected: WhenDisconnected,
+    /// The time that signatures and mails bear.
+    pub clock: Clock,
+    /// What nonces and waits are drawn from.
+    pub random: Random,
 }
 
 impl Setup {
@@ -41,6 +47,8 @@ impl Setup {
             connect: config.connect.unwrap_or_default(),
             connect_timeout: config.connect_timeout.0,
             when_disconnected: config.when_disconnected.unwrap_or_default(),
+            clock: Clock::from_system(),
+            random: Random::from_system(),
         }
     }
 }

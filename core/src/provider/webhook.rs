@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::Setup;
 use super::http::{
-    Body, BodyKeys, Headers, Judge, Options, Outlet, Request, Rule, Site, header_value, unix_time, values,
+    Body, BodyKeys, Headers, Judge, Options, Outlet, Request, Rule, Site, header_value, values,
 };
 use crate::client::{BoxFuture, Capability, Context, Producer};
 use crate::config::{deserialize_secret, deserialize_secret_option, from_value};
@@ -231,7 +231,7 @@ impl Webhook {
             .exchange(ctx, settings.judge.reads(), || {
                 let mut headers = headers.clone();
                 if let Some(signer) = &settings.signer {
-                    let time = unix_time().as_secs();
+                    let time = self.outlet.unix_time().as_secs();
                     let digest = signature(signer.secret.expose(), time, &body, signer.encoding);
                     let mut value =
                         header_value(signer.header.as_str(), &format!("{}{digest}", signer.prefix))?;

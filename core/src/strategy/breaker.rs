@@ -116,10 +116,12 @@ impl Breaker {
         }
     }
 
-    /// Lets a send through, or says how long it will not.
-    pub(super) fn ask(&mut self, now: Duration) -> Result<Pass, Duration> {
+    /// Lets a send through, or says how long it will not. The time is asked for only where it matters: to read a
+    /// clock takes longer than all the rest.
+    pub(super) fn ask(&mut self, now: impl FnOnce() -> Duration) -> Result<Pass, Duration> {
         let half_opens = self.state == State::Open;
         if half_opens {
+            let now = now();
             let over = self.opened_at + self.rules.open_for;
             if now < over {
                 return Err(over - now);
@@ -141,7 +143,12 @@ impl Breaker {
     }
 
     /// Takes the end of a send; the new state where it changed.
-    pub(super) fn report(&mut self, pass: Pass, verdict: Verdict, now: Duration) -> Option<State> {
+    pub(super) fn report(
+        &mut self,
+        pass: Pass,
+        verdict: Verdict,
+        now: impl FnOnce() -> Duration,
+    ) -> Option<State> {
         if pass.phase != self.phase {
             return None;
         }
@@ -150,15 +157,20 @@ impl Breaker {
         }
         match (self.state, verdict) {
             (_, Verdict::None) | (State::ForcedOpen | State::ForcedClosed | State::Open, _) => return None,
-            (State::HalfOpen, Verdict::Bad) => self.enter(State::Open, now),
+            (State::HalfOpen, Verdict::Bad) => self.enter(State::Open, now()),
             (State::HalfOpen, Verdict::Good) => {
                 self.probed_well += 1;
                 if self.probed_well < self.rules.probes {
                     return None;
                 }
-                self.enter(State::Closed, now);
+                self.enter(State::Closed, Duration::ZERO);
+            }
+            (State::Closed, Verdict::Good) if matches!(self.rules.trip, Trip::Consecutive(_)) => {
+                self.in_a_row = 0;
+                return None;
             }
             (State::Closed, verdict) => {
+                let now = now();
                 if !self.trips(verdict, now) {
                     return None;
                 }
@@ -233,8 +245,8 @@ mod tests {
     }
 
     fn fail(breaker: &mut Breaker, now: Duration) -> Option<State> {
-        let pass = breaker.ask(now).expect("open");
-        breaker.report(pass, Verdict::Bad, now)
+        let pass = breaker.ask(|| now).expect("open");
+        breaker.report(pass, Verdict::Bad, || now)
     }
 
     #[test]
@@ -242,14 +254,14 @@ mod tests {
         let mut breaker = breaker(Trip::Consecutive(3), 2);
         assert_eq!(fail(&mut breaker, at(0)), None);
         assert_eq!(fail(&mut breaker, at(0)), None);
-        let pass = breaker.ask(at(0)).unwrap();
-        breaker.report(pass, Verdict::Good, at(0));
+        let pass = breaker.ask(|| at(0)).unwrap();
+        breaker.report(pass, Verdict::Good, || at(0));
         assert_eq!((0..3).filter_map(|_| fail(&mut breaker, at(1))).collect::<Vec<_>>(), [State::Open]);
-        assert_eq!(breaker.ask(at(11)), Err(at(20)));
-        let (one, two) = (breaker.ask(at(31)).unwrap(), breaker.ask(at(31)).unwrap());
-        assert_eq!(breaker.ask(at(31)), Err(Duration::ZERO), "two probes, no more");
-        assert_eq!(breaker.report(one, Verdict::Good, at(32)), None);
-        assert_eq!(breaker.report(two, Verdict::Good, at(32)), Some(State::Closed));
+        assert_eq!(breaker.ask(|| at(11)), Err(at(20)));
+        let (one, two) = (breaker.ask(|| at(31)).unwrap(), breaker.ask(|| at(31)).unwrap());
+        assert_eq!(breaker.ask(|| at(31)), Err(Duration::ZERO), "two probes, no more");
+        assert_eq!(breaker.report(one, Verdict::Good, || at(32)), None);
+        assert_eq!(breaker.report(two, Verdict::Good, || at(32)), Some(State::Closed));
     }
 
     #[test]
@@ -257,16 +269,16 @@ mod tests {
         let mut breaker = breaker(Trip::Consecutive(1), 1);
         fail(&mut breaker, at(0));
         assert_eq!(fail(&mut breaker, at(30)), Some(State::Open));
-        assert_eq!(breaker.ask(at(31)), Err(at(29)));
+        assert_eq!(breaker.ask(|| at(31)), Err(at(29)));
     }
 
     #[test]
     fn a_probe_that_says_nothing_gives_its_place_back() {
         let mut breaker = breaker(Trip::Consecutive(1), 1);
         fail(&mut breaker, at(0));
-        let pass = breaker.ask(at(30)).unwrap();
-        assert_eq!(breaker.report(pass, Verdict::None, at(30)), None);
-        breaker.ask(at(30)).unwrap();
+        let pass = breaker.ask(|| at(30)).unwrap();
+        assert_eq!(breaker.report(pass, Verdict::None, || at(30)), None);
+        breaker.ask(|| at(30)).unwrap();
     }
 
     #[test]
@@ -278,8 +290,8 @@ mod tests {
         }
         // All of those have left the window.
         for _ in 0..6 {
-            let pass = breaker.ask(at(10)).unwrap();
-            breaker.report(pass, Verdict::Good, at(10));
+            let pass = breaker.ask(|| at(10)).unwrap();
+            breaker.report(pass, Verdict::Good, || at(10));
         }
         for _ in 0..5 {
             assert_eq!(fail(&mut breaker, at(11)), None);
@@ -290,18 +302,18 @@ mod tests {
     #[test]
     fn late_reports_of_an_earlier_phase_count_for_nothing() {
         let mut breaker = breaker(Trip::Consecutive(1), 1);
-        let late = breaker.ask(at(0)).unwrap();
+        let late = breaker.ask(|| at(0)).unwrap();
         fail(&mut breaker, at(0));
-        let probe = breaker.ask(at(30)).unwrap();
-        assert_eq!(breaker.report(late, Verdict::Bad, at(30)), None);
-        assert_eq!(breaker.report(probe, Verdict::Good, at(30)), Some(State::Closed));
+        let probe = breaker.ask(|| at(30)).unwrap();
+        assert_eq!(breaker.report(late, Verdict::Bad, || at(30)), None);
+        assert_eq!(breaker.report(probe, Verdict::Good, || at(30)), Some(State::Closed));
     }
 
     #[test]
     fn forced_is_forced() {
         let mut breaker = breaker(Trip::Consecutive(1), 1);
         breaker.force(State::ForcedOpen, at(0));
-        breaker.ask(at(1000)).unwrap_err();
+        breaker.ask(|| at(1000)).unwrap_err();
         breaker.force(State::ForcedClosed, at(1000));
         for _ in 0..5 {
             assert_eq!(fail(&mut breaker, at(1000)), None);
@@ -326,14 +338,14 @@ mod exhaustive {
             let breaker = Arc::new(Lock::new(Breaker::new(rules)));
             let now = Duration::from_secs(1);
             breaker.with(|breaker| {
-                let pass = breaker.ask(Duration::ZERO).unwrap();
-                breaker.report(pass, Verdict::Bad, Duration::ZERO);
+                let pass = breaker.ask(|| Duration::ZERO).unwrap();
+                breaker.report(pass, Verdict::Bad, || Duration::ZERO);
             });
             let ask = move |breaker: &Lock<Breaker>| {
-                let pass = breaker.with(|breaker| breaker.ask(now)).ok();
+                let pass = breaker.with(|breaker| breaker.ask(|| now)).ok();
                 if let Some(pass) = pass {
                     // Cancelled: it says nothing.
-                    breaker.with(|breaker| breaker.report(pass, Verdict::None, now));
+                    breaker.with(|breaker| breaker.report(pass, Verdict::None, || now));
                 }
                 pass.is_some()
             };
@@ -344,8 +356,8 @@ mod exhaustive {
             let here = ask(&breaker);
             let there = other.join().unwrap();
             assert!(here || there);
-            let pass = breaker.with(|breaker| breaker.ask(now)).unwrap();
-            let state = breaker.with(|breaker| breaker.report(pass, Verdict::Good, now));
+            let pass = breaker.with(|breaker| breaker.ask(|| now)).unwrap();
+            let state = breaker.with(|breaker| breaker.report(pass, Verdict::Good, || now));
             assert_eq!(state, Some(State::Closed));
         });
     }

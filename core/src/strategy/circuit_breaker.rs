@@ -109,8 +109,9 @@ struct UnderWay<'a> {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        let now = self.strategy.started.elapsed();
-        let change = self.strategy.breaker.with(|breaker| breaker.report(self.pass, self.verdict, now));
+        let strategy = self.strategy;
+        let now = || strategy.started.elapsed();
+        let change = strategy.breaker.with(|breaker| breaker.report(self.pass, self.verdict, now));
         if let Some(state) = change {
             if state == State::Open {
                 self.strategy.opened.fetch_add(1, Ordering::Relaxed);
@@ -156,7 +157,7 @@ impl Strategy for CircuitBreaker {
         message: Arc<Message>,
     ) -> BoxFuture<'a, Result<Receipt>> {
         Box::pin(async move {
-            let pass = match self.breaker.with(|breaker| breaker.ask(self.started.elapsed())) {
+            let pass = match self.breaker.with(|breaker| breaker.ask(|| self.started.elapsed())) {
                 Ok(pass) => pass,
                 Err(wait) => {
                     self.refused.fetch_add(1, Ordering::Relaxed);

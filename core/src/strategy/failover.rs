@@ -1,5 +1,6 @@
 //! Sends through the last good member, and through the others in turn when it fails.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,6 +11,7 @@ use super::accepted::{Accepted, Again};
 use super::current::{Current, Seen};
 use super::layer::{addressed, stacked};
 use super::member::{self, Member};
+use super::or_else::OrElse;
 use super::tried::Tried;
 use super::{OnUnknown, Setup};
 use crate::client::{BoxFuture, Capability, Context, Producer};
@@ -66,14 +68,14 @@ struct Failover {
 }
 
 impl Failover {
-    fn name_of(&self, place: usize) -> Arc<str> {
-        self.members.get(place).map_or_else(|| "".into(), |member| member.name.clone())
+    fn name_of(&self, place: usize) -> &str {
+        self.members.get(place).map_or("", |member| &member.name)
     }
 
     fn moved(&self, from: usize, to: usize, why: &str) {
         self.switches.fetch_add(1, Ordering::Relaxed);
         let (from, to) = (self.name_of(from), self.name_of(to));
-        tracing::warn!(id = %self.id, strategy = TYPE, %from, %to, why, "switches");
+        tracing::warn!(id = %self.id, strategy = TYPE, from, to, why, "switches");
     }
 
     // A fault of the message is no fault of the member: the others may take it, but it stays the current one.
@@ -104,7 +106,9 @@ impl Failover {
                     Err(error) => error,
                 };
             }
-            tried.failed(Whole::Member, self.name_of(place), &error);
+            if let Some(member) = self.members.get(place) {
+                tried.failed(Whole::Member, member.name.clone(), &error);
+            }
             // No other member could do better when the caller's time is over.
             let over = match ctx.check() {
                 Err(over) => Some(over),
@@ -118,7 +122,7 @@ impl Failover {
                 self.moved(place, (place + 1) % count, error.kind().name());
             }
             if let Some(over) = over {
-                return Err(self.stopped(tried, over.kind(), &error, over.message()));
+                return Err(self.stopped(tried, over.kind(), &error, over.message().to_owned()));
             }
             if error.outcome() == Outcome::Unknown && self.on_unknown == OnUnknown::Stop {
                 let why = "whether it was sent is unknown, and `on_unknown` says stop";
@@ -133,14 +137,13 @@ impl Failover {
         Err(self.all_failed(tried, error))
     }
 
-    fn stopped(&self, tried: Tried, kind: Kind, last: &Error, why: &str) -> Error {
-        tracing::debug!(id = %self.id, strategy = TYPE, members = tried.count(), why, "stops");
+    fn stopped(&self, tried: Tried, kind: Kind, last: &Error, why: impl Into<Cow<'static, str>>) -> Error {
+        let why = why.into();
+        tracing::debug!(id = %self.id, strategy = TYPE, members = tried.count(), %why, "stops");
         if last.kind() == kind && tried.is_only(last) {
             return last.clone();
         }
-        let text =
-            format!("{} of {} members failed ({why}): {}", tried.count(), self.members.len(), named(&tried));
-        tried.into_error(kind, text, last)
+        tried.into_members_error(kind, self.members.len(), why, last)
     }
 
     fn all_failed(&self, tried: Tried, last: Error) -> Error {
@@ -153,18 +156,14 @@ impl Failover {
         let waits = tried.errors().filter(|(_, error)| error.retryable());
         let wait = waits.map(|(_, error)| error.retry_after().unwrap_or_default()).min();
         let retryable = wait.is_some();
-        let text = format!("all {} members failed: {}", tried.count(), named(&tried));
-        let error = tried.into_error(Kind::AllFailed, text, &last).by(TYPE).retryable_is(retryable);
+        let all = tried.count();
+        let error =
+            tried.into_members_error(Kind::AllFailed, all, "", &last).by(TYPE).retryable_is(retryable);
         match wait.filter(|wait| !wait.is_zero()) {
             Some(wait) => error.after(wait),
             None => error,
         }
     }
-}
-
-fn named(tried: &Tried) -> String {
-    let named: Vec<String> = tried.errors().map(|(name, error)| format!("{name}: {error}")).collect();
-    named.join("; ")
 }
 
 impl Producer for Failover {
@@ -177,22 +176,20 @@ impl Producer for Failover {
     }
 
     fn send<'a>(&'a self, ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
-        Box::pin(async move {
-            let seen = self.current.see();
-            let Some(member) = self.members.get(seen.place()) else {
-                return Err(Error::new(Kind::Internal, "the current member is none of the members").by(TYPE));
-            };
-            // A caller who comes late says nothing of the member.
-            ctx.check().map_err(|error| error.by(TYPE))?;
+        let seen = self.current.see();
+        let Some(member) = self.members.get(seen.place()) else {
+            let error = Error::new(Kind::Internal, "the current member is none of the members").by(TYPE);
+            return Box::pin(std::future::ready(Err(error)));
+        };
+        let first = move |message| {
             self.attempts.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(id = %self.id, strategy = TYPE, member = %member.name, "tries");
-            let accepted = Accepted::new(message);
-            match member.send(ctx, accepted.now()).await {
-                Ok(receipt) => Ok(receipt),
-                // What few messages need is apart, so that the future of each stays small.
-                Err(error) => Box::pin(self.others(ctx, accepted, seen, error)).await,
-            }
-        })
+            member.send(ctx, message)
+        };
+        let then = move |accepted, error| -> BoxFuture<'a, Result<Receipt>> {
+            Box::pin(self.others(ctx, accepted, seen, error))
+        };
+        Box::pin(OrElse::new(message, first, then))
     }
 
     fn flush<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
@@ -203,7 +200,7 @@ impl Producer for Failover {
         let current = self.current.see().place();
         let state = json!({
             "current": current,
-            "current_member": &*self.name_of(current),
+            "current_member": self.name_of(current),
             "attempts": self.attempts.load(Ordering::Relaxed),
             "switches": self.switches.load(Ordering::Relaxed),
             "all_failed": self.all_failed.load(Ordering::Relaxed),
@@ -221,7 +218,7 @@ impl Producer for Failover {
         if self.current.set(place) {
             self.moved(before, place, "control");
         }
-        Ok(json!({"current": place, "current_member": &*self.name_of(place)}))
+        Ok(json!({"current": place, "current_member": self.name_of(place)}))
     }
 
     fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {

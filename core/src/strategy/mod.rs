@@ -14,7 +14,7 @@ mod budget;
 mod current;
 mod layer;
 mod member;
-mod random;
+mod or_else;
 mod recipients;
 mod sync;
 mod timed;
@@ -36,6 +36,7 @@ use serde_json::{Map, Value};
 use crate::client::Producer;
 use crate::config::nearest;
 use crate::error::{Error, Kind, Result};
+use crate::random;
 
 pub use member::Member;
 pub use random::Random;

@@ -12,6 +12,7 @@ use super::accepted::{Accepted, Again};
 use super::backoff::Backoff;
 use super::budget::{self, Budget};
 use super::layer::{Layer, Strategy};
+use super::or_else::OrElse;
 use super::random::Random;
 use super::tried::Tried;
 use super::{OnUnknown, Setup};
@@ -117,19 +118,18 @@ impl Strategy for Retry {
         ctx: &'a Context,
         message: Arc<Message>,
     ) -> BoxFuture<'a, Result<Receipt>> {
-        Box::pin(async move {
+        let first = move |message| {
             if let Some(budget) = &self.budget {
                 budget.send();
             }
             self.attempts.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(id = %self.id, strategy = Self::TYPE, attempt = 1, "tries");
-            let accepted = Accepted::new(message);
-            match inner.send(ctx, accepted.now()).await {
-                Ok(receipt) => Ok(receipt),
-                // What few messages need is apart, so that the future of each stays small.
-                Err(error) => Box::pin(self.again(inner, ctx, accepted, error)).await,
-            }
-        })
+            inner.send(ctx, message)
+        };
+        let then = move |accepted, error| -> BoxFuture<'a, Result<Receipt>> {
+            Box::pin(self.again(inner, ctx, accepted, error))
+        };
+        Box::pin(OrElse::new(message, first, then))
     }
 
     fn state(&self) -> Value {

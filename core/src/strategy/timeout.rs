@@ -61,19 +61,12 @@ impl Strategy for Timeout {
         ctx: &'a Context,
         message: Arc<Message>,
     ) -> BoxFuture<'a, Result<Receipt>> {
-        Box::pin(async move {
-            let until = Instant::now() + self.after;
-            let own = ctx.deadline().is_none_or(|deadline| until < deadline);
-            match bounded::send(inner, ctx, until, message).await {
-                // The caller's own deadline is no news of this strategy.
-                Err(error) if own && error.kind() == Kind::Timeout && ctx.check().is_ok() => {
-                    self.timeouts.fetch_add(1, Ordering::Relaxed);
-                    tracing::debug!(id = %self.id, strategy = "timeout", after = ?self.after, "timed out");
-                    Err(error)
-                }
-                result => result,
-            }
-        })
+        // The caller's own deadline is no news of this strategy.
+        let late = |_: &Error| {
+            self.timeouts.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(id = %self.id, strategy = "timeout", after = ?self.after, "timed out");
+        };
+        Box::pin(bounded::send(inner, ctx, || Instant::now() + self.after, message, late))
     }
 
     fn state(&self) -> Value {

@@ -154,8 +154,8 @@ impl TimeoutFailover {
         // What is left is for the current member, should the first still hang.
         let left = ctx.remaining().unwrap_or(LONGEST_PROBE * 2);
         let most = first.deadline.map_or(left / 2, |deadline| deadline.min(left / 2));
-        let until = Instant::now() + most.min(LONGEST_PROBE);
-        let error = match bounded::send(&first.producer, ctx, until, accepted.now()).await {
+        let until = || Instant::now() + most.min(LONGEST_PROBE);
+        let error = match bounded::send(&first.producer, ctx, until, accepted.now(), |_| {}).await {
             Ok(receipt) => {
                 probing.turn = None;
                 if self.timed.back(seen, self.now_ms()) {

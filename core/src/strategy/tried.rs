@@ -1,5 +1,6 @@
 //! What several attempts at one message came to, by one producer or by several.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::accepted::{Accepted, Again};
@@ -101,8 +102,29 @@ impl Tried {
     /// The error of them all. Its kind is `partial` where some recipients have the message; its outcome is unknown
     /// when that of any attempt was.
     pub(super) fn into_error(self, kind: Kind, text: String, last: &Error) -> Error {
-        let kind = if self.partly || self.recipients.any_sent() { Kind::Partial } else { kind };
-        let mut error = Error::new(kind, text).retryable_is(last.retryable());
+        let error = Error::new(self.kind(kind), text);
+        self.finish(error, last)
+    }
+
+    /// The same of several members, whose text names each that failed. `why` says why the rest of `all` were not
+    /// tried; empty where they were.
+    pub(super) fn into_members_error(
+        self,
+        kind: Kind,
+        all: usize,
+        why: impl Into<Cow<'static, str>>,
+        last: &Error,
+    ) -> Error {
+        let error = Error::of_members(self.kind(kind), all, why);
+        self.finish(error, last)
+    }
+
+    fn kind(&self, kind: Kind) -> Kind {
+        if self.partly || self.recipients.any_sent() { Kind::Partial } else { kind }
+    }
+
+    fn finish(self, mut error: Error, last: &Error) -> Error {
+        error = error.retryable_is(last.retryable());
         if let Some(provider) = last.provider() {
             error = error.by(provider);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ceiba_core::client::Context;
+use ceiba_core::config::WhenDisconnected;
 use ceiba_core::error::{Kind, Outcome};
 use ceiba_core::message::Message;
 use futures_util::future::join_all;
@@ -126,6 +127,70 @@ async fn more_sends_than_there_is_room_for_wait_until_their_deadline() {
         }
         assert_eq!(server.seen().len(), 2);
     }
+}
+
+/// Who does not wait for a connection waits neither for room nor for a place behind those who do.
+#[tokio::test]
+async fn without_a_server_the_hasty_fail_at_once_behind_those_who_wait() {
+    for calls in [1, 1000] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let mut waits = setup();
+        waits.when_disconnected = WhenDisconnected::Wait;
+        waits.limits.calls = calls;
+        let section = json!({"type": "webhook", "url": format!("http://{address}"), "connections": 1});
+        let producer = open(&waits, section).await.unwrap();
+        let waiting = tokio::spawn({
+            let producer = producer.clone();
+            async move { producer.send(&within(60), Arc::new(Message::new("x"))).await }
+        });
+        let began = Instant::now();
+        while producer.status()["requests"] == 0 {
+            assert!(began.elapsed() < Duration::from_secs(5));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let began = Instant::now();
+        let hasty = within(30).failing_when_disconnected();
+        let error = producer.send(&hasty, Arc::new(Message::new("x"))).await.unwrap_err();
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert_eq!((error.kind(), error.outcome()), (Kind::Unavailable, Outcome::NotSent), "{error}");
+        assert!(error.text().contains("cannot be reached"), "{error}");
+        assert!(!waiting.is_finished());
+        // With a server there they wait for their turn, as everybody.
+        let server = Server::on(tokio::net::TcpListener::bind(address).await.unwrap(), [Act::AtGate]);
+        while server.seen().is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(20));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let second = tokio::spawn({
+            let producer = producer.clone();
+            let hasty = within(30).failing_when_disconnected();
+            async move { producer.send(&hasty, Arc::new(Message::new("x"))).await }
+        });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!second.is_finished(), "it did not wait for its turn");
+        for sending in [waiting, second] {
+            server.open_gate();
+            sending.await.unwrap().unwrap();
+        }
+    }
+}
+
+/// The sends of a producer that fails at once without a connection do not each wait for the one before it to fail.
+#[tokio::test]
+async fn one_try_to_connect_tells_all_who_wait_for_it() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut fails = setup();
+    fails.connect_timeout = Duration::from_secs(1);
+    let section = json!({"type": "webhook", "url": format!("https://{}", silent.local_addr().unwrap()), "connections": 1});
+    let producer = open(&fails, section).await.unwrap();
+    let began = Instant::now();
+    for sent in join_all((0..8).map(|_| send(&producer, Message::new("x")))).await {
+        let error = sent.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (Kind::Unavailable, Outcome::NotSent), "{error}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
 /// What is refused before a request is made was no attempt.

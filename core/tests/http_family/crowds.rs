@@ -83,7 +83,7 @@ fn fresh(seen: &Seen) -> Vec<String> {
     .collect()
 }
 
-fn signed(address: &str) -> Vec<(Value, &'static str, Message)> {
+pub(crate) fn signed(address: &str) -> Vec<(Value, &'static str, Message)> {
     let to = || message("", |fields| fields.recipients = vec!["13800000000".into()]);
     let tencent_ok =
         r#"{"Response":{"SendStatusSet":[{"SerialNo":"s","PhoneNumber":"+8613800000000","Code":"Ok"}]}}"#;

@@ -157,7 +157,7 @@ async fn what_a_robot_cannot_say_is_refused() {
     };
     let many: Vec<String> = (0..10_000).map(|number| format!("138{number:08}")).collect();
     for (bad, kind) in [
-        (Message::new(vec![255]), Kind::InvalidArgument),
+        (Message::new(vec![255]), Kind::Unsupported),
         (attribute("msgtype", "card"), Kind::InvalidArgument),
         (attribute("msgtype", "markdown"), Kind::InvalidArgument),
         (attribute("colour", "red"), Kind::Unsupported),

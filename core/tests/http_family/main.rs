@@ -13,6 +13,7 @@ mod connections;
 mod crowds;
 mod dingtalk;
 mod faults;
+mod pinned;
 mod secrets;
 mod server;
 mod sms;
@@ -39,6 +40,8 @@ pub(crate) fn setup() -> Setup {
         connect: Connect::Lazy,
         connect_timeout: Duration::from_secs(5),
         when_disconnected: WhenDisconnected::Fail,
+        clock: ceiba_core::clock::Clock::from_system(),
+        random: ceiba_core::random::Random::from_system(),
     }
 }
 

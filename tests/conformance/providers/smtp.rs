@@ -1,19 +1,18 @@
 //! Mail, which is only sent: the other side is a server of the tests, and its mailbox is the consumer.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ceiba_core::client::{BoxFuture, Capability, Consumer, Context};
-use ceiba_core::error::{Error, Kind, Result};
-use ceiba_core::message::{Delivery, Message};
-use ceiba_tests::mail::{Mail, MailServer, Settings};
+use ceiba_core::client::{BoxFuture, Consumer};
+use ceiba_core::message::Message;
+use ceiba_tests::mail::{MailServer, Settings};
 use ceiba_tests::proxy::Proxy;
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Harness, Needs, Peer};
+use crate::harness::{Harness, Line, Needs, Peer};
+use crate::inbox::Inbox;
+use crate::table::{self, Trait};
 
 /// Which one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,35 +22,16 @@ pub(crate) enum Smtp {
 }
 
 const SECRET: &str = "canary-71c0 ü\u{1f333}";
-const ONLY_SENT: &str = "mail is only sent: what comes back is the recipients' own";
-const NO_DELAY: &str = "the wire has no delays";
-const ASKS: &str = "the server is asked before the mail is written: silence then is not sent";
 
 impl Harness for Smtp {
     fn provider(&self) -> &'static str {
         "smtp"
     }
 
-    fn excluded(&self) -> &'static [(&'static str, &'static str)] {
-        const ALL: [(&str, &str); 14] = [
-            ("one_producer_keeps_its_order", "a pool of connections gives no order"),
-            ("what_is_not_acknowledged_comes_again", ONLY_SENT),
-            ("a_lost_consumers_messages_go_to_the_next", ONLY_SENT),
-            ("nack_gives_back_after_its_delay", ONLY_SENT),
-            ("many_acks_outstanding_in_any_order", ONLY_SENT),
-            ("an_unknown_code_harms_nothing", ONLY_SENT),
-            ("a_delay_is_never_early", NO_DELAY),
-            ("a_finer_delay_is_rounded_up", NO_DELAY),
-            ("a_delayed_message_holds_up_no_other", NO_DELAY),
-            ("a_body_that_is_not_utf_8", "the body of a mail is text"),
-            ("texts_arrive_unchanged", "line ends are those of mail"),
-            ("a_body_over_the_limit_is_too_large", "the limit is the server's"),
-            ("a_silent_other_side_ends_in_timeout_and_unknown", ASKS),
-            ("cancelled_after_it_was_written_is_unknown", ASKS),
-        ];
+    fn traits(&self) -> &'static [Trait] {
         match self {
-            Smtp::Pool => &ALL,
-            Smtp::OneConnection => ALL.split_first().map_or(&[], |(_, others)| others),
+            Smtp::Pool => table::SMTP,
+            Smtp::OneConnection => table::SMTP_ONE_CONNECTION,
         }
     }
 
@@ -97,16 +77,24 @@ impl Peer for MailPeer {
     }
 
     fn inbox(&self) -> Option<Arc<dyn Consumer>> {
-        let (server, taken) = (self.server.clone(), self.taken.clone());
-        Some(Arc::new(Inbox { server, taken, closed: CancellationToken::new() }))
+        let server = self.server.clone();
+        let arrived = move |first: usize, max: usize| {
+            let mails = server.mails_from(first, max);
+            mails.iter().map(|mail| Message::new(body(&mail.text))).collect()
+        };
+        Some(Arc::new(Inbox::new(Arc::new(arrived), &self.taken)))
     }
 
-    fn proxy(&self) -> Option<&Proxy> {
-        self.proxy.as_ref()
+    fn line(&self) -> Option<&dyn Line> {
+        self.proxy.as_ref().map(|proxy| proxy as &dyn Line)
     }
 
-    fn secret(&self) -> Option<(&'static str, &str)> {
-        Some(("password", SECRET))
+    fn secret(&self) -> Option<&str> {
+        Some(SECRET)
+    }
+
+    fn with_secret(&self, secret: &str) -> Value {
+        json!({"password": secret})
     }
 
     fn everyone(&self) -> bool {
@@ -129,49 +117,12 @@ impl Peer for MailPeer {
         false
     }
 
-    fn text_is_mended(&self) -> bool {
-        true
-    }
-
     fn written_ahead(&self) -> usize {
         0
     }
 
     fn stop(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move { drop(self) })
-    }
-}
-
-/// The mails that the server accepted, each once, as deliveries.
-struct Inbox {
-    server: Arc<MailServer>,
-    taken: Arc<tokio::sync::Mutex<usize>>,
-    closed: CancellationToken,
-}
-
-impl Inbox {
-    async fn next(&self, max: usize) -> Vec<Delivery> {
-        loop {
-            {
-                let mut taken = self.taken.lock().await;
-                let mails = self.server.mails_from(*taken, max);
-                if !mails.is_empty() {
-                    *taken += mails.len();
-                    return mails.iter().map(delivery).collect();
-                }
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-}
-
-fn delivery(mail: &Mail) -> Delivery {
-    Delivery {
-        message: Message::new(body(&mail.text)),
-        topic: "inbox".into(),
-        code: "".into(),
-        created: None,
-        attempt: None,
     }
 }
 
@@ -211,69 +162,4 @@ fn unquoted(body: &str) -> Vec<u8> {
         }
     }
     plain
-}
-
-const fn no_acks() -> Capability {
-    Capability {
-        delay_unit: None,
-        binary_body: false,
-        ordered: true,
-        message_id: false,
-        ack: false,
-        nack: false,
-        attempt: false,
-        redelivery: false,
-        max_body: None,
-    }
-}
-
-fn unsupported(codes: &[Arc<str>]) -> Vec<Result<()>> {
-    codes.iter().map(|_| Err(Error::new(Kind::Unsupported, "a mailbox has no acks"))).collect()
-}
-
-impl Consumer for Inbox {
-    fn provider(&self) -> &'static str {
-        "smtp"
-    }
-
-    fn capability(&self) -> Capability {
-        no_acks()
-    }
-
-    fn receive<'a>(&'a self, ctx: &'a Context, max: usize) -> BoxFuture<'a, Result<Vec<Delivery>>> {
-        Box::pin(async move {
-            tokio::select! {
-                biased;
-                () = self.closed.cancelled() => Err(Error::new(Kind::Closed, "the mailbox is closed")),
-                came = ctx.run(self.next(max)) => match came {
-                    Err(error) if error.kind() == Kind::Timeout => Ok(Vec::new()),
-                    came => came,
-                },
-            }
-        })
-    }
-
-    fn ack<'a>(&'a self, _: &'a Context, codes: Vec<Arc<str>>) -> BoxFuture<'a, Vec<Result<()>>> {
-        Box::pin(async move { unsupported(&codes) })
-    }
-
-    fn nack<'a>(
-        &'a self,
-        _: &'a Context,
-        codes: Vec<Arc<str>>,
-        _: Duration,
-    ) -> BoxFuture<'a, Vec<Result<()>>> {
-        Box::pin(async move { unsupported(&codes) })
-    }
-
-    fn status(&self) -> Value {
-        json!({"state": "connected"})
-    }
-
-    fn close<'a>(&'a self, _: &'a Context) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move {
-            self.closed.cancel();
-            Ok(())
-        })
-    }
 }

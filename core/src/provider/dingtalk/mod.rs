@@ -54,7 +54,7 @@ fn said<'a>(texts: &Texts, message: &'a Message) -> Result<std::borrow::Cow<'a, 
     message.allow_only(PROVIDER, &["content_type", "recipients", "attributes"], None)?;
     text_alone(message)?;
     let text = std::str::from_utf8(message.body());
-    Ok(text.map_err(|_| Error::new(Kind::InvalidArgument, "the body is not UTF-8 text"))?.into())
+    Ok(text.map_err(|_| Error::new(Kind::Unsupported, "the body is not UTF-8 text"))?.into())
 }
 
 fn refuse_delay(message: &Message) -> Result<()> {

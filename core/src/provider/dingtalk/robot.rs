@@ -16,7 +16,7 @@ use crate::config::from_value;
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::message::{Message, Receipt};
 use crate::provider::Setup;
-use crate::provider::http::{Outlet, Reads, Request, unix_time};
+use crate::provider::http::{Outlet, Reads, Request};
 use crate::wire::dingtalk::{Answer, At, MAX_BYTES, Robot, signed_query};
 
 /// The attributes of a message that mean something here.
@@ -98,7 +98,7 @@ impl RobotProducer {
     fn request(&self, body: &Bytes) -> Request {
         let mut url = self.settings.site.url.clone();
         if let Some(secret) = &self.settings.secret {
-            let millis = u64::try_from(unix_time().as_millis()).unwrap_or(u64::MAX);
+            let millis = u64::try_from(self.outlet.unix_time().as_millis()).unwrap_or(u64::MAX);
             let signed = signed_query(secret.expose(), millis);
             let query = match url.query() {
                 Some(query) => format!("{query}&{signed}"),

@@ -1,10 +1,9 @@
 //! Sends requests and reads their answers, within bounds of time, size and number.
 
 use std::error::Error as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, USER_AGENT as AGENT};
@@ -15,21 +14,25 @@ use url::Url;
 
 use super::USER_AGENT;
 use super::answer::{Answer, retry_after};
+use super::options::Options;
 use super::site::Site;
 use super::written::{Begun, Watched};
 use crate::client::Context;
+use crate::clock::Clock;
 use crate::config::{Connect, WhenDisconnected};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::intake::{Room, UnderWay};
 use crate::log_line::printable;
 use crate::message::Message;
 use crate::provider::Setup;
-use crate::provider::socket::{Backoff, Dialer, Server, Target};
+use crate::provider::socket::{Backoff, Dialer, Server, Target, Trouble};
+use crate::random::Random;
 use crate::secret::Secret;
 use crate::tls;
 
-/// The most connections of a producer.
-const MAX_CONNECTIONS: u32 = 1024;
+/// The first wait after a try to connect that failed, and the longest.
+const BASE: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(5);
 /// The longest answer that is read.
 const MAX_ANSWER: usize = 1 << 20;
 /// How much of an answer is read, and for how long, that decides nothing: to use its connection again.
@@ -37,47 +40,6 @@ const DRAINED: usize = 64 << 10;
 const DRAINED_FOR: Duration = Duration::from_secs(1);
 /// Characters of a server's reason that are shown.
 const SHOWN: usize = 200;
-
-/// The keys of a section that concern connections.
-#[derive(Default)]
-pub(in crate::provider) struct Options {
-    /// PEM file with the only certificates to trust; default those of the system.
-    pub(in crate::provider) ca_file: Option<PathBuf>,
-    /// Requests on their way at once, each on a connection of its own; default 8.
-    pub(in crate::provider) connections: Option<u32>,
-    /// The address of a proxy, or `environment` for what the process's environment says; default none.
-    pub(in crate::provider) proxy: Option<Secret>,
-}
-
-impl Options {
-    /// Checks what can be checked without opening anything.
-    ///
-    /// # Errors
-    /// `invalid_config`.
-    pub(in crate::provider) fn check(&self) -> Result<()> {
-        if !(1..=MAX_CONNECTIONS).contains(&self.connections()) {
-            let text = format!("`connections` must be from 1 to {MAX_CONNECTIONS}");
-            return Err(Error::new(Kind::InvalidConfig, text));
-        }
-        self.proxy().map(drop)
-    }
-
-    pub(in crate::provider) fn connections(&self) -> u32 {
-        self.connections.unwrap_or(8)
-    }
-
-    fn proxy(&self) -> Result<Option<reqwest::Proxy>> {
-        match &self.proxy {
-            Some(proxy) if proxy.expose() != "environment" => {
-                Site::parse("proxy", proxy.expose())?;
-                // Its text can quote the address.
-                let wrong = |_| Error::new(Kind::InvalidConfig, "`proxy` is not the address of a proxy");
-                Ok(Some(reqwest::Proxy::all(proxy.expose()).map_err(wrong)?))
-            }
-            _ => Ok(None),
-        }
-    }
-}
 
 /// A request.
 pub(in crate::provider) struct Request {
@@ -118,11 +80,14 @@ pub(in crate::provider) struct Outlet {
     room: Arc<Semaphore>,
     connections: u32,
     when_disconnected: WhenDisconnected,
+    trouble: Arc<Trouble>,
     sends: Arc<UnderWay>,
     // How many sends there may be at once, each with its requests.
     pending: Room,
     counts: Counts,
     secrets: Vec<Secret>,
+    clock: Clock,
+    random: Random,
 }
 
 tokio::task_local! {
@@ -195,16 +160,29 @@ impl Outlet {
             room: Arc::new(Semaphore::new(options.connections() as usize)),
             connections: options.connections(),
             when_disconnected: setup.when_disconnected,
+            trouble: Arc::new(Trouble::new(setup.connect_timeout + LONGEST)),
             sends: Arc::default(),
             pending: Room::new(&setup.limits),
             counts: Counts::default(),
             secrets,
+            clock: setup.clock.clone(),
+            random: setup.random.clone(),
         })
     }
 
     /// Scheme, host and port of the server.
     pub(in crate::provider) fn label(&self) -> &str {
         &self.label
+    }
+
+    /// The time since 1970, for signatures.
+    pub(in crate::provider) fn unix_time(&self) -> Duration {
+        self.clock.unix_time()
+    }
+
+    /// A number that no other request has, for signatures.
+    pub(in crate::provider) fn nonce(&self) -> u128 {
+        self.random.nonce()
     }
 
     /// Requests that are on their way at once.
@@ -222,9 +200,9 @@ impl Outlet {
     ) -> Result<T> {
         let entered = self.sends.enter().map_err(|error| error.by(self.provider))?;
         let run = async {
-            let roomed = self.stopping(ctx, self.pending.enter(ctx, message)).await;
-            let _roomed = match roomed {
-                Ok(roomed) => roomed,
+            let room = self.trouble.unless(self.is_hasty(ctx), self.pending.enter(ctx, message));
+            let _roomed = match self.stopping(ctx, room).await {
+                Ok(roomed) => roomed.flatten(),
                 // Both wait for the deadline, and this one was first.
                 Err(ended) if ended.kind() == Kind::Timeout => Err(self.pending.full()),
                 Err(ended) => Err(ended),
@@ -261,9 +239,10 @@ impl Outlet {
         make: impl Fn() -> Result<Request>,
     ) -> Result<Answer> {
         ctx.check()?;
-        let room = self.stopping(ctx, self.room.clone().acquire_owned()).await?;
+        let room = self.trouble.unless(self.is_hasty(ctx), self.room.clone().acquire_owned());
+        let room = self.stopping(ctx, room).await??;
         let room = room.map_err(|_| Error::new(Kind::Closed, "the producer was closed"))?;
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), rand::random());
+        let mut backoff = None;
         loop {
             let failed = match self.attempt(ctx, reads, make()?).await {
                 Ok((answer, None)) => return Ok(answer),
@@ -280,18 +259,24 @@ impl Outlet {
             let error = failed.error;
             tracing::debug!(id = %self.id, provider = self.provider, outcome = error.outcome().name(),
                 error = error.text(), "a request has no answer");
-            let fails = self.when_disconnected == WhenDisconnected::Fail || ctx.fails_when_disconnected();
-            if !failed.disconnected || fails {
+            if !failed.disconnected || self.is_hasty(ctx) {
                 return Err(error);
             }
-            if let Err(ended) = self.stopping(ctx, tokio::time::sleep(backoff.next())).await {
+            let wait =
+                backoff.get_or_insert_with(|| Backoff::new(BASE, LONGEST, self.random.number())).next();
+            if let Err(ended) = self.stopping(ctx, tokio::time::sleep(wait)).await {
                 return Err(ended.caused_by(error));
             }
         }
     }
 
+    // Whether it fails at once while there is no connection; then it does not wait behind those who wait for one.
+    fn is_hasty(&self, ctx: &Context) -> bool {
+        self.when_disconnected == WhenDisconnected::Fail || ctx.fails_when_disconnected()
+    }
+
     async fn attempt(&self, ctx: &Context, reads: Reads, request: Request) -> Result<Answered, Failed> {
-        let begun = Begun::default();
+        let begun = Begun::new(self.trouble.clone());
         let _ = REQUESTED.try_with(|requested| requested.store(true, Ordering::Relaxed));
         self.counts.requests.fetch_add(1, Ordering::Relaxed);
         let result = match self.stopping(ctx, self.answered(reads, request, &begun)).await {
@@ -310,6 +295,9 @@ impl Outlet {
             counter.fetch_add(1, Ordering::Relaxed);
             failed.disconnected &= !begun.is();
             failed.error = failed.error.outcome_is(outcome);
+            if failed.disconnected {
+                self.trouble.begins(&failed.error);
+            }
             failed
         })
     }
@@ -328,7 +316,7 @@ impl Outlet {
         *sent.body_mut() = Some(reqwest::Body::wrap(Watched::new(request.body, begun.clone())));
         let response = self.client.execute(sent).await.map_err(|error| self.broken(error))?;
         let status = response.status().as_u16();
-        let retry_after = retry_after(response.headers(), SystemTime::now());
+        let retry_after = retry_after(response.headers(), self.clock.now());
         let (body, rest) = match reads {
             Reads::Body => (self.body(response).await, None),
             Reads::Status => (Ok(Bytes::new()), Some(response)),

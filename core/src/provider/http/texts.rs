@@ -94,7 +94,7 @@ pub(in crate::provider) fn no_template(name: &str, known: &[&str]) -> Error {
 /// Refuses a body that no template has a place for.
 ///
 /// # Errors
-/// `invalid_argument`.
+/// `invalid_argument`, and `unsupported` for a body that is no text.
 pub(in crate::provider) fn place_for_body(message: &Message, has_place: bool) -> Result<()> {
     let wrong = |text: &str| Err(Error::new(Kind::InvalidArgument, text));
     if message.body().is_empty() {
@@ -105,7 +105,10 @@ pub(in crate::provider) fn place_for_body(message: &Message, has_place: bool) ->
     }
     match std::str::from_utf8(message.body()) {
         Ok(_) => Ok(()),
-        Err(_) => wrong("the body is not UTF-8 text, and a template holds text"),
+        Err(_) => {
+            let text = "the body is not UTF-8 text, and a template holds text";
+            Err(Error::new(Kind::Unsupported, text))
+        }
     }
 }
 
@@ -164,7 +167,7 @@ mod tests {
         let beside = Template::parse("url", "{{ body }}").unwrap();
         some.of(&message("text", None), &[&beside]).unwrap();
         let bytes = Message::new(vec![255]).with(|fields| fields.template = Some("alarm".into()));
-        assert_eq!(some.of(&bytes, &[]).unwrap_err().kind(), Kind::InvalidArgument);
+        assert_eq!(some.of(&bytes, &[]).unwrap_err().kind(), Kind::Unsupported);
     }
 
     #[test]

@@ -9,14 +9,30 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::provider::socket::Trouble;
+
 /// Whether a connection took the request, to write it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Begun(Arc<AtomicBool>);
+#[derive(Debug, Clone)]
+pub(super) struct Begun {
+    begun: Arc<AtomicBool>,
+    trouble: Arc<Trouble>,
+}
 
 impl Begun {
+    /// Of a request that ends the trouble with connecting when it is begun.
+    pub(super) fn new(trouble: Arc<Trouble>) -> Begun {
+        Begun { begun: Arc::default(), trouble }
+    }
+
+    fn note(&self) {
+        if !self.begun.swap(true, Ordering::AcqRel) {
+            self.trouble.ends();
+        }
+    }
+
     /// False is certain: no byte was written.
     pub(super) fn is(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.begun.load(Ordering::Acquire)
     }
 }
 
@@ -41,14 +57,14 @@ impl Body for Watched {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.begun.0.store(true, Ordering::Release);
+        self.begun.note();
         let body = std::mem::take(&mut self.body);
         Poll::Ready((!body.is_empty()).then(|| Ok(Frame::data(body))))
     }
 
     fn is_end_stream(&self) -> bool {
         // Of an empty body nothing else is asked.
-        self.begun.0.store(true, Ordering::Release);
+        self.begun.note();
         self.body.is_empty()
     }
 

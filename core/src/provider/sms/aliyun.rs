@@ -17,9 +17,7 @@ use crate::client::{BoxFuture, Context};
 use crate::config::{deserialize_secret, deserialize_secret_option, from_value};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::message::Message;
-use crate::provider::http::{
-    Options, Outlet, Reads, Request, Site, USER_AGENT, header_value, text_alone, unix_time,
-};
+use crate::provider::http::{Options, Outlet, Reads, Request, Site, USER_AGENT, header_value, text_alone};
 use crate::secret::Secret;
 use crate::wire::sms::aliyun::{
     Account, Answer, ENDPOINT, MAX_NUMBERS, SendSms, Sending, fault, is_of_number, number, send_sms,
@@ -113,8 +111,8 @@ pub(super) struct Prepared {
 }
 
 impl Aliyun {
-    fn request(&self, site: &Site, prepared: &Prepared, numbers: &str) -> Result<Request> {
-        let nonce = format!("{:032x}", rand::random::<u128>());
+    fn request(&self, outlet: &Outlet, site: &Site, prepared: &Prepared, numbers: &str) -> Result<Request> {
+        let nonce = format!("{:032x}", outlet.nonce());
         let account = Account {
             key_id: self.key_id.expose(),
             key_secret: self.key_secret.expose(),
@@ -129,7 +127,7 @@ impl Aliyun {
             sms_up_extend_code: self.extend_code.as_deref(),
         };
         let further = [("user-agent", USER_AGENT)];
-        let time = unix_time().as_secs();
+        let time = outlet.unix_time().as_secs();
         let signed =
             send_sms(account, &sms, Sending { host: &site.host, time, nonce: &nonce, further: &further });
         let mut url = site.url.clone();
@@ -171,7 +169,8 @@ impl Aliyun {
         of_number: &mut bool,
     ) -> Sent {
         let list = numbers.iter().map(|one| number(one)).collect::<Vec<_>>().join(",");
-        let answer = outlet.exchange(ctx, Reads::Body, || self.request(site, prepared, &list)).await?;
+        let answer =
+            outlet.exchange(ctx, Reads::Body, || self.request(outlet, site, prepared, &list)).await?;
         let read = answer.body.as_ref().map_err(Clone::clone).and_then(|body| Answer::decode(body));
         let read = match read {
             Ok(read) => read,

@@ -82,12 +82,12 @@ impl Codes {
 /// the template's.
 ///
 /// # Errors
-/// `unsupported`, or `invalid_argument` for a body that is no text.
+/// `unsupported`, also for a body that is no text.
 pub(super) fn body<'a>(message: &'a Message, name: Option<&'a str>) -> Result<Option<(&'a str, &'a str)>> {
     match (name, std::str::from_utf8(message.body())) {
         (_, Ok("")) => Ok(None),
         (Some(name), Ok(text)) => Ok(Some((name, text))),
-        (Some(_), Err(_)) => Err(wrong("the body is not UTF-8 text")),
+        (Some(_), Err(_)) => Err(Error::new(Kind::Unsupported, "the body is not UTF-8 text")),
         (None, _) => Err(Error::new(
             Kind::Unsupported,
             "a body cannot be sent: the text is the template's. `body_as` in the config makes it a parameter",
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn a_body_needs_a_name() {
         assert_eq!(body(&Message::new("x"), None).unwrap_err().kind(), Kind::Unsupported);
-        assert_eq!(body(&Message::new(vec![255]), Some("a")).unwrap_err().kind(), Kind::InvalidArgument);
+        assert_eq!(body(&Message::new(vec![255]), Some("a")).unwrap_err().kind(), Kind::Unsupported);
         let message = Message::new("x");
         let body = body(&message, Some("content")).unwrap();
         assert_eq!(Value::Object(named(&message, body).unwrap()), json!({"content": "x"}));

@@ -17,7 +17,7 @@ use crate::config::{deserialize_secret, deserialize_secret_option, from_value};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::message::Message;
 use crate::provider::http::{
-    Answer as HttpAnswer, Options, Outlet, Reads, Request, Site, header_value, text_alone, unix_time,
+    Answer as HttpAnswer, Options, Outlet, Reads, Request, Site, header_value, text_alone,
 };
 use crate::secret::Secret;
 use crate::wire::sms::Fault;
@@ -139,7 +139,13 @@ pub(super) struct Prepared {
 }
 
 impl Tencent {
-    fn request(&self, site: &Site, prepared: &Prepared, numbers: &[&str]) -> Result<Request> {
+    fn request(
+        &self,
+        outlet: &Outlet,
+        site: &Site,
+        prepared: &Prepared,
+        numbers: &[&str],
+    ) -> Result<Request> {
         let account = Account {
             secret_id: self.secret_id.expose(),
             secret_key: self.secret_key.expose(),
@@ -159,7 +165,7 @@ impl Tencent {
             host: &site.host,
             region: &self.region,
             language: Some(&self.language),
-            time: unix_time().as_secs(),
+            time: outlet.unix_time().as_secs(),
         };
         let signed = send_sms(account, &sms, sending)?;
         let mut url = site.url.clone();
@@ -183,7 +189,8 @@ impl Tencent {
         prepared: &Prepared,
         numbers: &[&str],
     ) -> Result<Vec<Sent>> {
-        let answer = outlet.exchange(ctx, Reads::Body, || self.request(site, prepared, numbers)).await?;
+        let answer =
+            outlet.exchange(ctx, Reads::Body, || self.request(outlet, site, prepared, numbers)).await?;
         let statuses = match answer.body.as_ref().map_err(Clone::clone).and_then(|body| decode(body)) {
             Ok(Answer::Taken(statuses)) if answer.is_success() => statuses,
             Ok(Answer::Refused(refusal)) => {

@@ -262,7 +262,7 @@ impl Letter {
         let mut builder = lettre::Message::builder()
             .envelope(envelope.map_err(|error| no_mail(&error))?)
             .message_id(Some(message_id.to_string()))
-            .date_now()
+            .date(style.clock.now())
             .from(from.clone());
         if to.len() > MAX_NAMED {
             builder = builder

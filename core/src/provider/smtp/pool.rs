@@ -16,7 +16,8 @@ use super::section::{Site, Tls};
 use crate::config::WhenDisconnected;
 use crate::error::{Error, Kind, Result};
 use crate::provider::Setup;
-use crate::provider::socket::Backoff;
+use crate::provider::socket::{Backoff, Trouble};
+use crate::random::Random;
 use crate::tls::load_client_config;
 
 /// The first wait after a try to connect that failed, and the longest.
@@ -39,6 +40,8 @@ pub(super) struct Pool {
     tls: Option<Arc<ClientConfig>>,
     timeout: Duration,
     when_disconnected: WhenDisconnected,
+    trouble: Trouble,
+    random: Random,
     pub(super) most: usize,
     places: Semaphore,
     idle: Mutex<Vec<Link>>,
@@ -67,6 +70,8 @@ impl Pool {
             tls,
             timeout: setup.connect_timeout,
             when_disconnected: setup.when_disconnected,
+            trouble: Trouble::new(setup.connect_timeout + LONGEST),
+            random: setup.random.clone(),
             most: connections,
             places: Semaphore::new(connections),
             idle: Mutex::default(),
@@ -86,10 +91,21 @@ impl Pool {
         Ok(pool)
     }
 
-    /// The right to a connection, first come first served.
-    pub(super) async fn place(&self) -> Result<Place<'_>> {
+    /// The right to a connection, first come first served. Who is `hasty` does not wait behind those who wait for the
+    /// server.
+    pub(super) async fn place(&self, hasty: bool) -> Result<Place<'_>> {
         let closed = |_| Error::new(Kind::Closed, "the producer is closed").by(PROVIDER);
-        self.places.acquire().await.map_err(closed)
+        self.unless_disconnected(hasty, self.places.acquire()).await?.map_err(closed)
+    }
+
+    /// Waits for something, as long as there may be a server, or whatever happens where this or every send is not
+    /// `hasty`.
+    pub(super) async fn unless_disconnected<T>(
+        &self,
+        hasty: bool,
+        wait: impl Future<Output = T>,
+    ) -> Result<T> {
+        self.trouble.unless(hasty || self.when_disconnected == WhenDisconnected::Fail, wait).await
     }
 
     /// A connection: one that is idle, or a new one. While there is none it waits and tries again, or fails at once,
@@ -103,7 +119,7 @@ impl Pool {
             }
             tokio::spawn(link.close());
         }
-        let mut backoff = Backoff::new(BASE, LONGEST, rand::random());
+        let mut backoff = Backoff::new(BASE, LONGEST, self.random.number());
         loop {
             match self.dial().await {
                 Ok(link) => return Ok(link),
@@ -137,8 +153,12 @@ impl Pool {
             Ok(_) => {
                 self.connects.fetch_add(1, Ordering::Relaxed);
                 *self.last.lock() = Last::Connected;
+                self.trouble.ends();
             }
-            Err(error) => *self.last.lock() = Last::Failed(error.clone()),
+            Err(error) => {
+                *self.last.lock() = Last::Failed(error.clone());
+                self.trouble.begins(error);
+            }
         }
         dialed
     }
@@ -147,6 +167,9 @@ impl Pool {
     pub(super) fn give_back(&self, mut link: Link, place: Place<'_>) {
         // One that was only dialed lies idle from now on too.
         link.used = true;
+        if link.ready {
+            self.trouble.ends();
+        }
         if link.ready && !self.places.is_closed() {
             self.idle.lock().push(link);
         }

@@ -37,10 +37,11 @@ struct Smtp {
 
 /// Opens a producer; unless open is lazy it logs in once.
 pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Producer>> {
-    let Settings { site, style, ca_file, connections, idle_time, recipients_per_mail } = settings;
+    let Settings { site, mut style, ca_file, connections, idle_time, recipients_per_mail } = settings;
+    style.clock = setup.clock.clone();
     let pool = Pool::new(setup, site, ca_file.as_deref(), connections, idle_time).await?;
     if setup.connect == Connect::Eager {
-        let place = pool.place().await?;
+        let place = pool.place(false).await?;
         let link = pool.dial().await?;
         pool.give_back(link, place);
     }
@@ -142,7 +143,7 @@ impl Smtp {
     async fn room(&self, ctx: &Context, message: &Message) -> Result<Roomed> {
         tokio::select! {
             biased;
-            room = self.room.enter(ctx, message) => room,
+            room = self.pool.unless_disconnected(ctx.fails_when_disconnected(), self.room.enter(ctx, message)) => room.flatten(),
             end = self.ended(ctx) => Err(if end.kind() == Kind::Timeout { self.room.full() } else { end }),
         }
     }
@@ -151,7 +152,7 @@ impl Smtp {
         ctx.check()?;
         tokio::select! {
             biased;
-            place = self.pool.place() => place,
+            place = self.pool.place(ctx.fails_when_disconnected()) => place,
             end = self.ended(ctx) => Err(self.never_connected(end)),
         }
     }

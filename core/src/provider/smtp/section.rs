@@ -13,6 +13,7 @@ use url::Url;
 use super::PROVIDER;
 use super::address::{mailbox, split};
 use super::letter::HeaderField;
+use crate::clock::Clock;
 use crate::config::{Span, deserialize_secret_option, from_value, nearest};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -143,6 +144,8 @@ pub(super) struct Style {
     pub(super) subject: Option<String>,
     pub(super) headers: Vec<HeaderField>,
     pub(super) templates: BTreeMap<String, Kit>,
+    // What mails have as their date.
+    pub(super) clock: Clock,
 }
 
 /// A template with all its parts.
@@ -300,6 +303,7 @@ fn style(section: Section) -> Result<Style> {
         templates.insert(name.clone(), kit);
     }
     Ok(Style {
+        clock: Clock::from_system(),
         from: mailbox(&section.from, "`from`").map_err(of_config)?,
         cc: all(&section.cc, "`cc`")?,
         bcc: all(&section.bcc, "`bcc`")?,

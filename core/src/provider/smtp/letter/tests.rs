@@ -255,3 +255,12 @@ fn a_long_text_costs_time_in_proportion() {
         assert!(start.elapsed() < Duration::from_secs(20), "{line:?} took {:?}", start.elapsed());
     }
 }
+
+#[test]
+fn the_date_is_what_the_clock_says() {
+    let mut style = style(json!({}));
+    style.clock = crate::clock::Clock::from_fn(|| std::time::UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+    let letter = Letter::write(&style, &to("x", "a@example.com")).unwrap();
+    let text = String::from_utf8(letter.data).unwrap();
+    assert!(text.contains("Date: Tue, 14 Nov 2023 22:13:20 +0000\r\n"), "{text}");
+}

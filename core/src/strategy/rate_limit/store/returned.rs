@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn what_waits_has_a_bound() {
         let returned = Returned::default();
-        (0..MOST + 10).for_each(|_| drop(returned.put(String::new())));
+        (0..MOST + 10).for_each(|_| _ = returned.put(String::new()));
         assert_eq!(returned.0.lock().waiting.len(), MOST);
     }
 }

@@ -1,4 +1,4 @@
-//! Randomness that is given to the strategies: from the system, or seeded in tests.
+//! Randomness that is given to strategies and providers: from the system, or seeded in tests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,6 +26,16 @@ impl Random {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+
+    /// Any number.
+    pub fn number(&self) -> u64 {
+        self.next()
+    }
+
+    /// A number that no other draw of any process has, as far as chance goes.
+    pub fn nonce(&self) -> u128 {
+        (u128::from(self.next()) << 64) | u128::from(self.next())
     }
 
     /// A number from 0 to below 1.
