@@ -122,11 +122,14 @@ fn name<'a>(text: &'a str, end: Option<usize>, start: &BytesStart<'_>) -> Result
     let begin = end.checked_sub(start.len()).ok_or(wrong)?;
     let length = start.name().as_ref().len();
     let name = text.get(begin..begin + length).ok_or(wrong)?;
+    let name = name.rsplit_once(':').map_or(name, |(_, local)| local);
+    if name.is_empty() {
+        return Err(wrong);
+    }
     for attribute in start.attributes() {
         attribute.map_err(|_| Malformed("an attribute is not well formed"))?;
     }
-    let name = name.rsplit_once(':').map_or(name, |(_, local)| local);
-    if name.is_empty() { Err(wrong) } else { Ok(name) }
+    Ok(name)
 }
 
 // Entities of its own would let a short document stand for a long one.
