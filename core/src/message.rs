@@ -145,6 +145,11 @@ impl Message {
         }
     }
 
+    /// Gives it the number that an earlier attempt had; 0 for none.
+    pub fn set_number(&mut self, number: u64) {
+        self.number.0.store(number, Ordering::Relaxed);
+    }
+
     /// Ends what [`Message::number`] began: the message was sent, and sending it again is another sending.
     pub fn forget_number(&self) {
         self.number.0.store(0, Ordering::Relaxed);

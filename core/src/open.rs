@@ -10,12 +10,12 @@ use crate::config::{self, ClientConfig, Connect, Role, WhenDisconnected, nearest
 use crate::error::{Error, Kind, Result};
 #[cfg(feature = "smtp")]
 use crate::provider::smtp;
-use crate::provider::{Setup, callback, dingtalk, dpmq, kapokmq, memory, sms, webhook};
+use crate::provider::{Setup, callback, dingtalk, dpmq, kapokmq, memory, mns, sms, webhook};
 use crate::strategy::{self, Member, Random, Section};
 
 /// The providers by the `type` in a config.
-pub const PROVIDERS: [&str; 8] =
-    ["callback", "dingtalk", "dpmq", "kapokmq", "memory", "sms", "smtp", "webhook"];
+pub const PROVIDERS: [&str; 9] =
+    ["callback", "dingtalk", "dpmq", "kapokmq", "memory", "mns", "sms", "smtp", "webhook"];
 
 /// The strategies by the `type` in a config.
 pub const STRATEGIES: [&str; 7] = strategy::NAMES;
@@ -95,6 +95,7 @@ fn check_at(config: &ClientConfig, depth: usize) -> Result<()> {
         "dpmq" => dpmq::check(section, config.role.unwrap_or_default()),
         "kapokmq" => kapokmq::check(section, config.role.unwrap_or_default()),
         "memory" => memory::check(section),
+        "mns" => mns::check(section, config.role.unwrap_or_default()),
         "sms" if config.role != Some(Role::Consumer) => sms::check(section),
         "webhook" if config.role != Some(Role::Consumer) => webhook::check(section),
         #[cfg(feature = "smtp")]
@@ -303,6 +304,7 @@ async fn provided(
         "dpmq" => dpmq::open_producer(&setup, section).await,
         "kapokmq" => kapokmq::open_producer(&setup, section).await,
         "memory" => memory::open_producer(&setup, section, around.topics),
+        "mns" => mns::open_producer(&setup, section).await,
         "sms" => sms::open_producer(&setup, section).await,
         "webhook" => webhook::open_producer(&setup, section).await,
         #[cfg(feature = "smtp")]
@@ -323,6 +325,7 @@ pub async fn consumer(id: &str, config: &ClientConfig, topics: &memory::Topics) 
         "dpmq" => dpmq::open_consumer(&setup, section).await,
         "kapokmq" => kapokmq::open_consumer(&setup, section).await,
         "memory" => memory::open_consumer(&setup, section, topics),
+        "mns" => mns::open_consumer(&setup, section).await,
         other => Err(unknown_provider(other)),
     }
 }

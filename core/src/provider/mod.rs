@@ -6,6 +6,7 @@ pub mod dpmq;
 mod http;
 pub mod kapokmq;
 pub mod memory;
+pub mod mns;
 pub mod sms;
 #[cfg(feature = "smtp")]
 pub mod smtp;

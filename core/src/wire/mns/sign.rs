@@ -97,10 +97,16 @@ pub fn is_body_md5(body: &[u8], told: &str) -> bool {
     hex(&Md5::digest(body)).eq_ignore_ascii_case(told.trim())
 }
 
-/// Every header of a request but `Host` and `Content-Length`, the names in lower case. `time` is the request's.
-pub fn headers(account: Account<'_>, request: &Request, time: SystemTime) -> Vec<(&'static str, String)> {
+/// Every header of a request but `Host` and `Content-Length`, the names in lower case. The request's own body may have
+/// been taken out: `body` is what is sent. `time` is the request's.
+pub fn headers(
+    account: Account<'_>,
+    request: &Request,
+    body: &[u8],
+    time: SystemTime,
+) -> Vec<(&'static str, String)> {
     let date = httpdate::fmt_http_date(time);
-    let digest = content_md5(request.body.as_bytes());
+    let digest = content_md5(body);
     let mut own = vec![("x-mns-version", VERSION)];
     own.extend(request.headers.iter().map(|(name, value)| (*name, value.as_str())));
     let signature = signature(

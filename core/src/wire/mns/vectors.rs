@@ -156,7 +156,7 @@ fn every_request_equals_the_sdk_s_byte_for_byte() {
             security_token: case["security_token"].as_str(),
         };
         let time = httpdate::parse_http_date(seen["date"]).unwrap();
-        let made = headers(account, &request, time);
+        let made = headers(account, &request, request.body.as_bytes(), time);
         let made: BTreeMap<&str, &str> = made.iter().map(|(name, value)| (*name, value.as_str())).collect();
         assert_eq!(made, seen, "{name}");
     }

@@ -1,0 +1,262 @@
+//! A consumer of a queue: what callers see, and what its tasks share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::PROVIDER;
+use super::held::{Held, Word};
+use super::producer::capability;
+use super::section::{BodyEncoding, Place, Settings};
+use super::service::Service;
+use super::{poll, renew, settle};
+use crate::client::{BoxFuture, Capability, Consumer, Context};
+use crate::error::{Error, Kind, Outcome, Result};
+use crate::message::Delivery;
+use crate::provider::Setup;
+use crate::wire::mns::VISIBILITY;
+
+/// The longest code: receipt handles are shorter by far.
+const MAX_CODE: usize = 4096;
+
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) acked: AtomicU64,
+    pub(super) nacked: AtomicU64,
+    pub(super) renewed: AtomicU64,
+    pub(super) damaged: AtomicU64,
+}
+
+/// What the tasks of a consumer share.
+pub(super) struct Engine {
+    pub(super) id: String,
+    pub(super) queue: Arc<str>,
+    pub(super) service: Service,
+    pub(super) held: Held,
+    pub(super) settings: Few,
+    pub(super) deadline: Duration,
+    pub(super) counts: Counts,
+    // What the service takes for a delivery that comes again at once.
+    pub(super) least_visibility: AtomicU32,
+    /// Cancelled when no more messages are asked for.
+    pub(super) polling: CancellationToken,
+    trouble: Mutex<Option<Error>>,
+    asked: AtomicBool,
+    closed: AtomicBool,
+}
+
+/// The settings that the tasks need.
+pub(super) struct Few {
+    pub(super) encoding: BodyEncoding,
+    pub(super) connections: usize,
+    pub(super) wait: u32,
+    pub(super) visibility: u32,
+    pub(super) extend_for: Duration,
+    max_body: usize,
+}
+
+impl Engine {
+    /// Shows how the last receive ended.
+    pub(super) fn show(&self, trouble: Option<Error>) {
+        self.asked.store(true, Ordering::Relaxed);
+        *self.trouble.lock() = trouble;
+    }
+
+    /// Gives deliveries back, to come again at once, as far as the context's time lets it.
+    pub(super) async fn give_back(&self, ctx: &Context, handles: Vec<Arc<str>>) {
+        let all = futures_util::stream::iter(handles);
+        let each = all.map(|handle| async move { settle::give_back(self, ctx, &handle, settle::AT_ONCE).await });
+        let mut ends = each.buffer_unordered(self.settings.connections);
+        while let Some(end) = ends.next().await {
+            if let Err(error) = end {
+                tracing::debug!(id = %self.id, %error, "a delivery was not given back: it comes again in its time");
+                // Where there is no time or no service, the others would end alike.
+                if error.kind() != Kind::NotFound {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+struct MnsConsumer {
+    engine: Arc<Engine>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for MnsConsumer {
+    fn drop(&mut self) {
+        self.engine.polling.cancel();
+        self.engine.service.close();
+        for task in self.tasks.get_mut() {
+            task.abort();
+        }
+    }
+}
+
+pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Consumer>> {
+    // Receives that wait must not keep acks waiting.
+    let places = settings.connections + settings.pollers;
+    let service = Service::open(setup, &settings, places).await?;
+    let Place::Queue(queue) = &settings.place else {
+        return Err(Error::new(Kind::InvalidConfig, "a consumer is one of a queue").by(PROVIDER));
+    };
+    let engine = Arc::new(Engine {
+        id: setup.id.clone(),
+        queue: queue.clone(),
+        service,
+        held: Held::new(settings.prefetch),
+        settings: Few {
+            encoding: settings.encoding,
+            connections: settings.connections,
+            wait: settings.wait,
+            visibility: settings.visibility,
+            extend_for: settings.extend_for,
+            max_body: settings.max_body,
+        },
+        deadline: setup.limits.deadline,
+        counts: Counts::default(),
+        least_visibility: AtomicU32::new(0),
+        polling: CancellationToken::new(),
+        trouble: Mutex::default(),
+        asked: AtomicBool::new(false),
+        closed: AtomicBool::new(false),
+    });
+    let mut tasks = vec![tokio::spawn(settle::run(engine.clone())), tokio::spawn(renew::run(engine.clone()))];
+    tasks.extend((0..settings.pollers).map(|_| tokio::spawn(poll::run(engine.clone()))));
+    Ok(Arc::new(MnsConsumer { engine, tasks: Mutex::new(tasks) }))
+}
+
+impl MnsConsumer {
+    async fn say(&self, ctx: &Context, codes: Vec<Arc<str>>, word: Word) -> Vec<Result<()>> {
+        let mut ends = Vec::with_capacity(codes.len());
+        for code in codes {
+            let odd = |byte: u8| !(b'!'..=b'~').contains(&byte);
+            ends.push(if code.is_empty() || code.len() > MAX_CODE || code.bytes().any(odd) {
+                let text = "a code is the short text that came with a delivery";
+                Err(Error::new(Kind::InvalidArgument, text).by(PROVIDER))
+            } else {
+                self.engine.held.say(ctx, code, word).await
+            });
+        }
+        let mut results = Vec::with_capacity(ends.len());
+        for end in ends {
+            results.push(match end {
+                Err(error) => Err(error),
+                Ok(end) => match ctx.run(end).await {
+                    Ok(Ok(result)) => result,
+                    Ok(Err(_)) => Err(gone()),
+                    // It stays queued and is said all the same.
+                    Err(ended) => Err(ended.outcome_is(Outcome::Unknown).by(PROVIDER)),
+                },
+            });
+        }
+        results
+    }
+}
+
+fn gone() -> Error {
+    let text = "the consumer was closed before it was said";
+    Error::new(Kind::Closed, text).outcome_is(Outcome::Unknown).by(PROVIDER)
+}
+
+impl Consumer for MnsConsumer {
+    fn provider(&self) -> &'static str {
+        PROVIDER
+    }
+
+    fn capability(&self) -> Capability {
+        let settings = &self.engine.settings;
+        let longest = match settings.encoding {
+            BodyEncoding::Raw => settings.max_body,
+            BodyEncoding::Base64 => settings.max_body / 4 * 3,
+        };
+        capability(settings.encoding, longest as u64)
+    }
+
+    fn receive<'a>(&'a self, ctx: &'a Context, max: usize) -> BoxFuture<'a, Result<Vec<Delivery>>> {
+        Box::pin(self.engine.held.receive(ctx, max))
+    }
+
+    fn ack<'a>(&'a self, ctx: &'a Context, codes: Vec<Arc<str>>) -> BoxFuture<'a, Vec<Result<()>>> {
+        Box::pin(self.say(ctx, codes, Word::Ack))
+    }
+
+    fn nack<'a>(
+        &'a self,
+        ctx: &'a Context,
+        codes: Vec<Arc<str>>,
+        delay: Duration,
+    ) -> BoxFuture<'a, Vec<Result<()>>> {
+        let whole = delay.as_secs().saturating_add(u64::from(delay.subsec_nanos() > 0));
+        let seconds = u32::try_from(whole).ok().filter(|whole| whole <= VISIBILITY.end());
+        Box::pin(async move {
+            let Some(seconds) = seconds else {
+                let text = format!("a delay of {whole} s is longer than {} s", VISIBILITY.end());
+                let error = Error::new(Kind::InvalidArgument, text).by(PROVIDER);
+                return codes.iter().map(|_| Err(error.clone())).collect();
+            };
+            self.say(ctx, codes, Word::Nack(seconds)).await
+        })
+    }
+
+    fn status(&self) -> Value {
+        let engine = &self.engine;
+        let mut status = engine.service.status();
+        let counts = engine.held.counts();
+        let trouble = engine.trouble.lock().clone();
+        let state = match (&trouble, engine.closed.load(Ordering::Acquire)) {
+            (_, true) => "closed",
+            (Some(_), _) => "disconnected",
+            (None, _) if engine.asked.load(Ordering::Relaxed) => "connected",
+            (None, _) => "connecting",
+        };
+        let count = |counter: &AtomicU64| json!(counter.load(Ordering::Relaxed));
+        for (key, value) in [
+            ("state", json!(state)),
+            ("queue", json!(&*engine.queue)),
+            ("waiting", json!(counts.waiting)),
+            ("held", json!(counts.held)),
+            ("unsent_acks", json!(counts.unsent)),
+            ("received", json!(counts.received)),
+            ("acked", count(&engine.counts.acked)),
+            ("nacked", count(&engine.counts.nacked)),
+            ("renewed", count(&engine.counts.renewed)),
+            ("damaged", count(&engine.counts.damaged)),
+            ("lapsed", json!(counts.lapsed)),
+        ] {
+            status.insert(key.into(), value);
+        }
+        if let Some(trouble) = trouble {
+            status.insert("trouble".into(), json!(trouble.text()));
+        }
+        Value::Object(status)
+    }
+
+    fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let engine = &self.engine;
+            engine.closed.store(true, Ordering::Release);
+            engine.held.close();
+            engine.polling.cancel();
+            let said = engine.held.all_said(ctx).await;
+            if said.is_ok() {
+                // Others get at once what this host had.
+                engine.give_back(ctx, engine.held.let_go()).await;
+            }
+            engine.service.close();
+            engine.held.give_up(&gone());
+            let tasks = std::mem::take(&mut *self.tasks.lock());
+            for task in tasks {
+                task.abort();
+            }
+            said
+        })
+    }
+}

@@ -1,0 +1,294 @@
+//! Sends one operation to the service, and says what its answer means.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::PROVIDER;
+use super::clock::Clock;
+use super::credentials::{Credentials, Keys};
+use super::link::{Failed, Link, Ready};
+use super::section::{Place, Settings};
+use crate::client::Context;
+use crate::config::{Connect, WhenDisconnected};
+use crate::error::{Error, Kind, Outcome, Result};
+use crate::log_line::printable;
+use crate::provider::Setup;
+use crate::provider::socket::{Backoff, Dialer};
+use crate::wire::mns::{self, Code, Operation, Refusal};
+
+/// Characters of a server's reason that are shown.
+const SHOWN: usize = 200;
+
+/// An answer that is no refusal: of success, or of a batch of which some failed.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// The service's time when it answered, as far as it is known.
+    pub(super) time: SystemTime,
+    pub(super) body: Bytes,
+}
+
+impl Answer {
+    pub(super) fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    requests: AtomicU64,
+    answered: AtomicU64,
+    refused: AtomicU64,
+    not_written: AtomicU64,
+    lost: AtomicU64,
+    // The number of the kind of the last error; 0 for none.
+    last: AtomicI32,
+}
+
+/// See the module.
+pub(super) struct Service {
+    link: Link,
+    credentials: Arc<dyn Credentials>,
+    pub(super) clock: Clock,
+    id: String,
+    places: Semaphore,
+    waits: bool,
+    counts: Counts,
+    /// Cancelled when all must end.
+    pub(super) stop: CancellationToken,
+}
+
+impl Service {
+    /// Makes one for so many requests at once, and unless open is lazy makes sure that the service knows the keys and the
+    /// queue or the topic.
+    ///
+    /// # Errors
+    /// `invalid_config`; `unavailable`, `authentication` and `not_found` of the service.
+    pub(super) async fn open(setup: &Setup, settings: &Settings, places: usize) -> Result<Service> {
+        let target = settings.target.clone();
+        let dialer = Dialer::new(setup, target.tls, settings.ca_file.as_deref(), 0, None).await;
+        let link = Link::new(target, dialer.map_err(|error| error.by(PROVIDER))?)?;
+        let service = Service {
+            link,
+            credentials: settings.credentials.clone(),
+            clock: Clock::default(),
+            id: setup.id.clone(),
+            places: Semaphore::new(places),
+            waits: setup.when_disconnected == WhenDisconnected::Wait,
+            counts: Counts::default(),
+            stop: CancellationToken::new(),
+        };
+        if setup.connect == Connect::Eager {
+            service.reach(setup.connect_timeout, &settings.place).await?;
+        }
+        Ok(service)
+    }
+
+    async fn reach(&self, timeout: Duration, place: &Place) -> Result<()> {
+        let ctx = Context::within(timeout).failing_when_disconnected();
+        let asked = match place {
+            Place::Queue(name) => Operation::GetQueue { queue: name.as_ref().into() },
+            Place::Topic(name) => Operation::GetTopic { topic: name.as_ref().into() },
+        };
+        match self.call(&ctx, &asked).await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.kind() {
+                Kind::Unavailable | Kind::Authentication | Kind::NotFound | Kind::Protocol => {
+                    Err(error.outcome_is(Outcome::NotSent))
+                }
+                Kind::Timeout => {
+                    let text = format!("{} does not answer within {timeout:?}", self.label());
+                    Err(Error::new(Kind::Unavailable, text).by(PROVIDER))
+                }
+                // Keys may be allowed to send and not to look.
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Scheme, host and port of the service.
+    pub(super) fn label(&self) -> &str {
+        &self.link.target.label
+    }
+
+    /// Sends an operation. It is signed anew for each try: one that never reached the service, one that it refused because
+    /// of the clock, and one that it refused because of keys that have changed since.
+    ///
+    /// # Errors
+    /// `timeout`, `cancelled` and `closed`; `unavailable` and `protocol` where no answer came; what the service refuses.
+    /// All are `not_sent` unless it may have been done.
+    pub(super) async fn call(&self, ctx: &Context, operation: &Operation<'_>) -> Result<Answer> {
+        let result = self.called(ctx, operation).await;
+        if let Err(error) = &result {
+            self.note(error);
+        }
+        result.map_err(|error| error.by(PROVIDER))
+    }
+
+    async fn called(&self, ctx: &Context, operation: &Operation<'_>) -> Result<Answer> {
+        ctx.check()?;
+        let place = self.stopping(ctx, self.places.acquire()).await?;
+        let _place = place.map_err(|_| closed())?;
+        let mut request = operation.encode();
+        let body = Bytes::from(std::mem::take(&mut request.body));
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), rand::random());
+        let (mut set_right, mut renewed) = (false, false);
+        loop {
+            let keys = self.stopping(ctx, self.credentials.keys()).await??;
+            let headers = mns::headers(keys.account(), &request, &body, self.clock.now());
+            let ready = Ready::new(request.method, &request.resource, headers, body.clone())?;
+            let begun = AtomicBool::new(false);
+            self.counts.requests.fetch_add(1, Ordering::Relaxed);
+            let raw = match self.stopping(ctx, self.link.exchange(ready, &begun)).await {
+                Ok(Ok(raw)) => raw,
+                Ok(Err(Failed::Disconnected(error))) => {
+                    self.counts.not_written.fetch_add(1, Ordering::Relaxed);
+                    if !self.waits || ctx.fails_when_disconnected() || !error.retryable() {
+                        return Err(error);
+                    }
+                    self.note(&error);
+                    if let Err(ended) = self.stopping(ctx, tokio::time::sleep(backoff.next())).await {
+                        return Err(ended.caused_by(error));
+                    }
+                    continue;
+                }
+                Ok(Err(Failed::NotWritten(error))) => {
+                    self.counts.not_written.fetch_add(1, Ordering::Relaxed);
+                    return Err(error);
+                }
+                Ok(Err(Failed::Lost(error))) => {
+                    self.counts.lost.fetch_add(1, Ordering::Relaxed);
+                    return Err(error.outcome_is(Outcome::Unknown));
+                }
+                Err(ended) => {
+                    let text = format!("{}: {} has not answered", ended.message(), self.label());
+                    let error = Error::new(ended.kind(), text);
+                    if !begun.load(Ordering::Acquire) {
+                        return Err(error);
+                    }
+                    self.counts.lost.fetch_add(1, Ordering::Relaxed);
+                    return Err(error.outcome_is(Outcome::Unknown));
+                }
+            };
+            self.counts.answered.fetch_add(1, Ordering::Relaxed);
+            let time = raw.date.unwrap_or_else(|| self.clock.now());
+            let answer = Answer { status: raw.status, time, body: raw.body };
+            if answer.is_success() {
+                return Ok(answer);
+            }
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            let Ok(refusal) = Refusal::decode(&answer.body) else {
+                if is_batch(operation) && !answer.body.is_empty() {
+                    return Ok(answer);
+                }
+                let text = format!("{} answers with HTTP status {}", self.label(), answer.status);
+                return Err(mns::status_error(answer.status, text));
+            };
+            // What was refused was not done: it may be sent again.
+            if refusal.code == Code::TimeExpired.name()
+                && !set_right
+                && raw.date.is_some_and(|date| self.clock.correct(date))
+            {
+                set_right = true;
+                tracing::warn!(id = %self.id, ahead_ms = self.clock.ahead_ms(),
+                    "this machine's clock is not the service's: requests are signed with the service's time");
+                continue;
+            }
+            let error = self.refusal(&refusal, answer.status, &keys);
+            if error.kind() == Kind::Authentication && !renewed {
+                renewed = true;
+                self.credentials.refused(&keys);
+                let others = self.stopping(ctx, self.credentials.keys()).await;
+                if matches!(others, Ok(Ok(others)) if *others != *keys) {
+                    tracing::info!(id = %self.id, "the service refused keys that have changed since");
+                    continue;
+                }
+            }
+            return Err(error);
+        }
+    }
+
+    fn refusal(&self, refusal: &Refusal, status: u16, keys: &Keys) -> Error {
+        let mut said = format!("{} ({}", refusal.text, refusal.code);
+        if !refusal.request_id.is_empty() {
+            said.push_str(&format!(", request {}", refusal.request_id));
+        }
+        said.push(')');
+        let text = format!("{} refuses it: {}", self.label(), shown(said, keys));
+        mns::error(&refusal.code, status, text)
+    }
+
+    /// A server's words as they may be shown: on one line, not long, and without our secrets.
+    pub(super) async fn shown(&self, text: &str) -> String {
+        match self.credentials.keys().await {
+            Ok(keys) => shown(text.to_owned(), &keys),
+            Err(_) => String::new(),
+        }
+    }
+
+    /// Keeps the kind of an error for `status`.
+    pub(super) fn note(&self, error: &Error) {
+        // An empty queue is no trouble.
+        if error.kind() != Kind::NotFound {
+            self.counts.last.store(error.kind().code(), Ordering::Relaxed);
+        }
+    }
+
+    /// Runs a future until it ends, the context does, or the client is closed.
+    pub(super) async fn stopping<T>(&self, ctx: &Context, future: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            biased;
+            result = ctx.run(future) => result,
+            () = self.stop.cancelled() => Err(closed()),
+        }
+    }
+
+    /// Ends everything.
+    pub(super) fn close(&self) {
+        self.stop.cancel();
+        self.places.close();
+        self.link.close();
+    }
+
+    /// What every client shows in `status`.
+    pub(super) fn status(&self) -> Map<String, Value> {
+        let count = |counter: &AtomicU64| json!(counter.load(Ordering::Relaxed));
+        let counts = &self.counts;
+        let last = Kind::from_code(counts.last.load(Ordering::Relaxed)).map(Kind::name);
+        [
+            ("server", json!(self.label())),
+            ("requests", count(&counts.requests)),
+            ("answered", count(&counts.answered)),
+            ("refused", count(&counts.refused)),
+            ("not_written", count(&counts.not_written)),
+            ("lost", count(&counts.lost)),
+            ("connections_made", json!(self.link.dialed())),
+            ("clock_ahead_ms", json!(self.clock.ahead_ms())),
+            ("last_error", json!(last)),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
+    }
+}
+
+fn closed() -> Error {
+    Error::new(Kind::Closed, "the client was closed").by(PROVIDER)
+}
+
+fn is_batch(operation: &Operation<'_>) -> bool {
+    matches!(operation, Operation::SendBatch { .. } | Operation::DeleteBatch { .. })
+}
+
+fn shown(mut text: String, keys: &Keys) -> String {
+    for secret in keys.secrets() {
+        text = text.replace(secret, "***");
+    }
+    let short: String = text.chars().take(SHOWN).collect();
+    printable(&short).into_owned()
+}
