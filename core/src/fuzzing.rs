@@ -26,6 +26,8 @@ pub const TARGETS: &[Target] = &[
     ("sms_aliyun", wire::fuzzing::sms_aliyun),
     ("sms_tencent", wire::fuzzing::sms_tencent),
     ("dingtalk_answer", wire::fuzzing::dingtalk_answer),
+    ("mns_request", wire::fuzzing::mns_request),
+    ("mns_answer", wire::fuzzing::mns_answer),
     ("config_client", config_client),
     ("config_span", config::fuzzing::config_span),
     ("provider_texts", provider_texts),

@@ -17,7 +17,7 @@ pub(super) const WHERE_SECRETS_ARE: [&str; 2] = ["secret_env", "secret_file"];
 
 /// Whether a scheme has those keys.
 pub(super) fn has_login(scheme: &str) -> bool {
-    matches!(scheme, "sms+aliyun" | "sms+tencent" | "dingtalk" | "smtp" | "smtps")
+    matches!(scheme, "sms+aliyun" | "sms+tencent" | "dingtalk" | "smtp" | "smtps" | "mns" | "mnss")
 }
 
 pub(super) fn webhook(url: &Url) -> Result<Map<String, Value>> {

@@ -4,6 +4,7 @@
 
 mod http;
 mod mail;
+mod mns;
 mod queues;
 
 use percent_encoding::percent_decode_str;
@@ -20,15 +21,17 @@ const CLIENT_KEYS: [&str; 7] =
 const STRATEGY_KEYS: [&str; 3] = ["retry", "timeout", "rate_limit"];
 
 /// Keys that take a number.
-const NUMBERS: [&str; 10] = [
+const NUMBERS: [&str; 12] = [
     "batch",
     "max_body",
     "recipients_per_mail",
     "window",
     "connections",
+    "pollers",
     "prefetch",
     "prefetch_bytes",
     "capacity",
+    "priority",
     "max_pending",
     "max_pending_bytes",
 ];
@@ -40,12 +43,14 @@ const SWITCHES: [&str; 2] = ["resend_unacked", "discard"];
 type Reader = fn(&Url) -> Result<Map<String, Value>>;
 
 /// The schemes.
-const SCHEMES: [(&str, Reader); 12] = [
+const SCHEMES: [(&str, Reader); 14] = [
     ("kapokmq", queues::kapokmq),
     ("kapokmqs", queues::kapokmqs),
     ("dpmq", queues::dpmq),
     ("dpmqs", queues::dpmqs),
     ("memory", queues::memory),
+    ("mns", mns::mns),
+    ("mnss", mns::mnss),
     ("http", http::webhook),
     ("https", http::webhook),
     ("sms+aliyun", http::aliyun),

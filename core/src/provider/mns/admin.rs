@@ -15,9 +15,9 @@ use crate::config::{Role, WhenDisconnected};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::provider::Setup;
 use crate::wire::mns::{
-    Listed, Listing, MAX_BATCH, MAX_LISTED, Malformed, Named, Operation, QueueAttributes, QueueMeta, Received,
-    SubscriptionAttributes, SubscriptionMeta, TopicAttributes, TopicMeta, decode_list, decode_received_batch,
-    is_name,
+    Listed, Listing, MAX_BATCH, MAX_LISTED, Malformed, Named, Operation, QueueAttributes, QueueMeta,
+    Received, SubscriptionAttributes, SubscriptionMeta, TopicAttributes, TopicMeta, decode_list,
+    decode_received_batch, is_name,
 };
 
 /// Whether there is something new.
@@ -98,7 +98,12 @@ impl Admin {
         M::decode(&answer.body).map_err(strange)
     }
 
-    async fn page<M: Named>(&self, ctx: &Context, with_meta: bool, operation: Operation<'_>) -> Result<Page<M>> {
+    async fn page<M: Named>(
+        &self,
+        ctx: &Context,
+        with_meta: bool,
+        operation: Operation<'_>,
+    ) -> Result<Page<M>> {
         let answer = self.service.call(ctx, &operation).await?;
         decode_list(&answer.body, with_meta).map_err(strange)
     }
@@ -107,7 +112,12 @@ impl Admin {
     ///
     /// # Errors
     /// `invalid_argument` also where there is one with other attributes.
-    pub async fn create_queue(&self, ctx: &Context, queue: &str, attributes: QueueAttributes) -> Result<Created> {
+    pub async fn create_queue(
+        &self,
+        ctx: &Context,
+        queue: &str,
+        attributes: QueueAttributes,
+    ) -> Result<Created> {
         self.created(ctx, Operation::CreateQueue { queue: name(queue)?.into(), attributes }).await
     }
 
@@ -160,7 +170,12 @@ impl Admin {
     ///
     /// # Errors
     /// `invalid_argument` also where there is one with other attributes.
-    pub async fn create_topic(&self, ctx: &Context, topic: &str, attributes: TopicAttributes) -> Result<Created> {
+    pub async fn create_topic(
+        &self,
+        ctx: &Context,
+        topic: &str,
+        attributes: TopicAttributes,
+    ) -> Result<Created> {
         self.created(ctx, Operation::CreateTopic { topic: name(topic)?.into(), attributes }).await
     }
 
@@ -231,7 +246,12 @@ impl Admin {
     ///
     /// # Errors
     /// Those of the service.
-    pub async fn subscription(&self, ctx: &Context, topic: &str, subscription: &str) -> Result<SubscriptionMeta> {
+    pub async fn subscription(
+        &self,
+        ctx: &Context,
+        topic: &str,
+        subscription: &str,
+    ) -> Result<SubscriptionMeta> {
         let (topic, subscription) = (name(topic)?.into(), name(subscription)?.into());
         self.one(ctx, Operation::GetSubscription { topic, subscription }).await
     }

@@ -3,20 +3,27 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use crate::clock::Clock;
+
 /// A difference that the seconds of a header `Date` and the time on the way explain.
 const NEAR: i64 = 3_000;
 
 /// See the module.
-#[derive(Debug, Default)]
-pub(super) struct Clock {
+#[derive(Debug)]
+pub(super) struct ServiceClock {
+    own: Clock,
     // Milliseconds that the service is ahead.
     ahead: AtomicI64,
 }
 
-impl Clock {
+impl ServiceClock {
+    pub(super) fn new(own: Clock) -> ServiceClock {
+        ServiceClock { own, ahead: AtomicI64::new(0) }
+    }
+
     /// The time of the service, as far as it is known.
     pub(super) fn now(&self) -> SystemTime {
-        self.at(SystemTime::now())
+        self.at(self.own.now())
     }
 
     fn at(&self, own: SystemTime) -> SystemTime {
@@ -28,7 +35,7 @@ impl Clock {
 
     /// Puts it right by what the service said a moment ago; whether that changed it.
     pub(super) fn correct(&self, told: SystemTime) -> bool {
-        self.corrected(SystemTime::now(), told)
+        self.corrected(self.own.now(), told)
     }
 
     fn corrected(&self, own: SystemTime, told: SystemTime) -> bool {
@@ -60,7 +67,7 @@ mod tests {
 
     #[test]
     fn only_a_difference_that_matters_is_taken() {
-        let clock = Clock::default();
+        let clock = ServiceClock::new(Clock::from_system());
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         assert!(!clock.corrected(now, now + Duration::from_secs(3)));
         assert!(clock.corrected(now, now + Duration::from_secs(3600)));

@@ -71,7 +71,8 @@ impl Engine {
     /// Gives deliveries back, to come again at once, as far as the context's time lets it.
     pub(super) async fn give_back(&self, ctx: &Context, handles: Vec<Arc<str>>) {
         let all = futures_util::stream::iter(handles);
-        let each = all.map(|handle| async move { settle::give_back(self, ctx, &handle, settle::AT_ONCE).await });
+        let each =
+            all.map(|handle| async move { settle::give_back(self, ctx, &handle, settle::AT_ONCE).await });
         let mut ends = each.buffer_unordered(self.settings.connections);
         while let Some(end) = ends.next().await {
             if let Err(error) = end {

@@ -199,7 +199,10 @@ mod tests {
             fields.attributes.insert("mail".into(), "m".into());
         });
         let made = queue().outgoing(&message).unwrap();
-        assert_eq!((made.delay_seconds, made.priority, made.group.as_deref()), (Some(2), Some(16), Some("k")));
+        assert_eq!(
+            (made.delay_seconds, made.priority, made.group.as_deref()),
+            (Some(2), Some(16), Some("k"))
+        );
         assert_eq!(made.properties.len(), 1, "a queue pushes nothing: the name means nothing to it");
         let message = Message::new("x").with(|fields| {
             fields.tag = Some("t".into());
@@ -209,7 +212,10 @@ mod tests {
         });
         let made = topic().outgoing(&message).unwrap();
         assert_eq!(made.tag.as_deref(), Some("t"));
-        assert_eq!(made.attributes.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["DirectMail", "DirectSMS"]);
+        assert_eq!(
+            made.attributes.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["DirectMail", "DirectSMS"]
+        );
         assert_eq!((&*made.properties[0].name, &*made.properties[0].value), ("a", "b"));
     }
 
@@ -221,17 +227,37 @@ mod tests {
             (queue(), Message::new(vec![0xff]), Kind::Unsupported),
             (queue(), Message::new("\u{1}"), Kind::Unsupported),
             (queue(), Message::new(vec![b'x'; 101]), Kind::TooLarge),
-            (shape(Place::Queue("q".into()), BodyEncoding::Base64), Message::new(vec![0; 76]), Kind::TooLarge),
+            (
+                shape(Place::Queue("q".into()), BodyEncoding::Base64),
+                Message::new(vec![0; 76]),
+                Kind::TooLarge,
+            ),
             (queue(), Message::new("x").with_delay(day * 8), Kind::InvalidArgument),
             (topic(), Message::new("x").with_delay(day), Kind::Unsupported),
             (queue(), with(|fields| fields.tag = Some("t".into())), Kind::Unsupported),
             (queue(), with(|fields| fields.topic = Some("other".into())), Kind::Unsupported),
             (queue(), with(|fields| fields.recipients.push("a".into())), Kind::Unsupported),
-            (queue(), with(|fields| drop(fields.attributes.insert("priority".into(), "0".into()))), Kind::InvalidArgument),
-            (queue(), with(|fields| drop(fields.attributes.insert(String::new(), "0".into()))), Kind::InvalidArgument),
-            (queue(), with(|fields| drop(fields.attributes.insert("a".into(), "\0".into()))), Kind::InvalidArgument),
+            (
+                queue(),
+                with(|fields| drop(fields.attributes.insert("priority".into(), "0".into()))),
+                Kind::InvalidArgument,
+            ),
+            (
+                queue(),
+                with(|fields| drop(fields.attributes.insert(String::new(), "0".into()))),
+                Kind::InvalidArgument,
+            ),
+            (
+                queue(),
+                with(|fields| drop(fields.attributes.insert("a".into(), "\0".into()))),
+                Kind::InvalidArgument,
+            ),
             (queue(), with(|fields| fields.key = Some("\0".into())), Kind::InvalidArgument),
-            (topic(), with(|fields| drop(fields.attributes.insert("mail".into(), "{".into()))), Kind::InvalidArgument),
+            (
+                topic(),
+                with(|fields| drop(fields.attributes.insert("mail".into(), "{".into()))),
+                Kind::InvalidArgument,
+            ),
         ] {
             let error = shape.outgoing(&message).unwrap_err();
             assert_eq!((error.kind(), error.provider()), (kind, Some(PROVIDER)), "{message:?}");
@@ -255,7 +281,10 @@ mod tests {
         let message = incoming(&received, BodyEncoding::Base64).unwrap();
         assert_eq!(&message.body()[..], b"hi");
         let fields = message.fields().unwrap();
-        assert_eq!((fields.key.as_deref(), &*fields.attributes["a"], &*fields.attributes["priority"]), (Some("k"), "b", "3"));
+        assert_eq!(
+            (fields.key.as_deref(), &*fields.attributes["a"], &*fields.attributes["priority"]),
+            (Some("k"), "b", "3")
+        );
         received.body = "aGj=".into();
         assert_eq!(incoming(&received, BodyEncoding::Raw).unwrap_err().kind(), Kind::Protocol);
         received.body_md5 = body_md5(b"aGj=").into();

@@ -121,7 +121,7 @@ struct Content {
 impl Source {
     /// Reads the key `credentials` of a section: `environment`, `file:PATH`, or `{"file": PATH}`.
     pub(super) fn parse(value: &serde_json::Value) -> Result<Source> {
-        let of_object = || Some(value.as_object().filter(|all| all.len() == 1)?.get("file")?.as_str()?);
+        let of_object = || value.as_object().filter(|all| all.len() == 1)?.get("file")?.as_str();
         match (value.as_str(), of_object()) {
             (Some("environment"), _) => Ok(Source::Environment),
             (Some(text), _) if text.len() > 5 && text.starts_with("file:") => {
@@ -249,9 +249,14 @@ mod tests {
         for value in [json!("file:/a"), json!({"file": "/a"})] {
             assert_eq!(Source::parse(&value).unwrap(), Source::File("/a".into()));
         }
-        for wrong in [json!("file:"), json!("hunter2"), json!({"file": "/a", "x": 1}), json!({"file": ""}), json!(1)] {
+        for wrong in
+            [json!("file:"), json!("hunter2"), json!({"file": "/a", "x": 1}), json!({"file": ""}), json!(1)]
+        {
             let error = Source::parse(&wrong).unwrap_err();
-            assert!(error.message().contains("`credentials`") && !error.message().contains("hunter2"), "{error}");
+            assert!(
+                error.message().contains("`credentials`") && !error.message().contains("hunter2"),
+                "{error}"
+            );
         }
     }
 
@@ -264,9 +269,14 @@ mod tests {
         assert_eq!((error.kind(), error.provider()), (Kind::Authentication, Some(PROVIDER)));
         write(r#"{"access_key_id": "a", "access_key_secret": "hunter2"#);
         let error = source.keys().await.unwrap_err();
-        assert!(error.text().contains("cannot be read") || error.text().contains("the file of keys"), "{error}");
+        assert!(
+            error.text().contains("cannot be read") || error.text().contains("the file of keys"),
+            "{error}"
+        );
         assert!(!error.text().contains("hunter2"), "{error:?}");
-        write(r#"{"access_key_id": "a", "access_key_secret": "b", "security_token": "c", "expiration": "x"}"#);
+        write(
+            r#"{"access_key_id": "a", "access_key_secret": "b", "security_token": "c", "expiration": "x"}"#,
+        );
         let first = source.keys().await.unwrap();
         assert_eq!((first.key_id.expose(), first.account().security_token), ("a", Some("c")));
         write(r#"{"access_key_id": "d", "access_key_secret": "e"}"#);

@@ -19,6 +19,9 @@ use crate::message::Delivery;
 /// The most acks and nacks that wait to be said.
 const MAX_JOBS: usize = 10_000;
 
+/// A delivery's code, and the handle it has now.
+pub(super) type CodeAndHandle = (Arc<str>, Arc<str>);
+
 /// What is said of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Word {
@@ -349,7 +352,11 @@ impl Held {
     }
 
     /// The deliveries whose time is to be renewed now, marked as being renewed, and when to ask again.
-    pub(super) fn to_renew(&self, extend_for: Duration, most: usize) -> (Vec<(Arc<str>, Arc<str>)>, Option<Instant>) {
+    pub(super) fn to_renew(
+        &self,
+        extend_for: Duration,
+        most: usize,
+    ) -> (Vec<CodeAndHandle>, Option<Instant>) {
         let now = Instant::now();
         let mut state = self.state.lock();
         let State { entries, lapsed, .. } = &mut *state;
@@ -361,7 +368,8 @@ impl Held {
         let mut next: Option<Instant> = None;
         for (code, entry) in entries.iter_mut() {
             let mut wake = entry.due;
-            let renewed = !entry.renewing && !entry.said && now.saturating_duration_since(entry.since) < extend_for;
+            let renewed =
+                !entry.renewing && !entry.said && now.saturating_duration_since(entry.since) < extend_for;
             if renewed && entry.renew_at <= now && due.len() < most {
                 entry.renewing = true;
                 due.push((code.clone(), entry.handle.clone()));
@@ -436,140 +444,4 @@ impl Held {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::Message;
-
-    fn delivery(code: &str) -> Delivery {
-        Delivery {
-            message: Message::new("x"),
-            topic: "q".into(),
-            code: code.into(),
-            created: None,
-            attempt: Some(1),
-        }
-    }
-
-    fn within(seconds: u64) -> Context {
-        Context::within(Duration::from_secs(seconds))
-    }
-
-    async fn filled(codes: &[&str], hidden: u64) -> Held {
-        let held = Held::new(16);
-        let reserved = held.reserve(16).await.unwrap();
-        let hidden = Duration::from_secs(hidden);
-        held.arrive(reserved, codes.iter().map(|code| (delivery(code), hidden)).collect());
-        held
-    }
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    #[tokio::test(start_paused = true)]
-    async fn room_is_bounded_and_comes_back_with_a_receive() {
-        let held = Held::new(3);
-        assert_eq!(held.reserve(2).await, Some(2));
-        assert_eq!(held.reserve(16).await, Some(1));
-        assert!(within(1).run(held.reserve(1)).await.is_err());
-        held.arrive(2, vec![(delivery("a"), HOUR)]);
-        assert_eq!(held.reserve(16).await, Some(1), "one was asked for and did not come");
-        held.arrive(1, vec![(delivery("b"), HOUR)]);
-        assert_eq!(held.receive(&within(1), 9).await.unwrap().len(), 2);
-        assert_eq!(held.reserve(16).await, Some(2));
-        assert!(held.receive(&within(1), 9).await.unwrap().is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_has_lapsed_is_not_delivered() {
-        let held = filled(&["a"], 10).await;
-        tokio::time::advance(Duration::from_secs(11)).await;
-        assert!(held.receive(&within(1), 9).await.unwrap().is_empty());
-        assert!(held.to_renew(HOUR, 9).0.is_empty());
-        assert_eq!((held.counts().held, held.counts().lapsed), (0, 1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_ack_waits_for_the_handle_of_a_renewal() {
-        let held = filled(&["a", "b"], 10).await;
-        assert!(held.to_renew(HOUR, 9).0.is_empty());
-        tokio::time::advance(Duration::from_secs(5)).await;
-        let (due, _) = held.to_renew(HOUR, 1);
-        let (code, _) = &due[0];
-        let other = if &**code == "a" { "b" } else { "a" };
-        let mut ends = Vec::new();
-        for one in [code.clone(), other.into()] {
-            ends.push(held.say(&within(1), one, Word::Ack).await.unwrap());
-        }
-        let words = held.words(16).await;
-        assert_eq!((words.len(), &*words[0].1), (1, other));
-        for (job, _) in words {
-            held.was_said(job, Ok(()));
-        }
-        held.was_renewed(code, Some(("new".into(), Duration::from_secs(10))), false);
-        let words = held.words(16).await;
-        assert_eq!((&*words[0].0.code, &*words[0].1), (&**code, "new"));
-        for (job, _) in words {
-            held.was_said(job, Ok(()));
-        }
-        for end in ends {
-            end.await.unwrap().unwrap();
-        }
-        assert_eq!((held.counts().held, held.counts().unsent), (0, 0));
-        held.all_said(&within(1)).await.unwrap();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_delivery_is_renewed_until_its_time_in_all_is_over() {
-        let held = filled(&["a"], 10).await;
-        let extend = Duration::from_secs(14);
-        let mut renewals = 0;
-        for _ in 0..40 {
-            tokio::time::advance(Duration::from_secs(1)).await;
-            let (due, _) = held.to_renew(extend, 9);
-            for (code, _) in due {
-                renewals += 1;
-                held.was_renewed(&code, Some(("n".into(), Duration::from_secs(10))), false);
-            }
-        }
-        assert_eq!((renewals, held.counts().held, held.counts().lapsed), (2, 0, 1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_renewal_that_fails_is_tried_again_in_time() {
-        let held = filled(&["a"], 12).await;
-        let mut tries = 0;
-        for _ in 0..120 {
-            tokio::time::advance(Duration::from_millis(100)).await;
-            let (due, _) = held.to_renew(HOUR, 9);
-            for (code, _) in due {
-                tries += 1;
-                held.was_renewed(&code, None, false);
-            }
-        }
-        assert!((3..40).contains(&tries), "{tries}");
-        assert_eq!(held.counts().held, 0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nacks_go_alone_and_the_rest_is_told_at_the_close() {
-        let held = filled(&["a", "b", "c"], 10).await;
-        let mut ends = Vec::new();
-        for (code, word) in [("a", Word::Ack), ("b", Word::Nack(3)), ("c", Word::Ack)] {
-            ends.push(held.say(&within(1), code.into(), word).await.unwrap());
-        }
-        let words = held.words(16).await;
-        assert_eq!(words.iter().map(|(job, _)| &*job.code).collect::<Vec<_>>(), ["a", "c"]);
-        let nack = held.words(16).await;
-        assert_eq!((nack.len(), nack[0].0.word), (1, Word::Nack(3)));
-        held.close();
-        assert_eq!(held.say(&within(1), "a".into(), Word::Ack).await.unwrap_err().kind(), Kind::Closed);
-        assert_eq!(held.receive(&within(1), 1).await.unwrap_err().kind(), Kind::Closed);
-        assert_eq!(held.all_said(&within(1)).await.unwrap_err().kind(), Kind::Timeout);
-        assert_eq!(held.reserve(1).await, None);
-        for (job, _) in words.into_iter().chain(nack) {
-            held.was_said(job, Err(Error::new(Kind::Unavailable, "x")));
-        }
-        held.all_said(&within(1)).await.unwrap();
-        assert_eq!(held.let_go().len(), 3);
-        assert_eq!(held.arrive(1, vec![(delivery("d"), HOUR)]), ["d".into()]);
-    }
-}
+mod tests;

@@ -26,7 +26,8 @@ const MOST_HIDDEN: Duration = Duration::from_secs(43_200);
 
 /// Runs until the consumer is closed.
 pub(super) async fn run(engine: Arc<Engine>) {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10), rand::random());
+    let mut backoff =
+        Backoff::new(Duration::from_millis(100), Duration::from_secs(10), engine.service.random.number());
     loop {
         let Some(reserved) = engine.held.reserve(MAX_BATCH).await else { return };
         let asked = Instant::now();
@@ -72,13 +73,9 @@ async fn receive(engine: &Engine, number: usize) -> Result<Vec<(Delivery, Durati
         number: u32::try_from(number).unwrap_or(1),
         wait: Some(wait),
     };
-    let answer = match engine.service.call(&ctx, &asked).await {
-        Ok(answer) => answer,
-        // Only the queue itself can be missing otherwise, and that is another code with the same kind.
-        Err(error) if error.kind() == Kind::NotFound && is_empty_queue(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let messages = decode_received_batch(&answer.body).map_err(|malformed| Error::from(malformed).by(PROVIDER))?;
+    let Some(answer) = engine.service.receive(&ctx, &asked).await? else { return Ok(Vec::new()) };
+    let messages =
+        decode_received_batch(&answer.body).map_err(|malformed| Error::from(malformed).by(PROVIDER))?;
     let mut came = Vec::with_capacity(messages.len());
     for received in messages {
         match delivery(engine, &received) {
@@ -92,10 +89,6 @@ async fn receive(engine: &Engine, number: usize) -> Result<Vec<(Delivery, Durati
         }
     }
     Ok(came)
-}
-
-fn is_empty_queue(error: &Error) -> bool {
-    error.message().contains("(MessageNotExist")
 }
 
 fn delivery(engine: &Engine, received: &Received<'_>) -> Result<Delivery> {

@@ -17,9 +17,7 @@ use crate::error::{Error, Kind, Outcome, Result};
 use crate::intake::{Room, UnderWay};
 use crate::message::{Message, Receipt};
 use crate::provider::Setup;
-use crate::wire::mns::{
-    self, Entry, MAX_BATCH, Operation, Outgoing, Sent, decode_batch, is_body_md5,
-};
+use crate::wire::mns::{self, Entry, MAX_BATCH, Operation, Outgoing, Sent, decode_batch, is_body_md5};
 
 struct MnsProducer {
     service: Service,
@@ -107,7 +105,9 @@ impl MnsProducer {
         let Operation::SendBatch { messages, .. } = &operation else { return Vec::new() };
         let entries = match decode_batch(&answer) {
             Ok(entries) if entries.len() == number => entries,
-            Ok(_) => return same(strange(mns::Malformed("it tells of more or fewer messages than were sent"))),
+            Ok(_) => {
+                return same(strange(mns::Malformed("it tells of more or fewer messages than were sent")));
+            }
             Err(malformed) => return same(strange(malformed)),
         };
         let mut results = Vec::with_capacity(number);

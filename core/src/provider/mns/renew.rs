@@ -61,7 +61,8 @@ async fn renewed(engine: &Engine, code: Arc<str>, handle: Arc<str>) {
 async fn ask(engine: &Engine, handle: &str) -> Result<(Arc<str>, Option<Duration>)> {
     let ctx = Context::within(Duration::from_secs(10)).failing_when_disconnected();
     let timeout = engine.settings.visibility;
-    let asked = Operation::ChangeVisibility { queue: Cow::Borrowed(&engine.queue), handle: handle.into(), timeout };
+    let asked =
+        Operation::ChangeVisibility { queue: Cow::Borrowed(&engine.queue), handle: handle.into(), timeout };
     let answer = engine.service.call(&ctx, &asked).await?;
     let told = Visibility::decode(&answer.body)?;
     let until = time(told.next_visible_time);

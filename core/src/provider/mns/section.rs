@@ -154,7 +154,9 @@ impl Settings {
         let place = match (section.queue, section.topic) {
             (Some(queue), None) => Place::Queue(queue.into()),
             (None, Some(topic)) => Place::Topic(topic.into()),
-            (Some(_), Some(_)) => return Err(wrong("`queue` and `topic` are set: a client is of one of them")),
+            (Some(_), Some(_)) => {
+                return Err(wrong("`queue` and `topic` are set: a client is of one of them"));
+            }
             (None, None) if role == Role::Consumer => return Err(wrong("the key `queue` is missing")),
             (None, None) => return Err(wrong("the key `queue` or `topic` is missing")),
         };
@@ -230,9 +232,9 @@ fn credentials(section: &mut Section, given: Option<Arc<dyn Credentials>>) -> Re
         (Some(given), None, _) if none => Ok(given),
         (Some(_), _, _) => Err(wrong("keys are given by the call: the section names none")),
         (None, Some(source), _) if none => Ok(Arc::new(Reread::new(Source::parse(source)?))),
-        (None, Some(_), _) => {
-            Err(wrong("`credentials` stands in place of `access_key_id`, `access_key_secret` and `security_token`"))
-        }
+        (None, Some(_), _) => Err(wrong(
+            "`credentials` stands in place of `access_key_id`, `access_key_secret` and `security_token`",
+        )),
         (None, None, (Some(key_id), Some(key_secret))) => {
             let keys = Keys { key_id, key_secret, security_token: token };
             Ok(Arc::new(Fixed::new(keys.check("")?)))

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::PROVIDER;
-use super::clock::Clock;
+use super::clock::ServiceClock;
 use super::credentials::{Credentials, Keys};
 use super::link::{Failed, Link, Ready};
 use super::section::{Place, Settings};
@@ -20,6 +20,7 @@ use crate::error::{Error, Kind, Outcome, Result};
 use crate::log_line::printable;
 use crate::provider::Setup;
 use crate::provider::socket::{Backoff, Dialer};
+use crate::random::Random;
 use crate::wire::mns::{self, Code, Operation, Refusal};
 
 /// Characters of a server's reason that are shown.
@@ -39,6 +40,18 @@ impl Answer {
     }
 }
 
+// Why an operation was not done, and the service's own word for it.
+struct Fault {
+    error: Error,
+    code: Option<Code>,
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Fault {
+        Fault { error, code: None }
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     requests: AtomicU64,
@@ -54,7 +67,8 @@ struct Counts {
 pub(super) struct Service {
     link: Link,
     credentials: Arc<dyn Credentials>,
-    pub(super) clock: Clock,
+    pub(super) clock: ServiceClock,
+    pub(super) random: Random,
     id: String,
     places: Semaphore,
     waits: bool,
@@ -76,7 +90,8 @@ impl Service {
         let service = Service {
             link,
             credentials: settings.credentials.clone(),
-            clock: Clock::default(),
+            clock: ServiceClock::new(setup.clock.clone()),
+            random: setup.random.clone(),
             id: setup.id.clone(),
             places: Semaphore::new(places),
             waits: setup.when_disconnected == WhenDisconnected::Wait,
@@ -123,20 +138,35 @@ impl Service {
     /// `timeout`, `cancelled` and `closed`; `unavailable` and `protocol` where no answer came; what the service refuses.
     /// All are `not_sent` unless it may have been done.
     pub(super) async fn call(&self, ctx: &Context, operation: &Operation<'_>) -> Result<Answer> {
-        let result = self.called(ctx, operation).await;
-        if let Err(error) = &result {
-            self.note(error);
-        }
-        result.map_err(|error| error.by(PROVIDER))
+        self.called(ctx, operation).await.map_err(|fault| {
+            self.note(&fault.error);
+            fault.error.by(PROVIDER)
+        })
     }
 
-    async fn called(&self, ctx: &Context, operation: &Operation<'_>) -> Result<Answer> {
+    /// The same for a receive: none where the queue has no message.
+    ///
+    /// # Errors
+    /// As [`Service::call`].
+    pub(super) async fn receive(&self, ctx: &Context, operation: &Operation<'_>) -> Result<Option<Answer>> {
+        match self.called(ctx, operation).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(fault) if fault.code == Some(Code::MessageNotExist) => Ok(None),
+            Err(fault) => {
+                self.note(&fault.error);
+                Err(fault.error.by(PROVIDER))
+            }
+        }
+    }
+
+    async fn called(&self, ctx: &Context, operation: &Operation<'_>) -> Result<Answer, Fault> {
         ctx.check()?;
         let place = self.stopping(ctx, self.places.acquire()).await?;
         let _place = place.map_err(|_| closed())?;
         let mut request = operation.encode();
         let body = Bytes::from(std::mem::take(&mut request.body));
-        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), rand::random());
+        let mut backoff =
+            Backoff::new(Duration::from_millis(100), Duration::from_secs(5), self.random.number());
         let (mut set_right, mut renewed) = (false, false);
         loop {
             let keys = self.stopping(ctx, self.credentials.keys()).await??;
@@ -149,30 +179,30 @@ impl Service {
                 Ok(Err(Failed::Disconnected(error))) => {
                     self.counts.not_written.fetch_add(1, Ordering::Relaxed);
                     if !self.waits || ctx.fails_when_disconnected() || !error.retryable() {
-                        return Err(error);
+                        return Err(error.into());
                     }
                     self.note(&error);
                     if let Err(ended) = self.stopping(ctx, tokio::time::sleep(backoff.next())).await {
-                        return Err(ended.caused_by(error));
+                        return Err(ended.caused_by(error).into());
                     }
                     continue;
                 }
                 Ok(Err(Failed::NotWritten(error))) => {
                     self.counts.not_written.fetch_add(1, Ordering::Relaxed);
-                    return Err(error);
+                    return Err(error.into());
                 }
                 Ok(Err(Failed::Lost(error))) => {
                     self.counts.lost.fetch_add(1, Ordering::Relaxed);
-                    return Err(error.outcome_is(Outcome::Unknown));
+                    return Err(error.outcome_is(Outcome::Unknown).into());
                 }
                 Err(ended) => {
                     let text = format!("{}: {} has not answered", ended.message(), self.label());
                     let error = Error::new(ended.kind(), text);
                     if !begun.load(Ordering::Acquire) {
-                        return Err(error);
+                        return Err(error.into());
                     }
                     self.counts.lost.fetch_add(1, Ordering::Relaxed);
-                    return Err(error.outcome_is(Outcome::Unknown));
+                    return Err(error.outcome_is(Outcome::Unknown).into());
                 }
             };
             self.counts.answered.fetch_add(1, Ordering::Relaxed);
@@ -187,7 +217,7 @@ impl Service {
                     return Ok(answer);
                 }
                 let text = format!("{} answers with HTTP status {}", self.label(), answer.status);
-                return Err(mns::status_error(answer.status, text));
+                return Err(mns::status_error(answer.status, text).into());
             };
             // What was refused was not done: it may be sent again.
             if refusal.code == Code::TimeExpired.name()
@@ -209,7 +239,7 @@ impl Service {
                     continue;
                 }
             }
-            return Err(error);
+            return Err(Fault { error, code: Code::find(&refusal.code) });
         }
     }
 
@@ -233,10 +263,7 @@ impl Service {
 
     /// Keeps the kind of an error for `status`.
     pub(super) fn note(&self, error: &Error) {
-        // An empty queue is no trouble.
-        if error.kind() != Kind::NotFound {
-            self.counts.last.store(error.kind().code(), Ordering::Relaxed);
-        }
+        self.counts.last.store(error.kind().code(), Ordering::Relaxed);
     }
 
     /// Runs a future until it ends, the context does, or the client is closed.

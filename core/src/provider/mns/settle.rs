@@ -14,8 +14,8 @@ use crate::client::Context;
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::wire::mns::{self, MAX_BATCH, Operation, decode_failures};
 
-/// The least time that the service takes for a delivery to come again: one may want a whole second.
-pub(super) static AT_ONCE: u32 = 0;
+/// The seconds of a delivery that is to come again at once.
+pub(super) const AT_ONCE: u32 = 0;
 
 /// Runs until it is dropped.
 pub(super) async fn run(engine: Arc<Engine>) {

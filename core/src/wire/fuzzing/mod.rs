@@ -5,11 +5,13 @@
 mod dpmq;
 mod json;
 mod kapokmq;
+mod mns;
 mod notices;
 
 pub(crate) use dpmq::{dpmq_push, dpmq_reply, wire_paths};
 pub(crate) use json::{json_escape, json_value};
 pub(crate) use kapokmq::{kapokmq_answer, kapokmq_nodes, kapokmq_push, kapokmq_send};
+pub(crate) use mns::{mns_answer, mns_request};
 pub(crate) use notices::{dingtalk_answer, sms_aliyun, sms_tencent, smtp_reply};
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};

@@ -11,8 +11,8 @@ struct Made(SmallRng);
 impl Made {
     fn text(&mut self) -> String {
         const SIGNS: [char; 20] = [
-            'a', 'Z', '0', '<', '>', '&', '"', '\'', '\t', '\n', '\r', ' ', ']', 'é', '你', '\u{fffd}', '😀', '=',
-            ';', '#',
+            'a', 'Z', '0', '<', '>', '&', '"', '\'', '\t', '\n', '\r', ' ', ']', 'é', '你', '\u{fffd}', '😀',
+            '=', ';', '#',
         ];
         let length = self.0.random_range(0..12);
         (0..length).map(|_| *SIGNS.choose(&mut self.0).unwrap()).collect()
@@ -198,12 +198,8 @@ fn answers() {
         assert_eq!(decode_received_batch(encode_received_batch(&several).as_bytes()).unwrap(), several);
         let visibility = Visibility { receipt_handle: made.filled(), next_visible_time: made.0.next_u64() };
         assert_eq!(Visibility::decode(visibility.encode().as_bytes()).unwrap(), visibility);
-        let refusal = Refusal {
-            code: made.filled(),
-            text: made.text(),
-            request_id: made.text(),
-            host_id: made.text(),
-        };
+        let refusal =
+            Refusal { code: made.filled(), text: made.text(), request_id: made.text(), host_id: made.text() };
         assert_eq!(Refusal::decode(refusal.encode().as_bytes()).unwrap(), refusal);
         let failures = made.many(0, MAX_BATCH, |made| Failure {
             code: made.filled(),
@@ -219,10 +215,8 @@ fn what_is_told_of_queues_topics_and_subscriptions() {
     fn told<M: Named + Clone + PartialEq + std::fmt::Debug>(made: &mut Made, one: M) {
         assert_eq!(M::decode(one.encode().as_bytes()).unwrap(), one);
         let with_meta = made.0.random_bool(0.5);
-        let listed = made.many(0, 3, |made| Listed {
-            url: made.filled(),
-            meta: with_meta.then(|| one.clone()),
-        });
+        let listed =
+            made.many(0, 3, |made| Listed { url: made.filled(), meta: with_meta.then(|| one.clone()) });
         let next = made.maybe(Made::filled);
         let document = encode_list(&listed, next.as_deref());
         assert_eq!(decode_list::<M>(document.as_bytes(), with_meta).unwrap(), (listed, next));
@@ -287,7 +281,8 @@ fn damage_is_an_error_at_most() {
             match made.0.random_range(0..3) {
                 0 if length > 0 => body[made.0.random_range(0..length)] = made.0.random(),
                 1 => body.truncate(made.0.random_range(0..=length)),
-                _ => body.insert(made.0.random_range(0..=length), *b"<>&;/x\0\xff!".choose(&mut made.0).unwrap()),
+                _ => body
+                    .insert(made.0.random_range(0..=length), *b"<>&;/x\0\xff!".choose(&mut made.0).unwrap()),
             }
         }
         read_all(&body);
@@ -331,7 +326,8 @@ fn requests_that_are_none_have_their_code() {
         assert_eq!(error.code, code, "{method} {target} {body}");
     }
     // As two of the official clients write it.
-    let read = Operation::decode("PUT", "/queues/q/messages?receiptHandle=a+b==&visibilityTimeout=3", none, b"");
+    let read =
+        Operation::decode("PUT", "/queues/q/messages?receiptHandle=a+b==&visibilityTimeout=3", none, b"");
     let meant = Operation::ChangeVisibility { queue: "q".into(), handle: "a+b==".into(), timeout: 3 };
     assert_eq!(read.unwrap(), meant);
 }

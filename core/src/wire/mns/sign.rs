@@ -82,7 +82,9 @@ pub fn content_md5(body: &[u8]) -> String {
 pub fn is_content_md5(body: &[u8], header: &str) -> bool {
     let digest = Md5::digest(body);
     match STANDARD.decode(header.trim()) {
-        Ok(told) => told.as_slice() == digest.as_slice() || told.eq_ignore_ascii_case(hex(&digest).as_bytes()),
+        Ok(told) => {
+            told.as_slice() == digest.as_slice() || told.eq_ignore_ascii_case(hex(&digest).as_bytes())
+        }
         Err(_) => false,
     }
 }
@@ -145,7 +147,9 @@ mod tests {
         let header = content_md5(b"abc");
         assert_eq!(header, "OTAwMTUwOTgzY2QyNGZiMGQ2OTYzZjdkMjhlMTdmNzI=");
         assert!(is_content_md5(b"abc", &header) && is_content_md5(b"abc", "kAFQmDzST7DWlj99KOF/cg=="));
-        assert!(!is_content_md5(b"abd", &header) && !is_content_md5(b"abc", "") && !is_content_md5(b"abc", "?"));
+        assert!(
+            !is_content_md5(b"abd", &header) && !is_content_md5(b"abc", "") && !is_content_md5(b"abc", "?")
+        );
     }
 
     #[test]

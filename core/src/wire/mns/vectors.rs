@@ -116,14 +116,11 @@ fn operation(name: &str) -> Operation<'static> {
                 ..SubscriptionAttributes::default()
             },
         },
-        "get subscription" => {
-            Operation::GetSubscription { topic: topic(), subscription: subscription() }
-        }
+        "get subscription" => Operation::GetSubscription { topic: topic(), subscription: subscription() },
         "unsubscribe" => Operation::Unsubscribe { topic: topic(), subscription: subscription() },
-        "list subscriptions" => Operation::ListSubscriptions {
-            topic: topic(),
-            listing: listing(None, Some(2), Some("s"), false),
-        },
+        "list subscriptions" => {
+            Operation::ListSubscriptions { topic: topic(), listing: listing(None, Some(2), Some("s"), false) }
+        }
         "open service" => Operation::OpenService,
         other => panic!("the case `{other}` has no operation here"),
     }
