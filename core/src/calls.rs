@@ -3,6 +3,7 @@
 
 mod held;
 mod metrics;
+pub mod outbox;
 mod shutdown;
 
 use std::cell::RefCell;
@@ -17,6 +18,7 @@ use crate::error::{Error, Kind, Outcome, Result};
 use crate::intake::{Intake, Ticket, UnderWay, pump};
 use crate::message::{Delivery, Message, Receipt};
 use crate::open;
+use crate::outbox::Outbox;
 use crate::provider::callback::{Host, Hosts};
 use crate::provider::memory::Topics;
 use crate::registry::{Registry, check_id};
@@ -34,6 +36,7 @@ pub struct ProducerClient {
     pump: parking_lot::Mutex<Option<tokio::task::JoinHandle<()>>>,
     // The sends that wait, of a producer that has no intake of its own to count them.
     sends: Option<Arc<UnderWay>>,
+    outbox: Option<Arc<Outbox>>,
     // How many strategies a message passes at most, those of members by id among them.
     layers: usize,
 }
@@ -62,7 +65,9 @@ impl ProducerClient {
         let by = |error: Error| error.by(self.producer.provider());
         let _entered = sends.enter().map_err(by)?;
         // Once for all strategies: a caller who comes late says nothing of a member or a breaker.
-        ctx.check().map_err(by)?;
+        if self.outbox.is_none() {
+            ctx.check().map_err(by)?;
+        }
         tokio::select! {
             biased;
             result = self.producer.send(ctx, message) => result,
@@ -89,6 +94,9 @@ impl ProducerClient {
 
     async fn close(&self, ctx: &Context) -> Result<()> {
         self.intake.close();
+        if let Some(outbox) = &self.outbox {
+            outbox.closing(ctx);
+        }
         let pump = self.pump.lock().take();
         let mut late = match &self.sends {
             Some(sends) => {
@@ -267,7 +275,7 @@ pub async fn producer_open(
         Ok(member)
     };
     let around = open::Surroundings { topics: &clients.topics, hosts: &clients.hosts, members: &members };
-    let producer = open::producer_among(reservation.id(), &config, &around).await?;
+    let (producer, outbox) = open::producer_with_outbox(reservation.id(), &config, &around).await?;
     let (intake, task, sends) = match producer.intake() {
         Some(intake) => (intake.clone(), None, None),
         None => {
@@ -288,6 +296,7 @@ pub async fn producer_open(
         deadline: config.deadline.0,
         pump: parking_lot::Mutex::new(task),
         sends,
+        outbox,
         layers: deepest.load(Ordering::Relaxed),
     }));
     Ok(id)

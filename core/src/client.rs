@@ -191,6 +191,12 @@ pub trait Producer: Send + Sync + 'static {
     /// their outcome. An error `timeout` says that some had to be ended.
     fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>>;
 
+    /// Whether it keeps what it cannot send. Such a one also takes calls whose deadline has passed, and is no member
+    /// of another's strategies.
+    fn keeps_messages(&self) -> bool {
+        false
+    }
+
     /// Where submits go straight to its task. Without one the client puts an intake in front.
     fn intake(&self) -> Option<&Arc<Intake>> {
         None

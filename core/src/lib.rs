@@ -15,6 +15,7 @@ pub mod log_line;
 pub mod message;
 pub mod metrics;
 pub mod open;
+pub mod outbox;
 pub mod provider;
 pub mod random;
 pub mod registry;

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 /// Numbers that only grow; the others are gauges.
-const COUNTERS: [&str; 29] = [
+const COUNTERS: [&str; 34] = [
     "acked",
     "all_failed",
     "answered",
@@ -23,7 +23,10 @@ const COUNTERS: [&str; 29] = [
     "limited",
     "lost",
     "nacked",
+    "not_notified",
+    "not_stored",
     "not_written",
+    "notified",
     "opened",
     "partly_failed",
     "probes",
@@ -35,6 +38,8 @@ const COUNTERS: [&str; 29] = [
     "requests",
     "retries",
     "sent",
+    "store_failures",
+    "stored",
     "switches",
     "timeouts",
     "waited_ms",

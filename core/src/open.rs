@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::client::{BoxFuture, Consumer, Producer};
+use crate::client::{BoxFuture, Consumer, Context, Producer};
+use crate::clock::Clock;
 use crate::config::{self, ClientConfig, Connect, Role, WhenDisconnected, nearest};
 use crate::error::{Error, Kind, Result};
+use crate::outbox::{self, Outbox};
 #[cfg(feature = "smtp")]
 use crate::provider::smtp;
 use crate::provider::{Setup, callback, dingtalk, dpmq, kapokmq, memory, mns, sms, webhook};
@@ -72,7 +74,11 @@ pub fn within_layers(layers: usize) -> Result<()> {
 
 fn layers_at(config: &ClientConfig, depth: usize) -> Result<usize> {
     let mut within = 0;
-    for (number, section) in stack(config, depth)?.sections.iter().enumerate() {
+    let stack = stack(config, depth)?;
+    let outermost = usize::from(stack.outbox.is_some());
+    within = within.max(outermost);
+    for (number, section) in stack.sections.iter().enumerate() {
+        let number = number + outermost;
         within = within.max(number + 1);
         for member in section.members.iter().flatten().filter(|member| !member.is_string()) {
             within = within.max(number + 1 + layers_at(&member_config(member)?, depth + 1)?);
@@ -126,6 +132,7 @@ pub fn file(text: &str) -> Result<Vec<ClientConfig>> {
 
 /// What a config is made of, checked.
 struct Stack {
+    outbox: Option<outbox::Section>,
     // The outermost first.
     sections: Vec<Section>,
     // None where the innermost strategy has all its members by itself.
@@ -142,10 +149,23 @@ fn stack(config: &ClientConfig, depth: usize) -> Result<Stack> {
             let text = "`strategies` are for producers: a consumer takes none";
             return Err(Error::new(Kind::InvalidConfig, text));
         }
-        return Ok(Stack { sections: Vec::new(), provider: Some(config.provider_section()?) });
+        return Ok(Stack { outbox: None, sections: Vec::new(), provider: Some(config.provider_section()?) });
     }
     let mut sections = Vec::with_capacity(config.strategies.len());
-    for section in &config.strategies {
+    let mut outbox = None;
+    for (place, section) in config.strategies.iter().enumerate() {
+        if outbox::Section::is_one(section) {
+            let why = match (depth, place) {
+                (0, 0) => "",
+                (0, _) => "an outbox is the outermost strategy: list it first, and once",
+                _ => "a member has no outbox: it belongs around the whole, where the host sends to",
+            };
+            if !why.is_empty() {
+                return Err(Error::new(Kind::InvalidConfig, why));
+            }
+            outbox = Some(outbox::Section::parse(section.clone(), config.deadline.0)?);
+            continue;
+        }
         let section = Section::parse(section.clone())?;
         section.check()?;
         sections.push(section);
@@ -158,7 +178,7 @@ fn stack(config: &ClientConfig, depth: usize) -> Result<Stack> {
         let text = format!("strategy `{}`: `members` is empty: name at least one", section.name);
         return Err(Error::new(Kind::InvalidConfig, text));
     }
-    Ok(Stack { sections, provider })
+    Ok(Stack { outbox, sections, provider })
 }
 
 /// A member that stands in the config itself: a client without an id that opens lazily and fails at once while
@@ -197,9 +217,48 @@ pub async fn producer_among(
     config: &ClientConfig,
     around: &Surroundings<'_>,
 ) -> Result<Arc<dyn Producer>> {
+    Ok(producer_with_outbox(id, config, around).await?.0)
+}
+
+/// The same, with its outbox where it has one.
+///
+/// # Errors
+/// As [`producer_among`], and what the outbox says of its store.
+pub async fn producer_with_outbox(
+    id: &str,
+    config: &ClientConfig,
+    around: &Surroundings<'_>,
+) -> Result<(Arc<dyn Producer>, Option<Arc<Outbox>>)> {
     role_is(config, Role::Producer)?;
     check(config)?;
-    producer_at(id, config, around, 0).await
+    let Some(section) = stack(config, 0)?.outbox else {
+        return Ok((producer_at(id, config, around, 0).await?, None));
+    };
+    let notifier = match section.notify() {
+        Some(other) => Some((around.members)(other).map_err(|error| {
+            Error::new(error.kind(), format!("notify `{other}`: {}: open it first", error.message()))
+        })?),
+        None => None,
+    };
+    // What cannot be sent is stored: there is no need to wait for a connection.
+    let mut config = config.clone();
+    config.connect.get_or_insert(Connect::Lazy);
+    let setup = outbox::Setup {
+        id: id.into(),
+        deadline: config.deadline.0,
+        clock: Clock::from_system(),
+        random: crate::random::Random::from_system(),
+        notifier,
+    };
+    let inner = producer_at(id, &config, around, 0).await?;
+    match section.wrap(setup, inner.clone()).await {
+        Ok(outbox) => Ok((outbox.clone(), Some(outbox))),
+        Err(error) => {
+            // Nobody else knows of it.
+            let _ = inner.close(&Context::within(config.connect_timeout.0)).await;
+            Err(error)
+        }
+    }
 }
 
 fn producer_at<'a>(
@@ -209,7 +268,7 @@ fn producer_at<'a>(
     depth: usize,
 ) -> BoxFuture<'a, Result<Arc<dyn Producer>>> {
     Box::pin(async move {
-        let Stack { sections, provider } = stack(config, depth)?;
+        let Stack { sections, provider, .. } = stack(config, depth)?;
         let mut below = match provider {
             None => None,
             Some((name, section)) => {
@@ -260,6 +319,10 @@ async fn open_member(
         let producer = (around.members)(other).map_err(|error| {
             Error::new(error.kind(), format!("member `{other}`: {}: open it first", error.message()))
         })?;
+        if producer.keeps_messages() {
+            let text = format!("member `{other}`: it has an outbox, so it would never fail: it is no member");
+            return Err(Error::new(Kind::InvalidConfig, text));
+        }
         return Ok(Member::new(other.as_str(), producer));
     }
     let config = member_config(member)?;

@@ -41,6 +41,10 @@ impl Producer for Held {
         })
     }
 
+    fn keeps_messages(&self) -> bool {
+        self.client.producer.keeps_messages()
+    }
+
     // What was sent through it is waited for by the strategy; the rest is not its own.
     fn flush<'a>(&'a self, _ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
         Box::pin(async { Ok(()) })

@@ -186,7 +186,8 @@ impl Terms {
     pub(super) fn lease(&self, deadline: Duration) -> Result<Duration> {
         let lease = self.lease.unwrap_or_else(|| deadline.saturating_mul(2) + Duration::from_secs(10));
         if lease <= deadline {
-            let text = "`lease` must be longer than the client's `deadline`: a row would be sent twice at once";
+            let text =
+                "`lease` must be longer than the client's `deadline`: a row would be sent twice at once";
             return Err(Error::new(Kind::InvalidConfig, text));
         }
         Ok(lease)
@@ -261,13 +262,16 @@ mod tests {
             (r#""url": "sqlite:a", "max_attempts": 0"#, "max_attempts"),
             (r#""url": "sqlite:a", "concurrency": 0"#, "concurrency"),
             (r#""url": "sqlite:a", "schedule": "* * *""#, "schedule"),
-            (r#""url": "sqlite:a", "schedule": "0 0 31 2 * *""#, "never"),
+            (r#""url": "sqlite:a", "schedule": "0 0 0 31 2 *""#, "never"),
             (r#""url": "sqlite:a", "time_zone": "UTC""#, "time_zone"),
             (r#""url": "sqlite:a", "schedule": "5s", "time_zone": "UTC""#, "time_zone"),
             (r#""url": "sqlite:a", "schedule": "0 * * * * *", "time_zone": "Europe/Nowhere""#, "time_zone"),
             (r#""url": "sqlite:a", "schedul": "5s""#, "did you mean `schedule`"),
             (r#""url": "sqlite:a", "notify": """#, "notify"),
-            (r#""url": "sqlite:a", "backoff": {"type": "exponential", "base": "2s", "max": "1s"}"#, "backoff"),
+            (
+                r#""url": "sqlite:a", "backoff": {"type": "exponential", "base": "2s", "max": "1s"}"#,
+                "backoff",
+            ),
         ] {
             let error = terms(serde_json::from_str(&format!("{{{more}}}")).unwrap()).unwrap_err();
             assert_eq!(error.kind(), Kind::InvalidConfig, "{more}");

@@ -275,11 +275,32 @@ pub struct Query {
 #[derive(Debug, Clone)]
 pub enum Which {
     /// These: dead ones begin anew, pending ones are due at once.
-    Ids(Vec<RowId>),
-    /// All that are dead or pending, of this client alone where one is named.
-    All(Option<String>),
-    /// All that are pending, of this client.
-    Pending(String),
+    Ids {
+        /// Of this client alone.
+        producer: Option<String>,
+        /// Their numbers.
+        ids: Vec<RowId>,
+    },
+    /// All that are pending, by page.
+    Page {
+        /// Of this client alone.
+        producer: Option<String>,
+        /// The dead ones too.
+        dead: bool,
+        /// After this row.
+        after: RowId,
+        /// Rows at most.
+        limit: usize,
+    },
+}
+
+/// What became of [`Which`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Revived {
+    /// How many rows are due by it.
+    pub count: u64,
+    /// The last row of a page; none where there are no more.
+    pub last: Option<RowId>,
 }
 
 /// What became of a row that was to be dropped.
@@ -296,8 +317,8 @@ pub enum Dropped {
 /// Asks for ended rows to be deleted.
 #[derive(Debug, Clone)]
 pub struct Purge {
-    /// Of this client alone.
-    pub producer: Option<String>,
+    /// Whose.
+    pub producer: String,
     /// Done or dead.
     pub state: State,
     /// Those that changed last before this.

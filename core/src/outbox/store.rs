@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::row::{
-    Claim, Claims, Dropped, End, Inserted, Millis, NewRow, Purge, Query, RowId, RowInfo, Stats,
+    Claim, Claims, Dropped, End, Inserted, Millis, NewRow, Purge, Query, Revived, RowId, RowInfo, Stats,
     StoredMessage, Untold, Which,
 };
 use crate::client::{BoxFuture, Context};
@@ -23,11 +23,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Inserts rows, all or none. A row whose dedup key is known is not inserted; where that one is dead it begins
     /// anew. A row with an order key is due once no earlier live row of the key is left.
-    fn insert<'a>(
-        &'a self,
-        ctx: &'a Context,
-        rows: Vec<NewRow>,
-    ) -> BoxFuture<'a, Result<Vec<Inserted>>>;
+    fn insert<'a>(&'a self, ctx: &'a Context, rows: Vec<NewRow>) -> BoxFuture<'a, Result<Vec<Inserted>>>;
 
     /// Claims rows: those whose lease ended first, then by due time and number.
     fn claim<'a>(&'a self, ctx: &'a Context, claim: Claim) -> BoxFuture<'a, Result<Claims>>;
@@ -44,8 +40,12 @@ pub trait Store: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<bool>>;
 
     /// Pending rows of this producer that are due later than `latest` are due then.
-    fn hasten<'a>(&'a self, ctx: &'a Context, producer: &'a str, latest: Millis)
-    -> BoxFuture<'a, Result<u64>>;
+    fn hasten<'a>(
+        &'a self,
+        ctx: &'a Context,
+        producer: &'a str,
+        latest: Millis,
+    ) -> BoxFuture<'a, Result<u64>>;
 
     /// Claims the telling of dead rows until `until`: at most `rows` of them, with the first `shown`.
     fn untold<'a>(
@@ -76,13 +76,14 @@ pub trait Store: Send + Sync + 'static {
         id: RowId,
     ) -> BoxFuture<'a, Result<Option<(RowInfo, StoredMessage)>>>;
 
-    /// Makes rows due now; returns how many.
-    fn revive<'a>(&'a self, ctx: &'a Context, which: Which, now: Millis) -> BoxFuture<'a, Result<u64>>;
+    /// Makes rows due now: dead ones begin anew, and one of a key that waits for others goes on doing so.
+    fn revive<'a>(&'a self, ctx: &'a Context, which: Which, now: Millis) -> BoxFuture<'a, Result<Revived>>;
 
-    /// Deletes rows that nobody is sending.
+    /// Deletes rows that nobody is sending, of this client alone where one is named.
     fn drop_rows<'a>(
         &'a self,
         ctx: &'a Context,
+        producer: Option<String>,
         ids: Vec<RowId>,
         now: Millis,
     ) -> BoxFuture<'a, Result<Vec<Dropped>>>;

@@ -124,7 +124,8 @@ fn with_head(
 /// # Errors
 /// `storage` for a row that this build cannot read.
 pub(super) fn load(stored: &StoredMessage) -> Result<(Message, Vec<Lost>)> {
-    let unreadable = |why: &str| Error::new(Kind::Storage, format!("the stored message cannot be read: {why}"));
+    let unreadable =
+        |why: &str| Error::new(Kind::Storage, format!("the stored message cannot be read: {why}"));
     let delay = Duration::from_millis(u64::try_from(stored.delay).unwrap_or_default());
     let Some(head) = &stored.head else {
         let mut message = Message::new(stored.body.clone()).with_delay(delay);
@@ -174,17 +175,19 @@ mod tests {
             content_type: "text/plain".into(),
             body: Bytes::from_static(body),
         };
-        let mut message = Message::new(&b"\x00body\xff"[..]).with_delay(Duration::from_micros(1500)).with(|fields| {
-            fields.content_type = Some("application/json".into());
-            fields.key = Some("k".into());
-            fields.tag = Some("t".into());
-            fields.topic = Some("topic".into());
-            fields.template = Some("welcome".into());
-            fields.args = Some(serde_json::json!({"a": [1, null]}));
-            fields.recipients = vec!["one".into(), "two".into()];
-            fields.attributes.insert("x".into(), "y".into());
-            fields.attachments = vec![attachment("a", b"first"), attachment("b", b""), attachment("c", b"last")];
-        });
+        let mut message =
+            Message::new(&b"\x00body\xff"[..]).with_delay(Duration::from_micros(1500)).with(|fields| {
+                fields.content_type = Some("application/json".into());
+                fields.key = Some("k".into());
+                fields.tag = Some("t".into());
+                fields.topic = Some("topic".into());
+                fields.template = Some("welcome".into());
+                fields.args = Some(serde_json::json!({"a": [1, null]}));
+                fields.recipients = vec!["one".into(), "two".into()];
+                fields.attributes.insert("x".into(), "y".into());
+                fields.attachments =
+                    vec![attachment("a", b"first"), attachment("b", b""), attachment("c", b"last")];
+            });
         message.set_rest();
         let lost = [Lost { recipient: "three".into(), why: "no such number".into() }];
         let stored = store(&message, &lost).unwrap();
@@ -207,12 +210,19 @@ mod tests {
 
     #[test]
     fn what_is_damaged_is_an_error() {
-        for head in ["{", r#"{"unheard": 1}"#, r#"{"attachments": [{"name": "", "content_type": "", "length": 9}]}"#,
+        for head in [
+            "{",
+            r#"{"unheard": 1}"#,
+            r#"{"attachments": [{"name": "", "content_type": "", "length": 9}]}"#,
             r#"{"attachments": [{"name": "", "content_type": "", "length": 18446744073709551615},
-                                {"name": "", "content_type": "", "length": 5}]}"#]
-        {
-            let stored =
-                StoredMessage { head: Some(head.into()), body: Bytes::from_static(b"1234"), number: 1, delay: 0 };
+                                {"name": "", "content_type": "", "length": 5}]}"#,
+        ] {
+            let stored = StoredMessage {
+                head: Some(head.into()),
+                body: Bytes::from_static(b"1234"),
+                number: 1,
+                delay: 0,
+            };
             assert_eq!(load(&stored).unwrap_err().kind(), Kind::Storage, "{head}");
         }
     }

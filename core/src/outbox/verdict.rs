@@ -38,8 +38,13 @@ fn hopeless(kind: Kind) -> bool {
 }
 
 /// Whether an attempt that ended so was one: what was held back on this side counts for nothing.
-pub(super) fn counts(kind: Kind) -> bool {
-    !matches!(kind, Kind::Limited | Kind::CircuitOpen | Kind::QueueFull | Kind::Closed)
+pub(super) fn counts(error: &Error) -> bool {
+    match error.kind() {
+        Kind::Limited | Kind::CircuitOpen | Kind::Closed => false,
+        // It may be the other side's queue.
+        Kind::QueueFull => error.attempts() > 0,
+        _ => true,
+    }
 }
 
 /// See [`Verdict`].
@@ -58,9 +63,10 @@ pub(super) fn of(message: &Message, error: &Error, on_unknown: OnUnknown) -> Ver
 
 fn of_partial(message: &Message, parts: &[Part]) -> Verdict {
     let failed = || {
-        parts.iter().filter(|part| part.of == Whole::Recipient).filter_map(|part| {
-            part.error.as_ref().map(|error| (part, error))
-        })
+        parts
+            .iter()
+            .filter(|part| part.of == Whole::Recipient)
+            .filter_map(|part| part.error.as_ref().map(|error| (part, error)))
     };
     if failed().next().is_none() {
         return Verdict::Never("some have it, and nobody says which");
@@ -113,6 +119,11 @@ pub(super) fn noted(error: &Error) -> String {
     noted.to_string()
 }
 
+/// The error of a row that is given up before its attempts are used up.
+pub(super) fn ended(error: &Error, why: &str) -> String {
+    noted(&error.clone().at(why))
+}
+
 /// The end of a message that reached everybody but those whom no attempt can help.
 pub(super) fn lost(lost: &[Lost]) -> String {
     let names: Vec<String> = lost.iter().map(|lost| format!("{}: {}", lost.recipient, lost.why)).collect();
@@ -143,7 +154,8 @@ mod tests {
 
     #[test]
     fn after_a_part_failed_only_that_part_is_left() {
-        let message = Message::new("x").with(|f| f.recipients = ["a", "b", "c", "d"].map(String::from).to_vec());
+        let message =
+            Message::new("x").with(|f| f.recipients = ["a", "b", "c", "d"].map(String::from).to_vec());
         let failed = |name: &str, kind| Part::failed(Whole::Recipient, name, error(kind));
         let partial = error(Kind::Partial).made_of(vec![
             failed("d", Kind::Throttled),

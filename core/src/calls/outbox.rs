@@ -1,0 +1,139 @@
+//! The calls on an outbox. `target` is the id of an open producer that has one, or the address of the store
+//! (`sqlite:FILE`), which needs no producer; options and answers are JSON, as [`Desk`] says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::client::Context;
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::outbox::{Address, Desk, Outbox, open_store};
+
+/// How long a call may take that names no time.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn context(timeout: Option<Duration>) -> Context {
+    Context::within(timeout.unwrap_or(PATIENCE))
+}
+
+fn of_producer(id: &str) -> Result<Arc<Outbox>> {
+    let client = super::producer(id)?;
+    let none = || Error::new(Kind::Unsupported, format!("the producer `{id}` has no outbox"));
+    client.outbox.clone().ok_or_else(none)
+}
+
+async fn desk(target: &str) -> Result<Desk> {
+    match of_producer(target) {
+        Err(error) if error.kind() == Kind::UnknownId && Address::is_one(target) => {
+            let address = Address::parse(target)
+                .map_err(|error| Error::new(Kind::InvalidArgument, error.message().to_owned()))?;
+            Ok(Desk::new(open_store(&address).await?, Clock::from_system(), None))
+        }
+        outbox => Ok(outbox?.desk()),
+    }
+}
+
+/// A page of rows; see [`Desk::list`].
+///
+/// # Errors
+/// `unknown_id`, `unsupported` for a producer without an outbox, `invalid_argument`, `storage`, `timeout`; so all of
+/// these.
+pub async fn list(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
+    desk(target).await?.list(&context(timeout), options).await
+}
+
+/// One row with its message; see [`Desk::show`].
+///
+/// # Errors
+/// As [`list`], and `not_found`.
+pub async fn show(target: &str, row: &str, timeout: Option<Duration>) -> Result<Value> {
+    desk(target).await?.show(&context(timeout), row).await
+}
+
+/// Makes rows due at once; see [`Desk::retry`].
+///
+/// # Errors
+/// As [`list`].
+pub async fn retry(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
+    let answer = desk(target).await?.retry(&context(timeout), options).await;
+    wake(target);
+    answer
+}
+
+/// Makes all dead and pending rows due at once; see [`Desk::retry_all`].
+///
+/// # Errors
+/// As [`list`].
+pub async fn retry_all(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
+    let answer = desk(target).await?.retry_all(&context(timeout), options).await;
+    wake(target);
+    answer
+}
+
+/// Deletes rows; see [`Desk::drop_rows`].
+///
+/// # Errors
+/// As [`list`].
+pub async fn drop_rows(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
+    desk(target).await?.drop_rows(&context(timeout), options).await
+}
+
+/// A page of rows as text; see [`Desk::export`].
+///
+/// # Errors
+/// As [`list`].
+pub async fn export(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
+    desk(target).await?.export(&context(timeout), options).await
+}
+
+/// Inserts rows of an export; see [`Desk::import`].
+///
+/// # Errors
+/// As [`list`].
+pub async fn import(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
+    let answer = desk(target).await?.import(&context(timeout), options).await;
+    wake(target);
+    answer
+}
+
+/// Counts rows; see [`Desk::stats`].
+///
+/// # Errors
+/// As [`list`].
+pub async fn stats(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
+    desk(target).await?.stats(&context(timeout), options).await
+}
+
+/// Deletes ended rows; see [`Desk::purge`].
+///
+/// # Errors
+/// As [`list`].
+pub async fn purge(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
+    desk(target).await?.purge(&context(timeout), options).await
+}
+
+/// Tries every pending row of an open producer once, now, and waits for it. Answer: `{"sent": N, "failed": N,
+/// "given_up": N}`, with what was sent out of the store meanwhile.
+///
+/// # Errors
+/// As [`list`]; an address alone has nobody who sends, so it is `unsupported`.
+pub async fn drain(id: &str, timeout: Option<Duration>) -> Result<Value> {
+    let outbox = match of_producer(id) {
+        Err(error) if error.kind() == Kind::UnknownId && Address::is_one(id) => {
+            let text = "a drain needs an open producer: make the rows of a store due with a retry of all";
+            return Err(Error::new(Kind::Unsupported, text));
+        }
+        outbox => outbox?,
+    };
+    let [sent, failed, given_up] = outbox.drain(&context(timeout)).await?;
+    Ok(json!({"sent": sent, "failed": failed, "given_up": given_up}))
+}
+
+// The runner of a client here need not wait until it asks the store.
+fn wake(target: &str) {
+    if let Ok(outbox) = of_producer(target) {
+        outbox.wake();
+    }
+}

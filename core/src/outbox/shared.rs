@@ -1,0 +1,249 @@
+//! What the sends of a client, its runner and its operations share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::config::Terms;
+use super::row::{Claimed, Millis, NEVER, RowId, State, Stats};
+use super::store::Store;
+use crate::clock::Clock;
+use crate::error::{Error, Kind};
+use crate::message::Message;
+use crate::random::Random;
+
+/// Time in whole milliseconds since 1970.
+pub(super) fn now(clock: &Clock) -> Millis {
+    Millis::try_from(clock.unix_time().as_millis()).unwrap_or(Millis::MAX)
+}
+
+pub(super) fn millis(span: Duration) -> Millis {
+    Millis::try_from(span.as_millis()).unwrap_or(Millis::MAX)
+}
+
+/// Counted since the client was opened.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    /// Messages put into the store.
+    pub(super) stored: AtomicU64,
+    /// Messages that the store did not take.
+    pub(super) not_stored: AtomicU64,
+    /// Sent out of the store.
+    pub(super) sent: AtomicU64,
+    /// Attempts out of the store that failed.
+    pub(super) failed: AtomicU64,
+    /// Rows given up.
+    pub(super) given_up: AtomicU64,
+    /// Rows whose lease was another's when they ended.
+    pub(super) lost: AtomicU64,
+    /// Digests sent, and digests that could not be.
+    pub(super) notified: AtomicU64,
+    pub(super) not_notified: AtomicU64,
+    /// Calls of the store that failed.
+    pub(super) store_failures: AtomicU64,
+}
+
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A row to send at once, claimed by its insert.
+pub(super) struct Direct {
+    pub(super) row: Claimed,
+    /// The message of the row, which need not be read.
+    pub(super) message: Option<Arc<Message>>,
+    pub(super) until: Instant,
+    pub(super) slot: Slot,
+}
+
+/// A place among the sends under way.
+pub(super) struct Slot(Arc<Shared>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.taken.fetch_sub(1, Ordering::AcqRel);
+        self.0.wake.notify_one();
+    }
+}
+
+/// See the module.
+pub(super) struct Shared {
+    pub(super) id: Arc<str>,
+    pub(super) terms: Terms,
+    /// How long an attempt may take, and a row belongs to it.
+    pub(super) deadline: Duration,
+    pub(super) lease: Duration,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: Clock,
+    pub(super) random: Random,
+    pub(super) counts: Counts,
+    /// Wakes the runner.
+    pub(super) wake: Notify,
+    pub(super) direct: Mutex<Vec<Direct>>,
+    // Sends under way, and those that are about to be.
+    taken: AtomicUsize,
+    /// Rows are in the store that were to be sent before what comes now.
+    pub(super) behind: AtomicBool,
+    /// Inserts under way of rows that nobody holds, and how many there were.
+    pub(super) putting: AtomicUsize,
+    pub(super) put: AtomicU64,
+    pub(super) shown: Mutex<Shown>,
+}
+
+/// What the status tells that is not counted here.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    pub(super) stats: Option<Stats>,
+    pub(super) trouble: Option<Error>,
+    pub(super) state: &'static str,
+}
+
+impl Shared {
+    pub(super) fn new(
+        id: Arc<str>,
+        terms: Terms,
+        deadline: Duration,
+        lease: Duration,
+        store: Arc<dyn Store>,
+        (clock, random): (Clock, Random),
+    ) -> Arc<Shared> {
+        Arc::new(Shared {
+            id,
+            terms,
+            deadline,
+            lease,
+            store,
+            clock,
+            random,
+            counts: Counts::default(),
+            wake: Notify::new(),
+            direct: Mutex::default(),
+            taken: AtomicUsize::new(0),
+            behind: AtomicBool::new(true),
+            putting: AtomicUsize::new(0),
+            put: AtomicU64::new(0),
+            shown: Mutex::new(Shown { state: "open", ..Shown::default() }),
+        })
+    }
+
+    pub(super) fn now(&self) -> Millis {
+        now(&self.clock)
+    }
+
+    /// A place, where there is one.
+    pub(super) fn slot(self: &Arc<Self>) -> Option<Slot> {
+        let most = self.terms.config.concurrency;
+        let took = self
+            .taken
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| (taken < most).then_some(taken + 1));
+        took.ok().map(|_| Slot(self.clone()))
+    }
+
+    /// A place to send without a look into the store: not while rows there come first.
+    pub(super) fn slot_at_once(self: &Arc<Self>) -> Option<Slot> {
+        if self.behind.load(Ordering::Acquire) || self.putting.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        self.slot()
+    }
+
+    /// When a row is tried again after so many failures; `least` is what the other side asks for.
+    pub(super) fn next_try(&self, failures: u32, least: Duration) -> Millis {
+        let now = self.now();
+        let wait = match &self.terms.config.backoff {
+            Some(backoff) => backoff.wait(failures.max(1), &self.random),
+            None => Duration::ZERO,
+        };
+        let ready = now.saturating_add(millis(wait.max(least)));
+        match &self.terms.schedule {
+            // A schedule that has no run any more leaves what is there to whoever asks for it.
+            Some(schedule) => schedule.after(ready).unwrap_or(NEVER - 1),
+            None => ready,
+        }
+    }
+
+    /// When the run is that rows without any more wait are tried in.
+    pub(super) fn latest(&self) -> Option<Millis> {
+        let longest = match &self.terms.config.backoff {
+            Some(backoff) => millis(backoff.longest()),
+            None => 0,
+        };
+        let ready = self.now().saturating_add(longest);
+        match &self.terms.schedule {
+            Some(schedule) => schedule.after(ready),
+            None => Some(ready),
+        }
+    }
+
+    /// Notes how a call of the store went.
+    pub(super) fn noted<T>(&self, result: crate::error::Result<T>) -> crate::error::Result<T> {
+        match &result {
+            Ok(_) => {
+                let mut shown = self.shown.lock();
+                if shown.trouble.take().is_some() {
+                    tracing::info!(id = %self.id, "the outbox's store works again");
+                }
+            }
+            Err(error) if error.kind() == Kind::Cancelled => {}
+            Err(error) => {
+                count(&self.counts.store_failures);
+                let mut shown = self.shown.lock();
+                if shown.trouble.is_none() {
+                    tracing::warn!(id = %self.id, %error, "the outbox's store failed");
+                }
+                shown.trouble = Some(error.clone());
+            }
+        }
+        result
+    }
+
+    /// Its live state.
+    pub(super) fn state(&self) -> Value {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts = &self.counts;
+        let mut state = json!({
+            "store": self.store.kind(),
+            "when": self.terms.config.when.name(),
+            "max_attempts": self.terms.config.max_attempts,
+            "under_way": self.taken.load(Ordering::Relaxed),
+            "stored": of(&counts.stored),
+            "not_stored": of(&counts.not_stored),
+            "sent": of(&counts.sent),
+            "failed": of(&counts.failed),
+            "given_up": of(&counts.given_up),
+            "lost": of(&counts.lost),
+            "notified": of(&counts.notified),
+            "not_notified": of(&counts.not_notified),
+            "store_failures": of(&counts.store_failures),
+        });
+        let shown = self.shown.lock();
+        if let Some(object) = state.as_object_mut() {
+            object.insert("state".into(), shown.state.into());
+            if let Some(stats) = &shown.stats {
+                for state in State::ALL {
+                    object.insert(format!("rows_{}", state.name()), stats.of(state).into());
+                }
+                if let Some(oldest) = stats.oldest {
+                    object.insert("oldest_ms".into(), self.now().saturating_sub(oldest).max(0).into());
+                }
+                if let Some(next) = stats.next {
+                    object.insert("next_ms".into(), next.saturating_sub(self.now()).max(0).into());
+                }
+            }
+            if let Some(trouble) = &shown.trouble {
+                object.insert("last_error".into(), trouble.to_json());
+            }
+        }
+        state
+    }
+}
+
+/// The id of a row as the receipt has it.
+pub(super) fn told(id: RowId) -> Arc<str> {
+    id.to_string().into()
+}

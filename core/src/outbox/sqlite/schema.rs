@@ -1,0 +1,156 @@
+//! The file: how it is opened, and its tables.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use super::fault::{Fault, error_of};
+use super::worker::PATIENCE;
+use crate::error::{Error, Kind, Result};
+
+/// The oldest SQLite whose write-ahead log is known to be sound.
+const OLDEST: i32 = 3_051_003;
+
+/// The number of the tables' form.
+const FORM: i64 = 1;
+
+/// Bodies longer than this stand in a table of their own, so that a change of state does not write them again.
+pub(super) const INLINE: usize = 4096;
+
+// `due` is, by state: when it is tried next, when the lease ends, nothing, and when somebody is to be told.
+const TABLES: &str = "
+CREATE TABLE outbox (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  producer TEXT NOT NULL,
+  state INTEGER NOT NULL,
+  due INTEGER NOT NULL,
+  token INTEGER NOT NULL,
+  attempts INTEGER NOT NULL,
+  accepted INTEGER NOT NULL,
+  created INTEGER NOT NULL,
+  updated INTEGER NOT NULL,
+  delay INTEGER NOT NULL,
+  number INTEGER NOT NULL,
+  size INTEGER NOT NULL,
+  topic TEXT,
+  order_key TEXT,
+  dedup TEXT,
+  error TEXT,
+  head TEXT,
+  body BLOB
+) STRICT;
+CREATE INDEX outbox_due ON outbox (producer, state, due);
+CREATE UNIQUE INDEX outbox_dedup ON outbox (producer, dedup) WHERE dedup IS NOT NULL;
+CREATE INDEX outbox_order ON outbox (producer, order_key, due) WHERE order_key IS NOT NULL AND state <= 1;
+CREATE TABLE outbox_body (id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
+CREATE TABLE outbox_identity (one INTEGER PRIMARY KEY CHECK (one = 1), form INTEGER NOT NULL, identity TEXT NOT NULL) STRICT;
+";
+
+/// Opens the file for writing, made if need be, and returns what identifies it.
+pub(super) fn open(path: &Path, fresh: &str) -> Result<(Connection, String)> {
+    let version = rusqlite::version_number();
+    if version < OLDEST {
+        let text = format!("SQLite {} is too old for an outbox: 3.51.3 or newer", rusqlite::version());
+        return Err(Error::new(Kind::Storage, text));
+    }
+    make(path)?;
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    settle(&connection, fresh).map(|identity| (connection, identity))
+}
+
+/// Opens it for reading what is committed.
+pub(super) fn open_reader(path: &Path) -> Result<Connection> {
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.pragma_update(None, "query_only", true).map_err(|error| error_of(&error))?;
+    Ok(connection)
+}
+
+// Who else is on this machine must not read what is in it.
+fn make(path: &Path) -> Result<()> {
+    let denied = |what: &str, error: std::io::Error| {
+        let fault = match error.kind() {
+            std::io::ErrorKind::StorageFull => Fault::Full,
+            _ => Fault::Denied,
+        };
+        fault.error(None).at(&format!("{what}: {error}"))
+    };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| denied("its folder cannot be made", error))?;
+    }
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            let open = std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o077 != 0);
+            if open {
+                tracing::warn!(file = %path.display(), "others than its owner may read the file of an outbox");
+            }
+        }
+        Err(error) => return Err(denied("it cannot be made", error)),
+    }
+    Ok(())
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
+    let made = || {
+        let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.busy_timeout(PATIENCE)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(connection)
+    };
+    made().map_err(|error| error_of(&error))
+}
+
+fn settle(connection: &Connection, fresh: &str) -> Result<String> {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    loop {
+        match tables(connection, fresh) {
+            Ok(Ok(identity)) => return Ok(identity),
+            Ok(Err(error)) => return Err(error),
+            // Several processes may make the tables at once.
+            Err(error) if Fault::of(&error) == Fault::Busy && std::time::Instant::now() < until => {}
+            Err(error) => return Err(error_of(&error)),
+        }
+        if !connection.is_autocommit() {
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        std::thread::sleep(PATIENCE);
+    }
+}
+
+fn tables(connection: &Connection, fresh: &str) -> rusqlite::Result<Result<String>> {
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        let text = "the file of the outbox cannot have a write-ahead log here";
+        return Ok(Err(Error::new(Kind::Storage, text)));
+    }
+    connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA cell_size_check = ON;")?;
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let there: Option<i64> = connection
+        .query_row(
+            "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'outbox_identity'",
+            [],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if there.is_none() {
+        connection.execute_batch(TABLES)?;
+        connection
+            .execute("INSERT INTO outbox_identity (one, form, identity) VALUES (1, ?1, ?2)", (FORM, fresh))?;
+    }
+    let (form, identity): (i64, String) =
+        connection.query_row("SELECT form, identity FROM outbox_identity", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    connection.execute_batch("COMMIT")?;
+    if form != FORM {
+        let text = format!("the file of the outbox has the form {form}, and this build knows {FORM}");
+        return Ok(Err(Error::new(Kind::Storage, text)));
+    }
+    Ok(Ok(identity))
+}
