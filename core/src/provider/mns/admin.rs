@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
 
 use super::PROVIDER;
 use super::content::time;
@@ -81,7 +82,9 @@ impl Admin {
             when_disconnected: WhenDisconnected::Fail,
             ..setup.clone()
         };
-        Ok(Admin { service: Service::open(&setup, &settings, settings.connections).await? })
+        Ok(Admin {
+            service: Service::open(&setup, &settings, settings.connections, CancellationToken::new()).await?,
+        })
     }
 
     async fn created(&self, ctx: &Context, operation: Operation<'_>) -> Result<Created> {

@@ -104,7 +104,7 @@ impl Drop for MnsConsumer {
 pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Consumer>> {
     // Receives that wait must not keep acks waiting.
     let places = settings.connections + settings.pollers;
-    let service = Service::open(setup, &settings, places).await?;
+    let service = Service::open(setup, &settings, places, CancellationToken::new()).await?;
     let Place::Queue(queue) = &settings.place else {
         return Err(Error::new(Kind::InvalidConfig, "a consumer is one of a queue").by(PROVIDER));
     };

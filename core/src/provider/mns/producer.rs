@@ -31,7 +31,10 @@ struct MnsProducer {
 }
 
 pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Producer>> {
-    let service = Service::open(setup, &settings, settings.connections).await?;
+    let under_way: Arc<UnderWay> = Arc::default();
+    // A close without time ends what is under way, each with its outcome.
+    let stop = under_way.stop().clone();
+    let service = Service::open(setup, &settings, settings.connections, stop).await?;
     Ok(Arc::new(MnsProducer {
         service,
         shape: Shape {
@@ -41,7 +44,7 @@ pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Pr
             priority: settings.priority,
         },
         room: Room::new(&setup.limits),
-        under_way: Arc::default(),
+        under_way,
         connections: settings.connections,
         sent: AtomicU64::new(0),
         failed: AtomicU64::new(0),
@@ -67,16 +70,7 @@ impl MnsProducer {
     }
 
     async fn call(&self, ctx: &Context, operation: &Operation<'_>) -> Result<bytes::Bytes> {
-        // A close ends what is under way.
-        let called = tokio::select! {
-            biased;
-            called = self.service.call(ctx, operation) => called,
-            () = self.under_way.stop().cancelled() => {
-                let text = "the producer was closed";
-                Err(Error::new(Kind::Closed, text).outcome_is(Outcome::Unknown).by(PROVIDER))
-            }
-        };
-        Ok(called.map_err(|error| error.tried(1))?.body)
+        Ok(self.service.call(ctx, operation).await.map_err(|error| error.tried(1))?.body)
     }
 
     async fn enter(&self, ctx: &Context, message: &Message) -> Result<crate::intake::Roomed> {

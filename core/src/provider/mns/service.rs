@@ -73,17 +73,21 @@ pub(super) struct Service {
     places: Semaphore,
     waits: bool,
     counts: Counts,
-    /// Cancelled when all must end.
-    pub(super) stop: CancellationToken,
+    stop: CancellationToken,
 }
 
 impl Service {
-    /// Makes one for so many requests at once, and unless open is lazy makes sure that the service knows the keys and the
-    /// queue or the topic.
+    /// Makes one for so many requests at once, which all end when `stop` is cancelled, and unless open is lazy makes sure
+    /// that the service knows the keys and the queue or the topic.
     ///
     /// # Errors
     /// `invalid_config`; `unavailable`, `authentication` and `not_found` of the service.
-    pub(super) async fn open(setup: &Setup, settings: &Settings, places: usize) -> Result<Service> {
+    pub(super) async fn open(
+        setup: &Setup,
+        settings: &Settings,
+        places: usize,
+        stop: CancellationToken,
+    ) -> Result<Service> {
         let target = settings.target.clone();
         let dialer = Dialer::new(setup, target.tls, settings.ca_file.as_deref(), 0, None).await;
         let link = Link::new(target, dialer.map_err(|error| error.by(PROVIDER))?)?;
@@ -96,7 +100,7 @@ impl Service {
             places: Semaphore::new(places),
             waits: setup.when_disconnected == WhenDisconnected::Wait,
             counts: Counts::default(),
-            stop: CancellationToken::new(),
+            stop,
         };
         if setup.connect == Connect::Eager {
             service.reach(setup.connect_timeout, &settings.place).await?;
