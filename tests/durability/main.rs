@@ -10,6 +10,7 @@ mod crowd;
 mod ledger;
 mod load;
 mod mounts;
+mod outbox;
 mod power;
 mod raw;
 mod restart;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::row::{Purge, RowInfo, State, Untold};
+use super::row::{Millis, Purge, RowInfo, State, Untold};
 use super::shared::{Shared, count, millis};
 use crate::client::{BoxFuture, Context, Producer};
 use crate::error::Result;
@@ -36,8 +36,8 @@ pub(super) enum Told {
     All,
     /// There may be more.
     More,
-    /// It could not be told, and is tried again after this.
-    Again(Duration),
+    /// It could not be told, and is tried again then.
+    Again(Millis),
 }
 
 /// What is done once after the opening: a schedule that was changed holds for what is stored too.
@@ -88,7 +88,7 @@ pub(super) fn tell(shared: &Arc<Shared>, notifier: &Notifier) -> BoxFuture<'stat
         let now = shared.now();
         let until = now.saturating_add(millis(PATIENCE * 3));
         let untold = shared.store.untold(&ctx, &shared.id, now, until, TOLD.0, TOLD.1).await;
-        let again = Told::Again(shared.terms.poll.max(Duration::from_secs(1)));
+        let again = Told::Again(now.saturating_add(1000));
         let Ok(untold) = shared.noted(untold) else { return again };
         if untold.rows.is_empty() {
             return Told::All;
@@ -105,8 +105,9 @@ pub(super) fn tell(shared: &Arc<Shared>, notifier: &Notifier) -> BoxFuture<'stat
                 count(&shared.counts.not_notified);
                 tracing::warn!(id = %shared.id, notifier = %notifier.id, %error, "nobody was told of messages that were given up");
                 let due = shared.next_try(1, error.retry_after().unwrap_or_default().min(PATIENCE * 100));
-                let wait = u64::try_from(due.saturating_sub(now)).unwrap_or_default().clamp(100, 3_600_000);
-                (Told::Again(Duration::from_millis(wait)), Some(due.min(now.saturating_add(3_600_000))))
+                // Somebody is to know within the hour, however seldom the runs are.
+                let due = due.clamp(now.saturating_add(1000), now.saturating_add(3_600_000));
+                (Told::Again(due), Some(due))
             }
         };
         // What cannot be noted is told again once the claim of it ends.

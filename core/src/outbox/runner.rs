@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::Attempt;
 use super::chores::{self, Notifier, Told};
-use super::row::{Claim, Claims};
+use super::row::{Claim, Claims, Millis};
 use super::shared::{Direct, Shared, Slot, millis};
 use crate::client::{BoxFuture, Context, Producer};
 use crate::error::{Error, Kind, Result};
@@ -67,7 +67,7 @@ impl Runner {
             at: now,
             drains: Vec::new(),
             tell: true,
-            tell_at: now,
+            tell_at: 0,
             dead_since: now,
         };
         let task = tokio::spawn(run.run(asked));
@@ -134,7 +134,7 @@ struct Run {
     drains: Vec<Drain>,
     // Rows may be dead of which nobody was told, since when, and when it is tried.
     tell: bool,
-    tell_at: Instant,
+    tell_at: Millis,
     dead_since: Instant,
 }
 
@@ -183,7 +183,7 @@ impl Run {
             {
                 return;
             }
-            let wake = if self.tell { self.at.min(self.tell_at) } else { self.at }.min(chores_at);
+            let wake = self.at.min(chores_at);
             // Something may be due that finds no place: the end of a send comes first.
             let wake = wake.max(Instant::now() + Duration::from_millis(1));
             tokio::select! {
@@ -224,7 +224,7 @@ impl Run {
         if dead && !self.tell {
             self.tell = true;
             self.dead_since = Instant::now();
-            self.tell_at = Instant::now();
+            self.tell_at = 0;
         }
         self.finish_drains();
     }
@@ -303,14 +303,16 @@ impl Run {
 
     fn tells(&self, idle: bool) -> bool {
         let now = Instant::now();
-        self.tell && now >= self.tell_at && (idle || now.duration_since(self.dead_since) >= LATEST_DIGEST)
+        self.tell
+            && self.shared.now() >= self.tell_at
+            && (idle || now.duration_since(self.dead_since) >= LATEST_DIGEST)
     }
 
     fn told(&mut self, told: Told) {
         match told {
             Told::All => self.tell = false,
             Told::More => {}
-            Told::Again(wait) => self.tell_at = Instant::now() + wait,
+            Told::Again(at) => self.tell_at = at,
         }
         if self.notifier.is_none() {
             self.tell = false;

@@ -72,10 +72,6 @@ impl Time {
         Time(Arc::new(AtomicI64::new(1_700_000_000_000)))
     }
 
-    fn now(&self) -> Millis {
-        self.0.load(Ordering::SeqCst)
-    }
-
     fn pass(&self, seconds: i64) {
         self.0.fetch_add(seconds * 1000, Ordering::SeqCst);
     }
@@ -178,7 +174,7 @@ struct Case {
     inner: Arc<StandIn>,
     store: Arc<dyn Store>,
     time: Time,
-    folder: Folder,
+    _folder: Folder,
 }
 
 impl Case {
@@ -190,7 +186,7 @@ impl Case {
         let (folder, time) = (Folder::new(), Time::new());
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open_alone(&folder.file()).await.unwrap());
         let outbox = opened(more, inner, notifier, &store, &time);
-        Case { outbox, inner: inner.clone(), store, time, folder }
+        Case { outbox, inner: inner.clone(), store, time, _folder: folder }
     }
 
     async fn send(&self, body: &str) -> Result<Receipt> {
