@@ -128,7 +128,7 @@ pub struct NewRow {
 pub struct Inserted {
     /// The row: the one that was there where the dedup key was known.
     pub id: RowId,
-    /// The token of the lease, for [`Start::Leased`].
+    /// The token of the lease, for [`Start::Leased`]; no earlier row had it.
     pub token: u64,
     /// Whether it is a new row.
     pub fresh: bool,

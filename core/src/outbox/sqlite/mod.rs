@@ -32,6 +32,8 @@ use worker::{Does, Worker};
 pub struct SqliteStore {
     identity: String,
     writer: Worker,
+    // Locked by the writing thread alone.
+    numbers: Arc<Mutex<change::Numbers>>,
     reader: Worker,
 }
 
@@ -78,7 +80,8 @@ impl SqliteStore {
         let identity = told.await.map_err(|_| Error::new(Kind::Internal, "a store without an identity"))?;
         let reader =
             Worker::start("ceiba-outbox-r", Does::Read, move || schema::open_reader(&theirs)).await?;
-        Ok(SqliteStore { identity, writer, reader })
+        let numbers = Arc::new(Mutex::new(change::Numbers::from_system()));
+        Ok(SqliteStore { identity, writer, numbers, reader })
     }
 
     /// Waits until what was asked of it is done and the file is closed.
@@ -117,7 +120,11 @@ impl Store for SqliteStore {
 
     fn insert<'a>(&'a self, ctx: &'a Context, rows: Vec<NewRow>) -> BoxFuture<'a, Result<Vec<Inserted>>> {
         let bytes = rows.iter().map(|row| row.message.size()).sum();
-        Box::pin(self.writer.run(ctx, bytes, move |connection| change::insert(connection, &rows)))
+        let numbers = self.numbers.clone();
+        Box::pin(
+            self.writer
+                .run(ctx, bytes, move |connection| change::insert(connection, &mut numbers.lock(), &rows)),
+        )
     }
 
     fn claim<'a>(&'a self, ctx: &'a Context, claim: Claim) -> BoxFuture<'a, Result<Claims>> {

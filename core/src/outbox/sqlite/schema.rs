@@ -22,7 +22,7 @@ pub(super) const INLINE: usize = 4096;
 // `due` is, by state: when it is tried next, when the lease ends, nothing, and when somebody is to be told.
 const TABLES: &str = "
 CREATE TABLE outbox (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  id INTEGER PRIMARY KEY,
   producer TEXT NOT NULL,
   state INTEGER NOT NULL,
   due INTEGER NOT NULL,
@@ -98,12 +98,19 @@ fn make(path: &Path) -> Result<()> {
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection> {
     let made = || {
-        let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-        connection.busy_timeout(PATIENCE)?;
+        let mut connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.busy_handler(Some(patient))?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(connection)
     };
     made().map_err(|error| error_of(&error))
+}
+
+// SQLite's own waits grow to many times what a commit of another process takes.
+fn patient(tries: i32) -> bool {
+    const STEP: std::time::Duration = std::time::Duration::from_micros(500);
+    std::thread::sleep(STEP);
+    u128::from(tries.unsigned_abs()) * STEP.as_micros() < PATIENCE.as_micros()
 }
 
 fn settle(connection: &Connection, fresh: &str) -> Result<String> {

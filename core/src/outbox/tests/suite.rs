@@ -86,6 +86,13 @@ pub(in crate::outbox) async fn a_lease_ends_and_its_token_with_it((one, two): Pa
     // Late, but nobody else has it: that it was sent is true.
     assert!(settled(&two, id, second.token, 9000, SENT).await);
     assert!(!settled(&two, id, second.token, 9000, SENT).await);
+    // Neither a number nor a token comes again.
+    let last = id;
+    let leased = NewRow { start: Start::Leased { until: 1500 }, ..row("z") };
+    let next = two.insert(&soon(), vec![leased]).await.unwrap()[0];
+    assert!(next.id > last);
+    assert!(!settled(&one, next.id, first.token, 1001, SENT).await);
+    assert!(settled(&one, next.id, next.token, 1001, SENT).await);
     // One that was released can be claimed by anybody.
     let id = inserted(&one, vec![row("y")]).await[0];
     let third = claimed(&one, 1000, 1).await.rows.remove(0);
