@@ -37,7 +37,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the embedded broker until Ctrl-C or SIGTERM
     ///
-    /// The first line on stdout names the address: `listening on 127.0.0.1:8011`.
+    /// The first line on stdout names the address: `listening on 127.0.0.1:8011`, with --mns the second line the one
+    /// of MNS.
     #[command(after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
     Broker(Box<BrokerArgs>),
     /// Send each line of a file or of stdin as a message, or all of it as one
@@ -120,6 +121,23 @@ pub(crate) struct BrokerArgs {
     /// to every consumer, whatever --delivery says.
     #[arg(long)]
     pub(crate) dpmq: bool,
+
+    /// Speak MNS at this address; port 0 takes a free one. The second line on stdout names it: `mns on 127.0.0.1:8012`
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) mns: Option<String>,
+
+    /// An access key of MNS; may be given many times. Other users can read it in the list of processes: prefer
+    /// --mns-key-file or the environment variable CEIBA_MNS_KEY
+    #[arg(long = "mns-key", value_name = "ID:SECRET", requires = "mns", conflicts_with = "mns_key_file")]
+    pub(crate) mns_keys: Vec<String>,
+
+    /// File with access keys of MNS, one ID:SECRET on each line
+    #[arg(long, value_name = "FILE", requires = "mns")]
+    pub(crate) mns_key_file: Option<PathBuf>,
+
+    /// Let MNS subscriptions push to HTTP endpoints at loopback, link-local and private addresses
+    #[arg(long, requires = "mns")]
+    pub(crate) mns_private_endpoints: bool,
 
     /// Folder for the messages, locked for this process; without one they are in memory and end with the broker
     #[arg(long, value_name = "DIR")]

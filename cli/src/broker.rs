@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use ceiba_core::broker::{Broker, BrokerConfig, DeliveryMode, Durability, TopicConfig, WhenFull};
+use ceiba_core::broker::{Broker, BrokerConfig, DeliveryMode, Durability, MnsConfig, TopicConfig, WhenFull};
 use ceiba_core::settings as broker_settings;
 use ceiba_core::wire::kapokmq::Node;
 use serde_json::json;
@@ -38,11 +38,18 @@ pub(crate) async fn run(args: &BrokerArgs, stop: &Stop, as_json: bool) -> Result
         );
         warn(&text, as_json);
     }
-    let line = if as_json {
+    let mut line = if as_json {
         json!({ "listening": address.to_string() }).to_string()
     } else {
         format!("listening on {address}")
     };
+    if let Some(mns) = broker.mns_address() {
+        line.push('\n');
+        line.push_str(&match as_json {
+            true => json!({ "mns": mns.to_string() }).to_string(),
+            false => format!("mns on {mns}"),
+        });
+    }
     let mut stdout = io::stdout();
     // A broker whose output nobody reads serves all the same.
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
@@ -81,6 +88,13 @@ fn settings(args: &BrokerArgs, file: Option<&Application>) -> Result<BrokerConfi
         None => {}
     }
     config.dpmq |= args.dpmq;
+    if let Some(listen) = &args.mns {
+        config.mns = Some(MnsConfig {
+            listen: listen.clone(),
+            keys: secret::mns_keys(args.mns_key_file.as_deref(), &args.mns_keys)?,
+            private_endpoints: args.mns_private_endpoints,
+        });
+    }
     config.data = args.data.clone().or(config.data);
     if let Some(folder) = config.data.as_deref().filter(|_| args.data.is_none() && file.is_some())
         && folder.exists()

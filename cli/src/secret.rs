@@ -1,5 +1,6 @@
 //! Where a secret comes from: a file, the environment, an argument.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -13,6 +14,7 @@ use crate::arguments::ClientArgs;
 use crate::failure::Failure;
 
 const VARIABLE: &str = "CEIBA_SECRET";
+const MNS_VARIABLE: &str = "CEIBA_MNS_KEY";
 
 /// No secret is longer: a file that is one was named by mistake.
 const LONGEST: u64 = 64 * 1024;
@@ -42,6 +44,43 @@ pub(crate) fn of_broker(
         }
         None => Err(Failure::usage(format!("no secret: give --secret-file FILE or set {VARIABLE}"))),
     }
+}
+
+/// The access keys of MNS: the arguments or the file before the environment; none is a usage error.
+pub(crate) fn mns_keys(file: Option<&Path>, given: &[String]) -> Result<BTreeMap<String, Secret>, Failure> {
+    let (place, text) = match (file, given) {
+        (Some(path), _) => {
+            let name = format!("--mns-key-file {}", path.display());
+            let text = read(path, &name)?;
+            (name, text)
+        }
+        (None, []) => match std::env::var(MNS_VARIABLE) {
+            Ok(text) => (format!("the environment variable {MNS_VARIABLE}"), text),
+            Err(std::env::VarError::NotPresent) => {
+                return Err(Failure::usage(format!(
+                    "no access key for --mns: give --mns-key-file FILE or set {MNS_VARIABLE}, with ID:SECRET"
+                )));
+            }
+            Err(std::env::VarError::NotUnicode(_)) => {
+                return Err(Failure::usage(format!("the environment variable {MNS_VARIABLE} is not UTF-8")));
+            }
+        },
+        (None, given) => ("--mns-key".to_owned(), given.join("\n")),
+    };
+    let mut keys = BTreeMap::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let pair = line.split_once(':').filter(|(id, secret)| !id.is_empty() && !secret.is_empty());
+        let Some((id, secret)) = pair else {
+            return Err(Failure::usage(format!("{place}: an access key is written ID:SECRET")));
+        };
+        if keys.insert(id.to_owned(), Secret::new(secret)).is_some() {
+            return Err(Failure::usage(format!("{place} names the access key `{id}` twice")));
+        }
+    }
+    if keys.is_empty() {
+        return Err(Failure::usage(format!("{place} holds no access key: one is written ID:SECRET")));
+    }
+    Ok(keys)
 }
 
 /// The config of `send` and `receive`, with the secret from outside where the config names none.
@@ -153,13 +192,7 @@ fn unknown() -> Result<Secret, Failure> {
 fn outside(file: Option<&Path>) -> Result<Option<Secret>, Failure> {
     if let Some(path) = file {
         let name = format!("--secret-file {}", path.display());
-        let mut text = String::new();
-        File::open(path)
-            .and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text))
-            .map_err(|error| Failure::usage(format!("{name} cannot be read as text: {error}")))?;
-        if text.len() as u64 > LONGEST {
-            return Err(Failure::usage(format!("{name} is longer than {LONGEST} bytes: it holds no secret")));
-        }
+        let text = read(path, &name)?;
         return checked(&name, text.trim_end_matches(['\r', '\n'])).map(Some);
     }
     match std::env::var(VARIABLE) {
@@ -169,6 +202,17 @@ fn outside(file: Option<&Path>) -> Result<Option<Secret>, Failure> {
             Err(Failure::usage(format!("the environment variable {VARIABLE} is not UTF-8")))
         }
     }
+}
+
+fn read(path: &Path, name: &str) -> Result<String, Failure> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text))
+        .map_err(|error| Failure::usage(format!("{name} cannot be read as text: {error}")))?;
+    if text.len() as u64 > LONGEST {
+        return Err(Failure::usage(format!("{name} is longer than {LONGEST} bytes: it holds no secret")));
+    }
+    Ok(text)
 }
 
 fn checked(place: &str, text: &str) -> Result<Secret, Failure> {

@@ -168,6 +168,28 @@ impl Default for Limits {
     }
 }
 
+/// The MNS front: an address of its own, and who may use it.
+#[derive(Debug, Clone)]
+pub struct MnsConfig {
+    /// Address to listen on. Port 0 takes a free one.
+    pub listen: String,
+    /// Secrets by the ids of access keys. Each may do everything.
+    pub keys: BTreeMap<String, Secret>,
+    /// Whether subscriptions may push to HTTP endpoints at loopback, link-local and private addresses.
+    pub private_endpoints: bool,
+}
+
+impl MnsConfig {
+    /// A free port of 127.0.0.1, for whoever has this access key.
+    pub fn new(key_id: impl Into<String>, key_secret: Secret) -> MnsConfig {
+        MnsConfig {
+            listen: "127.0.0.1:0".to_owned(),
+            keys: BTreeMap::from([(key_id.into(), key_secret)]),
+            private_endpoints: false,
+        }
+    }
+}
+
 /// How a broker runs.
 #[derive(Debug, Clone)]
 pub struct BrokerConfig {
@@ -180,6 +202,8 @@ pub struct BrokerConfig {
     /// Whether the DPMQ protocol is spoken too. It has no login: whoever reaches the address can send and
     /// receive. A topic that it uses first delivers to every consumer, whatever `delivery` says.
     pub dpmq: bool,
+    /// The MNS protocol, where wanted. Its queues, topics and subscriptions have names of their own.
+    pub mns: Option<MnsConfig>,
     /// Whether the extension of the KapokMQ wire is agreed to where a client offers it; else the wire is the
     /// original's for everybody.
     pub extension: bool,
@@ -210,6 +234,7 @@ impl BrokerConfig {
             secret,
             delivery: DeliveryMode::WorkQueue,
             dpmq: false,
+            mns: None,
             extension: true,
             data: None,
             durability: Durability::Fsync,

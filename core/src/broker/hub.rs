@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::code::{Codes, Place};
 use super::config::{BrokerConfig, DeliveryMode};
+use super::depot::Depot;
 use super::history::History;
 use super::log::record::{Journal, MessageRecord, Position, Record};
 use super::log::{Living, Log};
@@ -59,6 +60,8 @@ pub(super) struct Hub {
     pub(super) aborted: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) shared: Arc<Shared>,
+    /// Queues of leases, with names of their own.
+    pub(super) depot: Depot,
     topics: RwLock<Topics>,
     me: Weak<Hub>,
 }
@@ -67,7 +70,7 @@ impl Hub {
     /// The state of a broker that listens at this address, with the topics that its log holds. Called on the
     /// runtime that the topics are to run on.
     pub(super) fn new(config: BrokerConfig, address: SocketAddr, stored: Stored) -> Arc<Hub> {
-        let Stored { log, queues, clock } = stored;
+        let Stored { log, queues, kept, clock } = stored;
         let shared = Arc::new(Shared {
             clock,
             room: Room::new(config.limits.stored_bytes),
@@ -76,13 +79,21 @@ impl Hub {
             dead: AtomicU64::new(0),
             log,
         });
+        let aborted = CancellationToken::new();
+        for (_, there) in &kept {
+            let counts = there.queue.counts();
+            let messages = counts.ready + counts.leased + counts.delayed;
+            let cost = Room::cost(0).saturating_mul(messages).saturating_add(there.queue.body_bytes());
+            shared.room.charge(cost).keep(cost);
+        }
         let hub = Arc::new_cyclic(|me| Hub {
+            depot: Depot::new(&shared, kept, config.limits.topics, aborted.clone()),
             address,
             codes: Codes::new(&shared.log.code_key()),
             counters: Counters::default(),
             sessions: Arc::new(Sessions::default()),
             stopping: CancellationToken::new(),
-            aborted: CancellationToken::new(),
+            aborted,
             tasks: TaskTracker::new(),
             shared,
             topics: RwLock::new(Topics::default()),
@@ -219,6 +230,7 @@ impl Hub {
         for topic in topics.values() {
             topic.gone.cancel();
         }
+        self.depot.clear();
         self.shared.history.clear();
     }
 
@@ -247,7 +259,9 @@ impl Living for Hub {
         let mut messages: BTreeMap<u32, Vec<(Position, MessageRecord<'_>)>> = BTreeMap::new();
         for (position, record) in records {
             match record {
-                Record::Topic { topic, .. } | Record::Subscribed { topic, .. } => {
+                Record::Topic { topic, .. }
+                | Record::Subscribed { topic, .. }
+                | Record::Kept { topic, .. } => {
                     named.insert(*topic, *position);
                 }
                 Record::Message(message) => {
@@ -260,9 +274,14 @@ impl Living for Hub {
         for (number, last) in named {
             if let Some(topic) = self.topic_by_number(number) {
                 topic.describe(last);
+            } else {
+                self.depot.describe(number, last);
             }
         }
         for (number, messages) in messages {
+            if self.depot.renew(number, &messages) {
+                continue;
+            }
             if let Some(topic) = self.topic_by_number(number) {
                 topic.renew(&messages);
             }

@@ -1,4 +1,4 @@
-//! The embedded broker: the KapokMQ protocol, and where wanted the DPMQ one, over WebSocket and HTTP. Messages are
+//! The embedded broker: the KapokMQ protocol, and where wanted the DPMQ one and MNS, over WebSocket and HTTP. Messages are
 //! in a log, whose files are in a folder or in memory.
 //!
 //! It runs on the tokio runtime that starts it. The way of a message:
@@ -18,6 +18,7 @@
 mod code;
 mod config;
 mod delay;
+mod depot;
 mod folder;
 mod front;
 #[cfg(feature = "fuzzing")]
@@ -41,7 +42,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-pub use config::{BrokerConfig, DeliveryMode, Limits, TopicConfig, WhenFull};
+pub use config::{BrokerConfig, DeliveryMode, Limits, MnsConfig, TopicConfig, WhenFull};
 pub use log::{Damage, Durability, Repaired, SegmentReport};
 
 use crate::error::{Error, Kind, Result};
@@ -130,6 +131,7 @@ pub fn repair(folder: &Path) -> Result<Vec<Repaired>> {
 #[derive(Debug)]
 pub struct Broker {
     hub: Arc<Hub>,
+    mns_address: Option<SocketAddr>,
     // The log is closed once.
     stopped: AtomicBool,
 }
@@ -154,22 +156,42 @@ impl Broker {
         let failed = |error| listen::failed(&config.listen, error);
         let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        let mns = match &config.mns {
+            Some(mns) => {
+                let failed = |error| listen::failed(&mns.listen, error);
+                let listener = TcpListener::bind(&mns.listen).await.map_err(failed)?;
+                let address = listener.local_addr().map_err(failed)?;
+                Some((listener, address, mns.clone()))
+            }
+            None => None,
+        };
         let (config, stored) = open(config).await?;
         // From where the sequences go on must be on disk before anything is delivered.
         stored.log.committed(stored.log.ticket()).await?;
         let hub = Hub::new(config, address, stored);
         let router = front::router(Arc::clone(&hub));
         hub.tasks.spawn(listen::run(listener, Arc::clone(&hub), router));
+        let mns_address = mns.as_ref().map(|(_, address, _)| *address);
+        if let Some((listener, address, mns)) = mns {
+            let router = front::mns::router(&hub, mns);
+            hub.tasks.spawn(listen::run(listener, Arc::clone(&hub), router));
+            tracing::info!(%address, "the broker listens for MNS");
+        }
         tracing::info!(%address, delivery = hub.mode().name(), dpmq = hub.config.dpmq, "the broker listens");
         if hub.config.dpmq && !address.ip().is_loopback() {
             tracing::warn!(%address, "DPMQ has no login: whoever reaches this address can send and receive");
         }
-        Ok(Broker { hub, stopped: AtomicBool::new(false) })
+        Ok(Broker { hub, mns_address, stopped: AtomicBool::new(false) })
     }
 
     /// The address listened on.
     pub fn address(&self) -> SocketAddr {
         self.hub.address
+    }
+
+    /// The address listened on for MNS.
+    pub fn mns_address(&self) -> Option<SocketAddr> {
+        self.mns_address
     }
 
     /// Stops: accepts no more, answers what was read, closes every connection and the log. What is
@@ -270,6 +292,13 @@ impl Broker {
             status.unacked += topic.read(Queue::unacked);
             status.queue_bytes += topic.read(Queue::memory);
             status.topics += 1;
+        }
+        for shelf in self.hub.depot.all() {
+            let counts = shelf.counts();
+            status.waiting += counts.ready + counts.leased;
+            status.delayed += counts.delayed;
+            status.unacked += counts.leased;
+            status.queue_bytes += shelf.memory();
         }
         status
     }

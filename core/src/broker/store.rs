@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::config::{BrokerConfig, DeliveryMode};
 use super::delay::Clock;
-use super::log::record::{Position, Record};
+use super::depot::Kept;
+use super::log::record::{Journal, Position, Record};
 use super::log::{Disk, Durability, Log, LogOptions, MemoryDisk, RealDisk};
-use super::queue::Queue;
+use super::queue::{LeaseQueue, Queue};
 use super::terms;
 use super::topic::wall_ms;
 use crate::error::Result;
@@ -18,6 +19,8 @@ pub(super) struct Stored {
     pub(super) log: Arc<Log>,
     /// Each with the number and name of its topic.
     pub(super) queues: Vec<(u32, Arc<str>, Queue)>,
+    /// Each with its number.
+    pub(super) kept: Vec<(u32, Kept)>,
     pub(super) clock: Clock,
 }
 
@@ -34,6 +37,8 @@ pub(super) fn open(config: &BrokerConfig) -> Result<Stored> {
     let options = LogOptions { durability, segment_bytes, ..LogOptions::default() };
     let mut replay = Replay::new(config);
     let log = Log::open(options, disk, |position, record| replay.take(position, record))?;
+    let mut kept = Vec::with_capacity(replay.kept.len());
+    let leased = std::mem::take(&mut replay.kept);
     let queues = replay.finish();
     let clock = Clock::new();
     let mut restored = Vec::with_capacity(queues.len());
@@ -46,7 +51,24 @@ pub(super) fn open(config: &BrokerConfig) -> Result<Stored> {
         log.keep(queue.all().map(|message| (message.position, message.length)));
         restored.push((number, name, queue));
     }
-    Ok(Stored { log, queues: restored, clock })
+    for (number, mut there) in leased {
+        let queue = &mut there.queue;
+        let ((), _ticket) = log.append(|journal| {
+            queue.restored(clock.now(), wall_ms(), journal);
+            // From where its sequences go on.
+            journal.append(&Record::Kept {
+                topic: number,
+                sort: there.sort,
+                next_sequence: queue.next_sequence(),
+                name: &there.name,
+                label: &there.label,
+            });
+        });
+        drop(queue.take_events());
+        log.keep(queue.all());
+        kept.push((number, there));
+    }
+    Ok(Stored { log, queues: restored, kept, clock })
 }
 
 /// Queues that are made of the records of a log.
@@ -55,13 +77,15 @@ pub(super) struct Replay<'a> {
     config: &'a BrokerConfig,
     /// Each with its name, by the number of its topic.
     pub(super) queues: HashMap<u32, (Arc<str>, Queue)>,
-    /// Those of them that no record tells of but their messages'.
+    /// Queues of leases, by number.
+    pub(super) kept: HashMap<u32, Kept>,
+    /// Those of `queues` that no record tells of but their messages'.
     lost: HashSet<u32>,
 }
 
 impl Replay<'_> {
     pub(super) fn new(config: &BrokerConfig) -> Replay<'_> {
-        Replay { config, queues: HashMap::new(), lost: HashSet::new() }
+        Replay { config, queues: HashMap::new(), kept: HashMap::new(), lost: HashSet::new() }
     }
 
     /// Takes the next record, topics and subscriptions before all others. A message of a topic that is none makes
@@ -77,14 +101,26 @@ impl Replay<'_> {
                 });
                 topic
             }
+            Record::Kept { topic, sort, name, label, .. } => {
+                let new = || Kept {
+                    sort,
+                    name: Arc::from(name),
+                    label: String::new(),
+                    queue: LeaseQueue::new(topic),
+                };
+                // The last word holds.
+                self.kept.entry(topic).or_insert_with(new).label = label.to_owned();
+                topic
+            }
             Record::TopicGone { topic } => {
+                self.kept.remove(&topic);
                 self.queues.remove(&topic);
                 self.lost.remove(&topic);
                 return;
             }
             Record::Synced { .. } => return,
             Record::Message(message) => {
-                if !self.queues.contains_key(&message.topic) {
+                if !self.queues.contains_key(&message.topic) && !self.kept.contains_key(&message.topic) {
                     self.add_lost(message.topic);
                 }
                 message.topic
@@ -95,10 +131,14 @@ impl Replay<'_> {
             | Record::Subscribed { topic, .. }
             | Record::Unsubscribed { topic, .. }
             | Record::Acked { topic, .. }
-            | Record::Purged { topic, .. } => topic,
+            | Record::Purged { topic, .. }
+            | Record::Leased { topic, .. }
+            | Record::Hidden { topic, .. } => topic,
         };
         if let Some((_, queue)) = self.queues.get_mut(&number) {
             queue.replay(record, position);
+        } else if let Some(kept) = self.kept.get_mut(&number) {
+            kept.queue.replay(record, position);
         }
     }
 

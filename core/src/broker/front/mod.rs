@@ -8,6 +8,7 @@ mod frames;
 #[cfg(feature = "fuzzing")]
 pub(super) mod fuzzing;
 mod kapokmq;
+pub(super) mod mns;
 mod socket;
 
 use std::sync::Arc;

@@ -5,7 +5,8 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::record::{MessageRecord, Position, Range, Record};
+use super::record::{MessageRecord, Position, Range, Record, Sort};
+use super::runs::{put_ranges, ranges};
 use crate::broker::config::DeliveryMode;
 
 /// Bytes before a payload.
@@ -15,7 +16,7 @@ pub(super) const ALIGN: usize = 8;
 /// The longest payload that is written or believed.
 pub(super) const MAX_PAYLOAD: usize = 1 << 30;
 /// Past every sequence that a topic reaches: there is always a next one.
-const SEQUENCES: u64 = 1 << 62;
+pub(super) const SEQUENCES: u64 = 1 << 62;
 /// Bytes of a whole `Synced` frame.
 pub(super) const SYNCED_SIZE: usize = HEAD + 8;
 /// Bytes of a whole `Opened` frame.
@@ -34,6 +35,9 @@ const PURGED: u8 = 10;
 const SYNCED: u8 = 11;
 const OPENED: u8 = 12;
 const SKIP: u8 = 13;
+const KEPT: u8 = 14;
+const LEASED: u8 = 15;
+const HIDDEN: u8 = 16;
 
 const HAS_DUE: u8 = 1;
 const HAS_EXPIRY: u8 = 2;
@@ -127,6 +131,29 @@ pub(super) fn encode(out: &mut BytesMut, record: &Record<'_>) -> usize {
             begin(out, PURGED, 0, topic);
             out.put_u64_le(below);
         }
+        Record::Kept { topic, sort, next_sequence, name, label } => {
+            let sort = Sort::ALL.iter().position(|each| *each == sort).unwrap_or_default();
+            begin(out, KEPT, sort as u8, topic);
+            out.put_u64_le(next_sequence);
+            // A name has 513 bytes at most.
+            out.put_u16_le(u16::try_from(name.len()).unwrap_or(u16::MAX));
+            out.put_slice(name.as_bytes());
+            out.put_slice(label.as_bytes());
+        }
+        Record::Leased { topic, serial, at_ms, until_ms, ranges } => {
+            begin(out, LEASED, 0, topic);
+            out.put_u64_le(serial);
+            out.put_i64_le(at_ms);
+            out.put_i64_le(until_ms);
+            put_ranges(out, ranges);
+        }
+        Record::Hidden { topic, sequence, serial, until_ms, first_ms } => {
+            begin(out, HIDDEN, 0, topic);
+            out.put_u64_le(sequence);
+            out.put_u64_le(serial);
+            out.put_i64_le(until_ms);
+            out.put_i64_le(first_ms);
+        }
         Record::Synced { position } => {
             begin(out, SYNCED, 0, 0);
             out.put_u64_le(position.0);
@@ -184,7 +211,7 @@ pub(super) fn size_at(bytes: &[u8]) -> Option<usize> {
 
 /// Whether a frame of a known kind may begin here: most places need no closer look.
 pub(super) fn may_begin(bytes: &[u8]) -> bool {
-    bytes.get(8).is_some_and(|kind| (TOPIC..=SKIP).contains(kind))
+    bytes.get(8).is_some_and(|kind| (TOPIC..=HIDDEN).contains(kind))
 }
 
 /// The frame at the beginning of these bytes, whose crc is known to be right.
@@ -223,7 +250,7 @@ impl<'a> Frame<'a> {
 
     /// Whether it is a topic or a subscription: what others refer to.
     pub(super) fn is_named(&self) -> bool {
-        matches!(self.kind, TOPIC | SUBSCRIBED)
+        matches!(self.kind, TOPIC | SUBSCRIBED | KEPT)
     }
 
     /// The first frame of a segment.
@@ -245,7 +272,7 @@ impl<'a> Frame<'a> {
         let (topic, payload) = (self.topic, self.payload);
         let exact = |length: usize| (payload.len() == length).then_some(());
         Some(match self.kind {
-            TOPIC | SUBSCRIBED | MESSAGE => self.standing()?,
+            TOPIC | SUBSCRIBED | KEPT | MESSAGE => self.standing()?,
             TOPIC_GONE => {
                 exact(0)?;
                 Record::TopicGone { topic }
@@ -272,6 +299,23 @@ impl<'a> Frame<'a> {
             PURGED => {
                 exact(8)?;
                 Record::Purged { topic, below: sequence_at(payload, 0)? }
+            }
+            LEASED => Record::Leased {
+                topic,
+                serial: u64_at(payload, 0)?,
+                at_ms: u64_at(payload, 8)? as i64,
+                until_ms: u64_at(payload, 16)? as i64,
+                ranges: ranges(payload.get(24..)?, scratch)?,
+            },
+            HIDDEN => {
+                exact(32)?;
+                Record::Hidden {
+                    topic,
+                    sequence: sequence_at(payload, 0)?,
+                    serial: u64_at(payload, 8)?,
+                    until_ms: u64_at(payload, 16)? as i64,
+                    first_ms: u64_at(payload, 24)? as i64,
+                }
             }
             SYNCED => {
                 exact(8)?;
@@ -306,6 +350,17 @@ impl<'a> Frame<'a> {
                 from: sequence_at(payload, 4)?,
                 id: text(payload.get(12..)?)?,
             },
+            KEPT => {
+                let (length, rest) = payload.get(8..)?.split_first_chunk()?;
+                let (name, label) = rest.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+                Record::Kept {
+                    topic,
+                    sort: *Sort::ALL.get(usize::from(self.flags))?,
+                    next_sequence: sequence_at(payload, 0)?,
+                    name: text(name)?,
+                    label: text(label)?,
+                }
+            }
             MESSAGE => Record::Message(self.message()?),
             _ => return None,
         })
@@ -392,62 +447,6 @@ fn put_message(out: &mut BytesMut, message: &MessageRecord<'_>) {
         out.put_slice(message.key.as_bytes());
     }
     out.put_slice(message.body);
-}
-
-/// Ranges as the count, then the distance from the end of the one before (zigzag) and the length of each.
-fn put_ranges(out: &mut BytesMut, ranges: &[Range]) {
-    put_varint(out, ranges.len() as u64);
-    let mut end = 0u64;
-    for range in ranges {
-        let distance = range.first.wrapping_sub(end) as i64;
-        put_varint(out, ((distance << 1) ^ (distance >> 63)) as u64);
-        put_varint(out, u64::from(range.count));
-        end = range.first.wrapping_add(u64::from(range.count));
-    }
-}
-
-fn ranges<'a>(mut bytes: &[u8], scratch: &'a mut Vec<Range>) -> Option<&'a [Range]> {
-    scratch.clear();
-    let count = take_varint(&mut bytes)?;
-    // Each range takes two bytes or more: no count leads to more room than the bytes justify.
-    if count > bytes.len() as u64 / 2 {
-        return None;
-    }
-    let mut end = 0u64;
-    for _ in 0..count {
-        let word = take_varint(&mut bytes)?;
-        let distance = (word >> 1) as i64 ^ -((word & 1) as i64);
-        let first = end.wrapping_add(distance as u64);
-        let count = u32::try_from(take_varint(&mut bytes)?).ok()?;
-        end = first.checked_add(u64::from(count)).filter(|end| *end <= SEQUENCES)?;
-        scratch.push(Range { first, count });
-    }
-    bytes.is_empty().then_some(scratch)
-}
-
-fn put_varint(out: &mut BytesMut, mut word: u64) {
-    while word >= 0x80 {
-        out.put_u8(word as u8 | 0x80);
-        word >>= 7;
-    }
-    out.put_u8(word as u8);
-}
-
-fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut word = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let bits = u64::from(byte & 0x7f);
-        if shift == 63 && bits > 1 {
-            return None;
-        }
-        word |= bits << shift;
-        if byte & 0x80 == 0 {
-            return Some(word);
-        }
-    }
-    None
 }
 
 fn take_u64(bytes: &mut &[u8]) -> Option<u64> {

@@ -58,7 +58,10 @@ pub(in crate::broker) fn log_record(data: &[u8]) {
     let is_message = matches!(record, Record::Message(_));
     assert_eq!(message.map(Record::Message), Some(record).filter(|_| is_message));
     assert!(standing.is_none_or(|standing| standing == record));
-    if let Record::Done { ranges, .. } | Record::Pushed { ranges, .. } | Record::Acked { ranges, .. } = record
+    if let Record::Done { ranges, .. }
+    | Record::Pushed { ranges, .. }
+    | Record::Acked { ranges, .. }
+    | Record::Leased { ranges, .. } = record
     {
         assert!(ranges.len() <= size / 2, "more ranges than the bytes hold");
     }

@@ -23,6 +23,7 @@ mod read;
 pub(super) mod record;
 mod recover;
 mod repair;
+mod runs;
 mod segment;
 mod shared;
 mod status;

@@ -111,10 +111,50 @@ pub(in crate::broker) enum Record<'a> {
         topic: u32,
         below: u64,
     },
+    /// A queue whose deliveries are leases exists, or something beside queues of which only this record tells.
+    Kept {
+        topic: u32,
+        sort: Sort,
+        next_sequence: u64,
+        name: &'a str,
+        /// JSON: what its owner knows of it.
+        label: &'a str,
+    },
+    /// Messages were received, each once more, and are hidden until a time.
+    Leased {
+        topic: u32,
+        serial: u64,
+        at_ms: i64,
+        until_ms: i64,
+        ranges: &'a [Range],
+    },
+    /// A message is hidden until a time, whatever was said before; 0 in `first_ms`: it was never received.
+    Hidden {
+        topic: u32,
+        sequence: u64,
+        serial: u64,
+        until_ms: i64,
+        first_ms: i64,
+    },
     /// All before this position is on disk.
     Synced {
         position: Position,
     },
+}
+
+/// What a [`Record::Kept`] is of. The names of each sort are apart from the others'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(in crate::broker) enum Sort {
+    Queue,
+    Topic,
+    /// Its name is its topic's, a slash, and its own.
+    Subscription,
+    Account,
+}
+
+impl Sort {
+    pub(in crate::broker) const ALL: [Sort; 4] =
+        [Sort::Queue, Sort::Topic, Sort::Subscription, Sort::Account];
 }
 
 /// What a queue writes its changes to.

@@ -273,7 +273,7 @@ pub(super) fn load(
             if frame.is_named()
                 && let Some(record) = frame.record(&mut scratch)
             {
-                if let Record::Topic { topic, .. } = record {
+                if let Record::Topic { topic, .. } | Record::Kept { topic, .. } = record {
                     topic_after = topic_after.max(topic.saturating_add(1));
                 }
                 visit(position, &record);

@@ -28,6 +28,7 @@ mod expiry;
 mod held;
 mod inspect;
 mod intake;
+mod leased;
 mod lines;
 mod pair;
 mod ranges;
@@ -47,6 +48,7 @@ use futures_util::task::AtomicWaker;
 pub(in crate::broker) use dedup::KeyWindow;
 pub(in crate::broker) use inspect::Shown;
 pub(in crate::broker) use intake::{Accepted, Draft};
+pub(in crate::broker) use leased::{LeaseCounts, LeaseDraft, LeaseQueue, Received};
 pub(in crate::broker) use rate::Rate;
 
 use crate::broker::config::DeliveryMode;

@@ -91,7 +91,12 @@ impl Queue {
                 self.entries.remove_below(*below, |_, entry| gone.push(entry));
                 gone.into_iter().for_each(|entry| self.replay_left(entry));
             }
-            Record::Pushed { .. } | Record::TopicGone { .. } | Record::Synced { .. } => {}
+            Record::Pushed { .. }
+            | Record::TopicGone { .. }
+            | Record::Synced { .. }
+            | Record::Kept { .. }
+            | Record::Leased { .. }
+            | Record::Hidden { .. } => {}
         }
     }
 

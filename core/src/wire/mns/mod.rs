@@ -7,6 +7,7 @@
 mod code;
 mod message;
 mod meta;
+mod notice;
 mod operation;
 mod refusal;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use meta::{
     Listed, Named, QueueAttributes, QueueMeta, SubscriptionAttributes, SubscriptionMeta, TopicAttributes,
     TopicMeta, decode_list, encode_list,
 };
+pub use notice::{Notice, encode_account, encode_order};
 pub use operation::{Listing, Operation, Request};
 pub use refusal::{Failure, NotDecoded, Refusal, decode_failures, encode_failures};
 pub use sign::{

@@ -49,7 +49,7 @@ fn no_bytes_are_too_bad() {
             // Lengths and kinds that lead further.
             let length = bytes.len() as u32 - 16;
             bytes[4..8].copy_from_slice(&length.to_le_bytes());
-            bytes[8] = random.random_range(0..15);
+            bytes[8] = random.random_range(0..18);
             bytes[9] &= 63;
         }
         let _ = codec::check(&bytes, random.random());

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::record::{Journal, MessageRecord, Position, Range, Record};
+use super::record::{Journal, MessageRecord, Position, Range, Record, Sort};
 use super::{Disk, Log, LogOptions, MemoryDisk, RealDisk};
 use crate::broker::config::DeliveryMode;
 use crate::error::Result;
@@ -43,13 +43,18 @@ impl Owned {
         match &mut bare {
             Record::Topic { name, .. } => text = std::mem::take(name).to_owned(),
             Record::Subscribed { id, .. } => text = std::mem::take(id).to_owned(),
+            Record::Kept { name, label, .. } => {
+                text = std::mem::take(name).to_owned();
+                body = std::mem::take(label).as_bytes().to_vec();
+            }
             Record::Message(message) => {
                 text = std::mem::take(&mut message.key).to_owned();
                 body = std::mem::take(&mut message.body).to_vec();
             }
             Record::Done { ranges: r, .. }
             | Record::Pushed { ranges: r, .. }
-            | Record::Acked { ranges: r, .. } => {
+            | Record::Acked { ranges: r, .. }
+            | Record::Leased { ranges: r, .. } => {
                 ranges = std::mem::take(r).to_vec();
             }
             _ => {}
@@ -105,7 +110,7 @@ impl Material {
         let topic = random.random();
         let sequence = random.random::<u64>() >> 2;
         let some = |random: &mut StdRng| if random.random() { random.random() } else { 0 };
-        match random.random_range(0..16) {
+        match random.random_range(0..19) {
             0 => Record::Topic {
                 topic,
                 mode: if random.random() { DeliveryMode::WorkQueue } else { DeliveryMode::PublishSubscribe },
@@ -126,6 +131,27 @@ impl Material {
             7 => Record::Unsubscribed { topic, subscription: random.random() },
             8 => Record::Acked { topic, subscription: random.random(), ranges: &self.ranges },
             9 => Record::Purged { topic, below: sequence },
+            10 => Record::Kept {
+                topic,
+                sort: Sort::ALL[random.random_range(0..4)],
+                next_sequence: sequence,
+                name: &self.text,
+                label: &self.text,
+            },
+            11 => Record::Leased {
+                topic,
+                serial: random.random(),
+                at_ms: random.random(),
+                until_ms: random.random(),
+                ranges: &self.ranges,
+            },
+            12 => Record::Hidden {
+                topic,
+                sequence,
+                serial: random.random(),
+                until_ms: random.random(),
+                first_ms: random.random(),
+            },
             _ => Record::Message(MessageRecord {
                 topic,
                 sequence,
