@@ -19,6 +19,8 @@ stage() {
     run=(env CEIBA_CRASH_CYCLES=1000 cargo test --locked -p ceiba-tests --test durability crash -- --nocapture) ;;
   power) what="300 power cuts under load"
     run=(env CEIBA_POWER_CYCLES=300 cargo test --locked -p ceiba-tests --test durability power -- --nocapture) ;;
+  outbox) what="300 kills of a process with an outbox, and 100,000 rows that two share"
+    run=(env CEIBA_OUTBOX_CYCLES=300 CEIBA_OUTBOX_ROWS=100000 cargo test --locked -p ceiba-tests --test durability outbox -- --nocapture) ;;
   simulation) what="100,000 seeds of the queue beside its model"
     run=(env CEIBA_SIMULATION_SEEDS=100000 cargo test --locked --release -p ceiba-core --lib simulation) ;;
   faults) what="30 rounds of a broker killed and restarted under 8 producers"
@@ -37,7 +39,7 @@ stage() {
   esac
 }
 
-all=(crash power simulation faults conformance core go wire c)
+all=(crash power outbox simulation faults conformance core go wire c)
 chosen=("$@")
 [ ${#chosen[@]} -gt 0 ] || chosen=("${all[@]}")
 for name in "${chosen[@]}"; do

@@ -7,9 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::client::Context;
-use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::outbox::{Address, Desk, Outbox, open_store};
+use crate::outbox::{Address, Desk, Outbox};
 
 /// How long a call may take that names no time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,7 +28,7 @@ async fn desk(target: &str) -> Result<Desk> {
         Err(error) if error.kind() == Kind::UnknownId && Address::is_one(target) => {
             let address = Address::parse(target)
                 .map_err(|error| Error::new(Kind::InvalidArgument, error.message().to_owned()))?;
-            Ok(Desk::new(open_store(&address).await?, Clock::from_system(), None))
+            Desk::open(&address).await
         }
         outbox => Ok(outbox?.desk()),
     }

@@ -9,6 +9,8 @@ use chrono::{DateTime, SecondsFormat};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::config::Address;
+use super::open_store;
 use super::row::{
     Dropped, Millis, NewRow, Purge, Query, RowId, RowInfo, Start, State, Stats, StoredMessage, Which,
 };
@@ -102,6 +104,14 @@ impl Desk {
     /// Over the rows of this client, or of all.
     pub fn new(store: Arc<dyn Store>, clock: Clock, producer: Option<String>) -> Desk {
         Desk { store, clock, producer }
+    }
+
+    /// Over all rows of the store at this address.
+    ///
+    /// # Errors
+    /// `storage`.
+    pub async fn open(address: &Address) -> Result<Desk> {
+        Ok(Desk::new(open_store(address).await?, Clock::from_system(), None))
     }
 
     fn options<T: for<'de> Deserialize<'de>>(&self, options: Value) -> Result<T> {
