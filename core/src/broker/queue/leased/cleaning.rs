@@ -34,10 +34,8 @@ impl LeaseQueue {
                 let (serial, until_ms, first_ms) = (lease.serial, lease.until_ms, lease.first_ms);
                 journal.append(&Record::Hidden { topic, sequence, serial, until_ms, first_ms });
             } else if attempts > 0 {
-                let firsts = firsts.get_or_insert_with(|| {
-                    let ready = self.ready.iter().flat_map(|heap| heap.iter());
-                    ready.map(|pair| (pair.first(), pair.second())).collect()
-                });
+                let firsts = firsts
+                    .get_or_insert_with(|| self.ready.iter().flat_map(super::ready::Ready::back).collect());
                 let first_ms = firsts.get(&sequence).copied().unwrap_or_default();
                 let first_ms = i64::try_from(first_ms).unwrap_or(0);
                 let serial = self.last_serial;

@@ -1,8 +1,8 @@
 //! What is asked of a queue without changing it.
 
+use super::ready::Ready;
 use super::{LeaseQueue, Received, count_of, priority_of};
 use crate::broker::log::record::Position;
-use crate::broker::queue::pair::Heap;
 
 /// How many messages a queue has, by what can be done with them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl LeaseQueue {
 
     /// Bytes of memory that the messages take, those in somebody's hands aside.
     pub(in crate::broker) fn memory(&self) -> usize {
-        let ready: usize = self.ready.iter().map(Heap::bytes).sum();
+        let ready: usize = self.ready.iter().map(Ready::bytes).sum();
         self.entries.bytes() + ready + self.delays.bytes() + self.expiries.bytes()
     }
 }

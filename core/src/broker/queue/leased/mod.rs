@@ -9,13 +9,16 @@
 //!    its serial. When the time is over it is ready again.
 //! 4. It leaves when it is deleted or past its retention.
 //!
-//! A waiting message takes 16 bytes (`entries`) and 12 for its place; one in somebody's hands has a lease beside.
+//! A waiting message takes 16 bytes (`entries`) and from 6 to 12 for its place, and up to 8 for its expiry where it
+//! did not become ready in the order of its sending; one in somebody's hands has a lease beside.
 //!
 //! What must stay true: while a message is ready, no waiting receiver sleeps unless another one is awake to take
 //! it; a serial is never given twice for one message; each list is bounded by the messages there are.
 
 mod cleaning;
+mod ending;
 mod inspect;
+mod ready;
 mod replay;
 #[cfg(test)]
 mod tests;
@@ -33,11 +36,10 @@ use super::entries::{Entries, Entry, Stage};
 use super::expiry::Expiries;
 use super::held::SequenceHasher;
 use super::intake::ticks_of;
-use super::pair::{Heap, Pair};
-use super::{Events, Left, Why};
+use super::{Events, Why};
 use crate::broker::delay::{NEVER, Tick};
 use crate::broker::log::record::{Journal, MessageRecord, Position, Range, Record};
-use crate::broker::room::Room;
+use ready::Ready;
 
 /// How many priorities there are; they are numbered from 1, which goes first.
 pub(in crate::broker) const PRIORITIES: u8 = 16;
@@ -91,11 +93,13 @@ pub(in crate::broker) struct LeaseQueue {
     entries: Entries,
     /// Bytes of bodies.
     bytes: usize,
-    /// By priority: sequences, each with when it was first received. Of those some have left.
-    ready: [Heap; PRIORITIES as usize],
+    /// By priority.
+    ready: [Ready; PRIORITIES as usize],
     /// Messages whose time has not come.
     delays: Delays,
     delayed: usize,
+    /// Of the last message: one that waits for its time gets it when it is due.
+    retention_ms: u64,
     leases: Leases,
     /// When leases end; some ended before or were prolonged.
     ends: Delays,
@@ -136,6 +140,7 @@ impl LeaseQueue {
             ready: Default::default(),
             delays: Delays::default(),
             delayed: 0,
+            retention_ms: 0,
             leases: Leases::default(),
             ends: Delays::default(),
             expiries: Expiries::default(),
@@ -194,26 +199,31 @@ impl LeaseQueue {
         entry.set_attempts(packed(draft.priority, 0));
         self.bytes += length as usize;
         self.entries.insert(sequence, entry);
-        let due = now.saturating_add(ticks_of(draft.delay_ms));
-        if draft.retention_ms > 0 {
-            let until = due.saturating_add(ticks_of(draft.retention_ms));
-            self.expiries.add(until, sequence, ticks_of(draft.retention_ms) / 64);
-            self.alarm = self.alarm.min(self.expiries.next());
-        }
+        self.retention_ms = draft.retention_ms;
         if draft.delay_ms > 0 {
-            self.delays.push(due, sequence);
+            self.delays.push(now.saturating_add(ticks_of(draft.delay_ms)), sequence);
             self.delayed += 1;
             self.alarm = self.alarm.min(self.delays.next());
         } else {
+            self.note_expiry(now, sequence);
             self.make_ready(sequence, priority_of(&entry), 0);
             self.wake(1);
         }
         sequence
     }
 
+    /// Notes when a message expires that is due at this time.
+    fn note_expiry(&mut self, due: Tick, sequence: u64) {
+        if self.retention_ms > 0 {
+            let retention = ticks_of(self.retention_ms);
+            self.expiries.add(due.saturating_add(retention), sequence, retention / 64);
+            self.alarm = self.alarm.min(self.expiries.next());
+        }
+    }
+
     fn make_ready(&mut self, sequence: u64, priority: u8, first_ms: i64) {
         if let Some(heap) = self.ready.get_mut(usize::from(priority.clamp(1, PRIORITIES) - 1)) {
-            heap.push(Pair::new(sequence, first_ms.max(0).unsigned_abs()));
+            heap.push(sequence, first_ms.max(0).unsigned_abs());
         }
     }
 
@@ -225,9 +235,9 @@ impl LeaseQueue {
     /// The next that can be received, taken out of its list: its sequence and when it was first received.
     fn pop_ready(&mut self) -> Option<(u64, i64)> {
         for heap in &mut self.ready {
-            while let Some(pair) = heap.pop() {
-                if self.entries.live(pair.first()).is_some() {
-                    return Some((pair.first(), i64::try_from(pair.second()).unwrap_or(0)));
+            while let Some((sequence, first_ms)) = heap.pop() {
+                if self.entries.live(sequence).is_some() {
+                    return Some((sequence, i64::try_from(first_ms).unwrap_or(0)));
                 }
             }
         }
@@ -245,7 +255,8 @@ impl LeaseQueue {
         out: &mut Vec<Received>,
     ) {
         self.now = now;
-        let (until, until_ms) = (now.saturating_add(ticks_of(hidden_ms)), wall.saturating_add_unsigned(hidden_ms));
+        let (until, until_ms) =
+            (now.saturating_add(ticks_of(hidden_ms)), wall.saturating_add_unsigned(hidden_ms));
         let before = out.len();
         let serial = self.last_serial + 1;
         let mut again = 0;
@@ -277,7 +288,9 @@ impl LeaseQueue {
     fn is_held(&self, sequence: u64, serial: u64, now: Tick) -> bool {
         match self.leases.get(&sequence) {
             Some(lease) => lease.serial == serial && lease.until > now,
-            None => serial == 0 && self.entries.get(sequence).is_some_and(|entry| entry.stage() == Stage::Delayed),
+            None => {
+                serial == 0 && self.entries.get(sequence).is_some_and(|entry| entry.stage() == Stage::Delayed)
+            }
         }
     }
 
@@ -318,14 +331,16 @@ impl LeaseQueue {
             return None;
         }
         let entry = self.entries.get_mut(sequence)?;
+        let priority = priority_of(entry);
         if entry.stage() == Stage::Delayed {
             entry.set_stage(Stage::Live);
             self.delayed -= 1;
+            self.note_expiry(now.saturating_add(ticks_of(hidden_ms)), sequence);
         }
-        let priority = priority_of(entry);
         self.last_serial += 1;
         let serial = self.last_serial;
-        let (until, until_ms) = (now.saturating_add(ticks_of(hidden_ms)), wall.saturating_add_unsigned(hidden_ms));
+        let (until, until_ms) =
+            (now.saturating_add(ticks_of(hidden_ms)), wall.saturating_add_unsigned(hidden_ms));
         let first_ms = self.leases.get(&sequence).map_or(0, |lease| lease.first_ms);
         journal.append(&Record::Hidden { topic: self.topic, sequence, serial, until_ms, first_ms });
         if hidden_ms == 0 {
@@ -347,12 +362,13 @@ impl LeaseQueue {
         self.expire(now, journal);
         let mut count = 0;
         for _ in 0..BATCH {
-            let Some((_, sequence)) = self.delays.pop_due(now) else { break };
+            let Some((due, sequence)) = self.delays.pop_due(now) else { break };
             let there = self.entries.get_mut(sequence);
             let Some(entry) = there.filter(|entry| entry.stage() == Stage::Delayed) else { continue };
             entry.set_stage(Stage::Live);
             let priority = priority_of(entry);
             self.delayed -= 1;
+            self.note_expiry(due, sequence);
             self.make_ready(sequence, priority, 0);
             count += 1;
         }
@@ -370,78 +386,6 @@ impl LeaseQueue {
         self.wake(count);
         self.tidy();
         self.alarm = self.delays.next().min(self.ends.next()).min(self.expiries.next());
-    }
-
-    fn expire(&mut self, now: Tick, journal: &mut dyn Journal) {
-        let mut done = Vec::new();
-        while done.len() < BATCH {
-            let Some((first, run)) = self.expiries.pop(now, BATCH as u64) else { break };
-            let end = first + run;
-            let mut from = first;
-            while let Some((sequence, _)) = self.entries.next(from).filter(|&(sequence, _)| sequence < end) {
-                self.drop_message(sequence, Why::Purged);
-                done.push(sequence);
-                from = sequence + 1;
-            }
-        }
-        self.append_done(done, journal);
-        let entries = &self.entries;
-        self.expiries.forget(entries.len(), |first, count| {
-            entries.next(first).is_some_and(|(sequence, _)| sequence < first + count)
-        });
-    }
-
-    /// Drops all messages: the queue goes, and its record with it.
-    pub(in crate::broker) fn clear(&mut self) {
-        let mut from = 0;
-        while let Some((sequence, _)) = self.entries.next(from) {
-            self.drop_message(sequence, Why::Purged);
-            from = sequence + 1;
-        }
-        self.ready = Default::default();
-        self.delays.clear();
-        self.ends.clear();
-        self.expiries.clear();
-        self.alarm = NEVER;
-        self.wake(usize::MAX);
-    }
-
-    fn drop_message(&mut self, sequence: u64, why: Why) {
-        let Some(entry) = self.entries.remove(sequence) else { return };
-        self.bytes = self.bytes.saturating_sub(entry.length as usize);
-        if entry.stage() == Stage::Delayed {
-            self.delayed -= 1;
-        }
-        self.leases.remove(&sequence);
-        self.events.freed += Room::cost(entry.length as usize);
-        self.events.left.push(Left { sequence, position: entry.position(), length: entry.length, why });
-        self.tidy();
-    }
-
-    /// Drops places of what left or moved on, when they are more than the others.
-    fn tidy(&mut self) {
-        let ready = self.ready();
-        if self.ready.iter().map(Heap::len).sum::<usize>() > 2 * ready + 1024 {
-            let entries = &self.entries;
-            self.ready.iter_mut().for_each(|heap| heap.retain(|pair| entries.get(pair.first()).is_some()));
-        }
-        if self.delays.len() > 2 * self.delayed + 1024 {
-            let entries = &self.entries;
-            let delayed = |entry: &Entry| entry.stage() == Stage::Delayed;
-            self.delays.forget(|sequence| entries.get(sequence).is_some_and(delayed));
-        }
-        if self.ends.len() > 2 * self.leases.len() + 1024 {
-            // One place for each, at its present end.
-            let ends = self.leases.iter().map(|(&sequence, lease)| (lease.until, sequence));
-            self.ends = Delays::from_pairs(ends);
-        }
-    }
-
-    fn append_done(&self, mut sequences: Vec<u64>, journal: &mut dyn Journal) {
-        if !sequences.is_empty() {
-            let ranges = ranges_of(&mut sequences);
-            journal.append(&Record::Done { topic: self.topic, ranges: &ranges });
-        }
     }
 
     /// A receiver waits: its waker is woken when there may be something for it. The place is its own, none before it
@@ -474,7 +418,9 @@ fn ranges_of(sequences: &mut [u64]) -> Vec<Range> {
     let mut ranges: Vec<Range> = Vec::new();
     for &sequence in &*sequences {
         match ranges.last_mut() {
-            Some(last) if last.first + u64::from(last.count) == sequence && last.count < u32::MAX => last.count += 1,
+            Some(last) if last.first + u64::from(last.count) == sequence && last.count < u32::MAX => {
+                last.count += 1
+            }
             _ => ranges.push(Range { first: sequence, count: 1 }),
         }
     }

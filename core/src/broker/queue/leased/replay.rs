@@ -15,8 +15,8 @@ const GAP: u64 = 1 << 24;
 /// What a replay gathers beside the entries.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
-    /// When each delayed message is due.
-    due: HashMap<u64, i64>,
+    /// When each delayed message is due, and when it expires: that is noted once it is due.
+    due: HashMap<u64, (i64, i64)>,
     /// The last word on who has a message.
     leases: HashMap<u64, Word>,
 }
@@ -87,26 +87,26 @@ impl LeaseQueue {
         self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
         let before = self.entries.remove(sequence);
         let length = u32::try_from(message.body.len()).unwrap_or(u32::MAX);
-        match before {
+        let base = message.due_ms.max(message.created_ms);
+        let retention = message.expires_ms.saturating_sub(base).max(0).unsigned_abs();
+        if !message.moved || self.retention_ms == 0 {
+            self.retention_ms = retention;
+        }
+        let waited = self.gathered().due.remove(&sequence).is_some();
+        if let Some(before) = before {
             // It was written again.
-            Some(before) => self.bytes = self.bytes.saturating_sub(before.length as usize),
-            None if message.expires_ms > 0 => {
-                let span = message.expires_ms.saturating_sub(message.created_ms).max(0).unsigned_abs();
-                self.expiries.add(message.expires_ms.unsigned_abs(), sequence, span / 64);
-            }
-            None => {}
+            self.bytes = self.bytes.saturating_sub(before.length as usize);
+        }
+        if message.due_ms > 0 {
+            self.gathered().due.insert(sequence, (message.due_ms, message.expires_ms));
+        } else if message.expires_ms > 0 && (before.is_none() || waited) {
+            self.expiries.add(message.expires_ms.unsigned_abs(), sequence, retention / 64);
         }
         self.bytes += length as usize;
         let mut entry = Entry::new(position, length, Stage::Live);
         let priority = u8::try_from(message.wire_delay).unwrap_or(PRIORITIES);
         entry.set_attempts(packed(priority, message.attempts));
         self.entries.insert(sequence, entry);
-        let due = &mut self.gathered().due;
-        if message.due_ms > 0 {
-            due.insert(sequence, message.due_ms);
-        } else {
-            due.remove(&sequence);
-        }
     }
 
     /// All records were replayed: sets the clocks. What was in somebody's hands still is, until its time.
@@ -126,21 +126,26 @@ impl LeaseQueue {
         });
         let mut ready = Vec::new();
         let mut delays = Vec::new();
-        let (leases, ends) = (&mut self.leases, &mut self.ends);
-        self.entries.each_mut(|sequence, entry| match gathered.leases.get(&sequence) {
-            Some(&Word { serial, until_ms, first_ms }) if until_ms > wall => {
-                let until = tick_of(until_ms);
-                leases.insert(sequence, Lease { until, until_ms, serial, first_ms });
-                ends.push(until, sequence);
+        let (leases, ends, expiries) = (&mut self.leases, &mut self.ends, &mut self.expiries);
+        self.entries.each_mut(|sequence, entry| {
+            let word = gathered.leases.get(&sequence);
+            let due = gathered.due.get(&sequence);
+            if let (None, Some(&(due_ms, _))) = (word, due.filter(|&&(due_ms, _)| due_ms > wall)) {
+                entry.set_stage(Stage::Delayed);
+                delays.push((tick_of(due_ms), sequence));
+                return;
             }
-            Some(word) => ready.push((sequence, priority_of(entry), word.first_ms)),
-            None => match gathered.due.get(&sequence) {
-                Some(&due_ms) if due_ms > wall => {
-                    entry.set_stage(Stage::Delayed);
-                    delays.push((tick_of(due_ms), sequence));
+            if let Some(&(_, expires_ms)) = due.filter(|&&(_, expires_ms)| expires_ms > 0) {
+                expiries.add_single(tick_of(expires_ms), sequence);
+            }
+            match word {
+                Some(&Word { serial, until_ms, first_ms }) if until_ms > wall => {
+                    let until = tick_of(until_ms);
+                    leases.insert(sequence, Lease { until, until_ms, serial, first_ms });
+                    ends.push(until, sequence);
                 }
-                _ => ready.push((sequence, priority_of(entry), 0)),
-            },
+                _ => ready.push((sequence, priority_of(entry), word.map_or(0, |word| word.first_ms))),
+            }
         });
         self.delayed = delays.len();
         self.delays = Delays::from_pairs(delays.into_iter());

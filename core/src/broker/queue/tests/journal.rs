@@ -79,7 +79,11 @@ impl Journal for Memory {
                 Saved::Acked { subscription, ranges: ranges.to_owned() }
             }
             Record::Purged { below, .. } => Saved::Purged { below },
-            Record::TopicGone { .. } | Record::Synced { .. } => panic!("a queue writes no such record"),
+            Record::TopicGone { .. }
+            | Record::Synced { .. }
+            | Record::Kept { .. }
+            | Record::Leased { .. }
+            | Record::Hidden { .. } => panic!("a queue writes no such record"),
         };
         self.records.push(saved);
         Position(self.records.len() as u64 * 8)
