@@ -61,10 +61,8 @@ async fn priorities_delays_and_looks() {
     let sent = ask(&broker, &Operation::SendBatch { queue: "q".into(), messages }).await;
     assert_eq!(sent.status, 201);
     let sent = decode_batch(sent.body.as_bytes()).unwrap();
-    let handles: Vec<bool> = sent
-        .iter()
-        .map(|entry| matches!(entry, Entry::Sent(Sent { receipt_handle: Some(_), .. })))
-        .collect();
+    let handles: Vec<bool> =
+        sent.iter().map(|entry| matches!(entry, Entry::Sent(Sent { receipt_handle: Some(_), .. }))).collect();
     assert_eq!(handles, [false, true, false]);
     let seen = ask(&broker, &Operation::PeekBatch { queue: "q".into(), number: 16 }).await;
     let seen = decode_received_batch(seen.body.as_bytes()).unwrap();
@@ -94,7 +92,9 @@ async fn batches_fail_for_those_that_fail() {
     let sent = ask(&broker, &Operation::SendBatch { queue: "q".into(), messages }).await;
     assert_eq!(sent.status, 500);
     let entries = decode_batch(sent.body.as_bytes()).unwrap();
-    assert!(matches!(&entries[..], [Entry::Sent(_), Entry::Refused { code, .. }, Entry::Sent(_)] if code == "InvalidArgument"));
+    assert!(
+        matches!(&entries[..], [Entry::Sent(_), Entry::Refused { code, .. }, Entry::Sent(_)] if code == "InvalidArgument")
+    );
     let got = ask(&broker, &Operation::ReceiveBatch { queue: "q".into(), number: 16, wait: None }).await;
     let got = decode_received_batch(got.body.as_bytes()).unwrap();
     assert_eq!(got.iter().map(|one| &*one.body).collect::<Vec<_>>(), ["a", "c"]);
@@ -104,7 +104,10 @@ async fn batches_fail_for_those_that_fail() {
     assert_eq!(deleted.status, 404);
     let failures = decode_failures(deleted.body.as_bytes()).unwrap();
     assert_eq!(failures.len(), 1);
-    assert_eq!((&*failures[0].code, &*failures[0].receipt_handle), ("ReceiptHandleError", "nobody-gave-this"));
+    assert_eq!(
+        (&*failures[0].code, &*failures[0].receipt_handle),
+        ("ReceiptHandleError", "nobody-gave-this")
+    );
     handles.remove(1);
     let deleted = ask(&broker, &Operation::DeleteBatch { queue: "q".into(), handles }).await;
     let failures = decode_failures(deleted.body.as_bytes()).unwrap();

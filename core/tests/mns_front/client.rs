@@ -1,0 +1,98 @@
+//! Our own producer and consumer.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ceiba_core::error::Kind;
+use ceiba_core::message::Message;
+use ceiba_core::provider::mns;
+use serde_json::json;
+
+use crate::raw::{ask_for, queue};
+use crate::{section, setup, start, within};
+
+#[tokio::test]
+async fn every_message_arrives_once() {
+    const MANY: usize = 500;
+    let broker = start().await;
+    queue(&broker, "q", 30).await;
+    let producer = mns::open_producer(&setup(), section(&broker, json!({}))).await.unwrap();
+    let options = json!({"wait": "5s", "prefetch": 64, "pollers": 2});
+    let mut tasks = Vec::new();
+    for _ in 0..2 {
+        let consumer = mns::open_consumer(&setup(), section(&broker, options.clone())).await.unwrap();
+        tasks.push(tokio::spawn(async move {
+            let mut bodies = Vec::new();
+            loop {
+                let came = match consumer.receive(&within(2), 16).await {
+                    Ok(came) if came.is_empty() => break,
+                    Ok(came) => came,
+                    Err(error) if error.kind() == Kind::Deadline => break,
+                    Err(error) => panic!("{error}"),
+                };
+                let codes = came.iter().map(|delivery| delivery.code.clone()).collect();
+                assert!(consumer.ack(&within(5), codes).await.iter().all(Result::is_ok));
+                bodies.extend(came.iter().map(|one| String::from_utf8(one.message.body.to_vec()).unwrap()));
+            }
+            consumer.close(Duration::from_secs(5)).await.unwrap();
+            bodies
+        }));
+    }
+    for batch in 0..MANY / 50 {
+        let messages =
+            (0..50).map(|at| Arc::new(Message::new(format!("message {}", batch * 50 + at)))).collect();
+        let sent = producer.send_batch(&within(10), messages).await;
+        assert!(sent.iter().all(Result::is_ok), "{sent:?}");
+    }
+    let mut all = Vec::new();
+    for task in tasks {
+        all.extend(task.await.unwrap());
+    }
+    assert_eq!((all.len(), all.iter().collect::<BTreeSet<_>>().len()), (MANY, MANY));
+    let status = broker.status();
+    assert_eq!((status.waiting, status.unacked, status.delayed), (0, 0, 0));
+    assert_eq!((status.accepted, status.acknowledged), (MANY as u64, MANY as u64));
+    assert_eq!(status.stored_bytes, 0);
+}
+
+#[tokio::test]
+async fn a_nack_comes_again_and_a_wrong_secret_is_refused() {
+    let broker = start().await;
+    queue(&broker, "q", 30).await;
+    let producer = mns::open_producer(&setup(), section(&broker, json!({}))).await.unwrap();
+    producer.send(&within(10), Arc::new(Message::new("x"))).await.unwrap();
+    let consumer = mns::open_consumer(&setup(), section(&broker, json!({"wait": "5s"}))).await.unwrap();
+    let first = consumer.receive(&within(5), 1).await.unwrap().remove(0);
+    consumer.nack(&within(5), vec![first.code.clone()], Duration::ZERO).await.remove(0).unwrap();
+    let second = consumer.receive(&within(5), 1).await.unwrap().remove(0);
+    assert_eq!((second.attempt, first.code == second.code), (Some(2), false));
+    consumer.ack(&within(5), vec![second.code.clone()]).await.remove(0).unwrap();
+    let wrong = section(&broker, json!({"access_key_secret": "other"}));
+    let wrong = mns::open_producer(&setup(), wrong).await.unwrap();
+    let refused = wrong.send(&within(10), Arc::new(Message::new("x"))).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Authentication);
+}
+
+#[tokio::test]
+async fn a_topic_takes_messages_with_tags() {
+    let broker = start().await;
+    queue(&broker, "q", 30).await;
+    assert_eq!(ask_for(&broker, "PUT", "/topics/t", "").await.status, 201);
+    let to = "<Subscription><Endpoint>acs:mns:here:1:queues/q</Endpoint><FilterTag>red</FilterTag>\
+              <NotifyContentFormat>SIMPLIFIED</NotifyContentFormat></Subscription>";
+    assert_eq!(ask_for(&broker, "PUT", "/topics/t/subscriptions/s", to).await.status, 201);
+    let options = json!({"queue": null, "topic": "t"});
+    let producer = mns::open_producer(&setup(), section(&broker, options)).await.unwrap();
+    for tag in [Some("red"), Some("blue"), None] {
+        let mut message = Message::new(format!("{tag:?}"));
+        message.tag = tag.map(Into::into);
+        producer.send(&within(10), Arc::new(message)).await.unwrap();
+    }
+    let consumer = mns::open_consumer(&setup(), section(&broker, json!({"wait": "5s"}))).await.unwrap();
+    let came = consumer.receive(&within(5), 1).await.unwrap().remove(0);
+    assert_eq!(&came.message.body[..], b"Some(\"red\")");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let counts = broker.status();
+    assert_eq!((counts.waiting, counts.unacked), (1, 1));
+}
