@@ -36,7 +36,7 @@ impl Drop for Endpoint {
 async fn endpoint(answers: &[&str]) -> Endpoint {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let came = Shared::default();
+    let came: Shared<Vec<Came>> = Shared::default();
     let mut answers: VecDeque<String> = answers.iter().map(|answer| (*answer).to_owned()).collect();
     let task = tokio::spawn({
         let came = Arc::clone(&came);
