@@ -43,7 +43,7 @@ mod tests {
             "mail:directmail:a@example.com",
             "ftp://example.com/",
             "http://user:password@example.com/",
-            "http:///x",
+            "http://",
             "example.com/x",
         ] {
             assert_eq!(Endpoint::parse(wrong), None, "{wrong}");
