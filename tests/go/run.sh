@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The Go package, its limiters, a program written for go-comm, and a plain client of the wire against the broker.
+# The Go package, its limiters, a program written for go-comm, a plain client of the wire against the broker, and
+# the official SDK of MNS against its front.
 # Needs target/ceiba, target/debug/ceiba and redis-server.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -7,3 +8,4 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 (cd "$root/ffi/go/limiter" && go vet ./... && go test -race -count=1 ./...)
 (cd "$root/tests/go/comm" && go vet ./... && go test -count=1 ./...)
 (cd "$root/tests/go/wire" && go vet ./... && go test -count=1 ./...)
+(cd "$root/tests/go/mns" && go vet ./... && go test -count=1 ./...)
