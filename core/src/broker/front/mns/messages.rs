@@ -88,7 +88,10 @@ impl Front {
             true => Vec::new(),
             false => self.store(&shelf, &attributes, &good).await?,
         }
-        .into_iter();
+        .into_iter()
+        // Beside failures nothing but ids and digests: the official Python client takes an answer with more for
+        // damaged.
+        .map(|sent| if failed { Sent { receipt_handle: None, group: None, ..sent } } else { sent });
         let entries: Vec<Entry> =
             entries.into_iter().filter_map(|entry| entry.or_else(|| sent.next().map(Entry::Sent))).collect();
         let status = if failed { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::CREATED };
