@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes the virtual environment target/venv with what requirements.txt pins, builds the wheel into
-# target/wheels and installs it there; and target/venv-sms with what requirements-sms.txt pins. Environment:
+# target/wheels and installs it there; and target/venv-sms and target/venv-mns with what requirements-sms.txt and
+# requirements-mns.txt pin. Environment:
 #   PYTHON         the interpreter, 3.10 or later (python3)
 #   VENV           the virtual environment (target/venv)
 #   WHEEL_PROFILE  cargo profile of the wheel: dev (default) or release
@@ -34,6 +35,14 @@ if ! cmp -s "$here/requirements-sms.txt" "$sms/requirements-sms.txt"; then
     [ -x "$sms/bin/python" ] || "${SMS_PYTHON:-python3}" -m venv "$sms"
     "$sms/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements-sms.txt"
     cp "$here/requirements-sms.txt" "$sms/requirements-sms.txt"
+fi
+
+# The same for the SDK that drives the MNS front of the broker.
+mns=$root/target/venv-mns
+if ! cmp -s "$here/requirements-mns.txt" "$mns/requirements-mns.txt"; then
+    [ -x "$mns/bin/python" ] || "${MNS_PYTHON:-python3}" -m venv "$mns"
+    "$mns/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements-mns.txt"
+    cp "$here/requirements-mns.txt" "$mns/requirements-mns.txt"
 fi
 
 wheels=$root/target/wheels/$profile
