@@ -84,6 +84,8 @@ suite! {
     sms_http => crate::providers::http::Http::SmsGateway;
     dingtalk_robot => crate::providers::http::Http::Robot;
     dingtalk_gateway => crate::providers::http::Http::DingTalkGateway;
+    mns_queue => crate::providers::mns::Mns::Queue;
+    mns_topic => crate::providers::mns::Mns::Topic;
     callback => crate::providers::callback::Callback::Blocks;
     callback_hands_over => crate::providers::callback::Callback::HandsOver;
     stack_of_memory => crate::providers::stack::Stack::OfMemory;

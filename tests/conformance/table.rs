@@ -210,6 +210,10 @@ pub(crate) const DINGTALK_ROBOT: &[Trait] =
 pub(crate) const DINGTALK_GATEWAY: &[Trait] =
     &[SendsOnly, NoOrder, NoDelays, TextOnly, ShortBodies, ConnectsForEach, Requests];
 
+pub(crate) const MNS_QUEUE: &[Trait] = &[NoOrder, TextOnly, ShortBodies, ConnectsForEach, Requests];
+pub(crate) const MNS_TOPIC: &[Trait] =
+    &[SendsOnly, NoOrder, NoDelays, TextOnly, ShortBodies, ConnectsForEach, Requests];
+
 pub(crate) const CALLBACK: &[Trait] =
     &[SendsOnly, NoOrder, NoDelays, NoLimit, NoSecret, NoConnection, FlushedByItsClient];
 

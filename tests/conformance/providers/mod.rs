@@ -5,5 +5,6 @@ pub(crate) mod dpmq;
 pub(crate) mod http;
 pub(crate) mod kapokmq;
 pub(crate) mod memory;
+pub(crate) mod mns;
 pub(crate) mod smtp;
 pub(crate) mod stack;
