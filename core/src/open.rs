@@ -198,7 +198,9 @@ pub async fn producer_among(
 ) -> Result<Arc<dyn Producer>> {
     role_is(config, Role::Producer)?;
     check(config)?;
-    producer_at(id, config, around, 0).await
+    let producer = producer_at(id, config, around, 0).await?;
+    // Nothing else of it counts the sends.
+    Ok(if config.provider.is_empty() { strategy::within(producer, &config.limits()) } else { producer })
 }
 
 fn producer_at<'a>(
@@ -268,7 +270,13 @@ async fn open_member(
         (None, None) => format!("member-{number}"),
     };
     let own = format!("{id}/{number}");
-    let producer = producer_at(&own, &config, around, depth + 1).await?;
+    let mut producer = producer_at(&own, &config, around, depth + 1).await?;
+    // Without strategies its provider alone keeps to it.
+    if ["max_pending", "max_pending_bytes"].iter().any(|key| member.get(key).is_some())
+        && !config.strategies.is_empty()
+    {
+        producer = strategy::within(producer, &config.limits());
+    }
     // Its own, where it names one: the default is that of clients, whose callers name none.
     let deadline = member.get("deadline").map(|_| config.deadline.0);
     Ok(Member { deadline, ..Member::new(name, producer) })

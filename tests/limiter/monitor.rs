@@ -43,7 +43,7 @@ fn listen(lines: impl Iterator<Item = String>) -> Vec<u64> {
             }
             // Those of the script make room only.
             ["ZREM", _, ref names @ ..] if !line.contains(" lua]") => {
-                names.iter().for_each(|name| drop(grants.remove(*name)));
+                names.iter().for_each(|name| _ = grants.remove(*name));
             }
             _ => {}
         }

@@ -47,6 +47,11 @@ impl Room {
     pub async fn enter(&self, ctx: &Context, message: &Message) -> Result<Roomed> {
         let pieces = (weight(message).div_ceil(PIECE)).min(u64::from(self.pieces));
         let pieces = u32::try_from(pieces).unwrap_or(self.pieces);
+        if let Ok(call) = self.calls.clone().try_acquire_owned()
+            && let Ok(bytes) = self.bytes.clone().try_acquire_many_owned(pieces)
+        {
+            return Ok(Roomed { _call: call, _bytes: bytes });
+        }
         let room = async {
             let call = self.calls.clone().acquire_owned().await;
             (call, self.bytes.clone().acquire_many_owned(pieces).await)

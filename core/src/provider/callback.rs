@@ -21,6 +21,7 @@ use super::Setup;
 use crate::client::{BoxFuture, Capability, Context, Producer};
 use crate::config::{from_value, nearest};
 use crate::error::{Error, Kind, Outcome, Result};
+use crate::intake::Room;
 use crate::message::{Message, Receipt};
 
 const NAME: &str = "callback";
@@ -62,7 +63,8 @@ pub fn check(section: Map<String, Value>) -> Result<()> {
 
 /// What the host implements. It is called from many threads at once.
 pub trait Host: Send + Sync + 'static {
-    /// Sends one message and answers by [`HostCall::finish`], at once or later from any thread. It may block.
+    /// Sends one message and answers by [`HostCall::finish`], at once or later from any thread. It may block. All fields
+    /// of the message are its own to honour or to refuse: of a delay the message has what is left of it.
     fn send(&self, call: HostCall);
 
     /// Whether `send` hands the call over to threads of its own and returns at once. Then it is called where the send
@@ -251,6 +253,7 @@ pub fn open_producer(setup: &Setup, section: Map<String, Value>, hosts: &Hosts) 
     let config = parse(section)?;
     let producer = CallbackProducer {
         host: Mutex::new(Some(hosts.get(&config.name)?)),
+        room: Room::new(&setup.limits),
         places: Arc::new(Semaphore::new(config.threads)),
         threads: Threads::new(config.threads),
         config,
@@ -266,6 +269,8 @@ struct CallbackProducer {
     config: Config,
     // Let go of at the close, whoever still holds the producer: the host waits for its release.
     host: Mutex<Option<Arc<dyn Host>>>,
+    // How many sends there may be, those that wait for a place too.
+    room: Room,
     places: Arc<Semaphore>,
     threads: Threads,
     sent: AtomicU64,
@@ -281,6 +286,7 @@ impl CallbackProducer {
     async fn call(&self, ctx: &Context, mut message: Arc<Message>) -> Result<Receipt> {
         // The delay counts from here, also while the call waits for its place.
         let accepted = (!message.delay().is_zero()).then(Instant::now);
+        let _room = self.room.enter(ctx, &message).await.map_err(|error| error.by(NAME))?;
         let place =
             ctx.run(self.places.clone().acquire_owned()).await.map_err(|ended| match ended.kind() {
                 // That every thread stayed busy is the news, not the time.
