@@ -87,11 +87,7 @@ async fn a_canary_is_seen_nowhere() {
     let logs = Logs::default();
     // With one alone, what another test logs first on a thread of its own would be off for good.
     let _beside = tracing::Dispatch::new(logs.clone());
-    // While there is one subscriber alone, an event that another thread meets first is of interest only if it is to that
-    // thread's: never, for good. With two all are asked.
-    let _second = tracing::Dispatch::new(logs.clone());
     let _guard = tracing::subscriber::set_default(logs.clone());
-    tracing::callsite::rebuild_interest_cache();
     let panics = Arc::new(Mutex::new(String::new()));
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new({
