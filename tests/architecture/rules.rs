@@ -6,7 +6,7 @@ use crate::scan::{references, tokens};
 pub(crate) const CORE: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("secret", &[]),
-    ("message", &["error"]),
+    ("message", &["error", "random"]),
     ("wire", &["message", "error"]),
     ("tls", &["error"]),
     ("log_line", &[]),
@@ -42,7 +42,7 @@ pub(crate) const CORE: &[(&str, &[&str])] = &[
     ("outbox", &["client", "config", "message", "error", "intake"]),
     ("broker", &["wire", "message", "error", "runtime", "secret"]),
     ("settings", &["broker", "config", "wire", "secret", "error"]),
-    ("open", &["provider", "strategy", "outbox", "client", "config", "message", "error"]),
+    ("open", &["provider", "strategy", "outbox", "client", "config", "intake", "message", "error"]),
     ("fuzzing", &["wire", "config", "provider", "open", "broker", "log_line"]),
     (
         "calls",
