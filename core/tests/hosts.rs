@@ -1,82 +1,26 @@
-//! Producers of the host, as clients and as members: how many sends may wait, what is told of what they say, what becomes
-//! of a delay, and when an id is free.
+//! Producers of the host, as clients and as members: how many sends may wait, what becomes of a delay, and when an id is
+//! free.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::fmt::Write as _;
+mod host;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ceiba_core::calls;
+use ceiba_core::client::Context;
+use ceiba_core::completion::CompletionQueue;
 use ceiba_core::config::ClientConfig;
-use ceiba_core::error::{Error, Kind, Outcome, Result};
-use ceiba_core::message::{Message, Receipt};
-use ceiba_core::provider::callback::{Host, HostCall, receipt};
-use parking_lot::Mutex;
+use ceiba_core::error::{Error, Kind, Outcome};
+use ceiba_core::message::Message;
+use host::{Answer, Program, of_host, open, send, until};
 use serde_json::{Value, json};
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Metadata, Subscriber, span};
-
-type Answer = fn(HostCall);
-
-/// Answers as it is told, or keeps its calls.
-struct Program {
-    calls: AtomicUsize,
-    kept: Mutex<Vec<HostCall>>,
-    answer: Option<Answer>,
-}
-
-impl Host for Program {
-    fn send(&self, call: HostCall) {
-        let mut kept = self.kept.lock();
-        self.calls.fetch_add(1, Ordering::AcqRel);
-        match self.answer {
-            Some(answer) => answer(call),
-            None => kept.push(call),
-        }
-    }
-}
-
-impl Program {
-    fn register(name: &str, answer: Option<Answer>) -> Arc<Program> {
-        let program = Arc::new(Program { calls: AtomicUsize::new(0), kept: Mutex::new(Vec::new()), answer });
-        calls::callback_register(name, program.clone()).unwrap();
-        program
-    }
-
-    fn calls(&self) -> usize {
-        self.calls.load(Ordering::Acquire)
-    }
-
-    fn answer_all(&self) {
-        self.kept.lock().drain(..).for_each(|call| call.finish(Ok(receipt(None))));
-    }
-}
-
-async fn open(id: &str, config: Value) -> Result<()> {
-    calls::producer_open(Some(id), ClientConfig::from_json(config).unwrap(), None).await.map(drop)
-}
-
-async fn send(id: &str, within: Duration) -> Result<Receipt> {
-    calls::producer_send(id, Message::new("x"), Some(within)).await
-}
-
-async fn until(what: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !what() {
-        assert!(started.elapsed() < Duration::from_secs(10), "it never came to that");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
 
 /// A failover's own error says that the deadline passed, and which member had no room.
 fn no_room(error: &Error) {
     let told = error.kind() == Kind::QueueFull || error.text().contains("queue_full");
     assert!(told && error.outcome() == Outcome::NotSent, "{error:?}");
-}
-
-fn of_host(name: &str) -> Value {
-    json!({"type": "callback", "name": name})
 }
 
 /// The whole client, and each kind of member: `max_pending` holds for what waits in it.
@@ -120,24 +64,49 @@ async fn no_more_sends_wait_than_max_pending_says() {
     calls::callback_unregister("pending").unwrap();
 }
 
-/// What a strategy of the member holds back is under way too.
+/// What a strategy holds back is under way too, in a client and in a member.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_member_counts_what_its_strategies_hold_back() {
+async fn what_strategies_hold_back_counts() {
     let refuse: Answer = |call| call.finish(Err(Error::new(Kind::Unavailable, "not now")));
     let host = Program::register("held-back", Some(refuse));
     let retry = json!({"type": "retry", "max_attempts": 2, "backoff": {"type": "fixed", "wait": "20s"}});
-    let member = json!({"provider": of_host("held-back"), "strategies": [retry], "max_pending": 1});
-    open("held-back", json!({"strategies": [{"type": "failover", "members": [member]}]})).await.unwrap();
-    let first = tokio::spawn(send("held-back", Duration::from_secs(60)));
-    until(|| host.calls() == 1).await;
-    let error = send("held-back", Duration::from_millis(300)).await.unwrap_err();
-    no_room(&error);
-    assert_eq!(host.calls(), 1);
-    first.abort();
-    let _ = first.await;
-    let error = send("held-back", Duration::from_millis(300)).await.unwrap_err();
-    assert_eq!((error.kind(), host.calls()), (Kind::Unavailable, 2), "its room is free again: {error}");
-    calls::producer_close("held-back", None).await.unwrap();
+    let client = json!({"provider": of_host("held-back"), "strategies": [retry], "max_pending": 1});
+    let over = |member: &Value| json!({"strategies": [{"type": "failover", "members": [member]}]});
+    for config in [client.clone(), over(&client)] {
+        open("held-back", config.clone()).await.unwrap();
+        let before = host.calls();
+        let first = tokio::spawn(send("held-back", Duration::from_secs(60)));
+        until(|| host.calls() == before + 1).await;
+        let error = send("held-back", Duration::from_millis(300)).await.unwrap_err();
+        no_room(&error);
+        assert_eq!(host.calls(), before + 1, "{config}");
+        first.abort();
+        let _ = first.await;
+        let error = send("held-back", Duration::from_millis(300)).await.unwrap_err();
+        let calls = host.calls() - before;
+        assert_eq!((error.kind(), calls), (Kind::Unavailable, 2), "its room is free again: {error}");
+        calls::producer_close("held-back", None).await.unwrap();
+    }
+    // The default, 256 MiB, where a config says nothing. The bodies are one.
+    let half = Bytes::from(vec![b'x'; 128 << 20]);
+    let silent = json!({"provider": of_host("held-back"), "strategies": [retry]});
+    for config in [silent.clone(), over(&silent)] {
+        open("held-back", config.clone()).await.unwrap();
+        let before = host.calls();
+        let large = |within: Duration| {
+            let message = Message::new(half.clone());
+            async move { calls::producer_send("held-back", message, Some(within)).await }
+        };
+        let held: Vec<_> = (0..2).map(|_| tokio::spawn(large(Duration::from_secs(60)))).collect();
+        until(|| host.calls() == before + 2).await;
+        no_room(&large(Duration::from_millis(300)).await.unwrap_err());
+        assert_eq!(host.calls(), before + 2, "{config}");
+        held.iter().for_each(tokio::task::JoinHandle::abort);
+        for held in held {
+            let _ = held.await;
+        }
+        calls::producer_close("held-back", None).await.unwrap();
+    }
     for wrong in [json!({"max_pending": 0}), json!({"max_pendin": 5}), json!({"max_pending": "5"})] {
         let mut member = json!({"provider": of_host("held-back")});
         member.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
@@ -205,104 +174,116 @@ async fn an_id_is_free_when_the_last_call_has_ended() {
     calls::callback_unregister("stuck").unwrap();
 }
 
-const IN_MESSAGE: &str = "canary-of-message";
-const IN_ERROR: &str = "canary-of-error";
-
-/// What was logged, by level.
-#[derive(Clone, Default)]
-struct Logs(Arc<Mutex<Vec<(Level, String)>>>);
-
-struct Line<'a>(&'a mut String);
-
-impl Visit for Line<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        let _ = write!(self.0, " {}={value:?}", field.name());
-    }
-}
-
-impl Subscriber for Logs {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
-        let mut line = String::new();
-        attributes.record(&mut Line(&mut line));
-        self.0.lock().push((Level::ERROR, line));
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &Event<'_>) {
-        let mut line = String::new();
-        event.record(&mut Line(&mut line));
-        self.0.lock().push((*event.metadata().level(), line));
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
-/// Nothing of a message is told anywhere. What the host says in an error is told in the error, and by strategies at the
-/// level debug, and in no status, metric or other line of the log.
-#[test]
-fn what_a_message_and_a_host_say_stays_where_it_belongs() {
-    let refuse: Answer = |call| {
-        let error = match call.message().body() {
-            body if body == IN_MESSAGE => Error::new(Kind::Unavailable, IN_ERROR),
-            _ => Error::new(Kind::Timeout, IN_ERROR).outcome_is(Outcome::Unknown),
-        };
-        call.finish(Err(error));
-    };
-    Program::register("canary", Some(refuse));
-    let panics: Answer = |_call| std::panic::resume_unwind(Box::new(IN_ERROR));
-    Program::register("canary-panics", Some(panics));
-    let strategies = |members: Value| {
-        json!([
-            {"type": "circuit_breaker", "consecutive": 3},
-            {"type": "retry", "max_attempts": 3, "backoff": {"type": "none"}, "on_unknown": "again"},
-            {"type": "timeout", "after": "5s"},
-            {"type": "failover", "members": members},
-        ])
-    };
-    let configs = [
-        json!({"provider": of_host("canary")}),
-        json!({"provider": of_host("canary-panics")}),
-        json!({"provider": of_host("canary"), "strategies": strategies(json!([{"provider": of_host("canary-panics")}]))}),
-        json!({"strategies": [{"type": "fan_out", "members": [{"provider": of_host("canary")}, {"provider": of_host("canary-panics")}]}]}),
-        json!({"strategies": [{"type": "timeout_failover", "after": 1, "members": [{"provider": of_host("canary")}, {"provider": of_host("canary")}]}]}),
+/// A failover goes on at once when a member has no room, whether the member stands in the config or is a client.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_member_holds_up_no_other() {
+    let host = Program::register("full", None);
+    let one_thread = json!({"type": "callback", "name": "full", "threads": 1});
+    let bound = json!({"type": "timeout", "after": "60s"});
+    let members = [
+        json!({"provider": of_host("full"), "max_pending": 1}),
+        json!({"provider": one_thread}),
+        json!({"provider": of_host("full"), "strategies": [bound], "max_pending": 1}),
     ];
-    let logs = Logs::default();
-    // With one alone, what another test logs first on a thread of its own would be off for good.
-    let _beside = tracing::Dispatch::new(logs.clone());
-    let _guard = tracing::subscriber::set_default(logs.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (mut told, mut states) = (String::new(), String::new());
-    runtime.block_on(async {
-        for (number, config) in configs.into_iter().enumerate() {
-            let id = format!("canary-{number}");
-            open(&id, config).await.unwrap();
-            for body in [IN_MESSAGE, "", IN_MESSAGE, "", IN_MESSAGE] {
-                let message = Message::new(body).with(|fields| {
-                    fields.key = Some(IN_MESSAGE.into());
-                    fields.template = Some(IN_MESSAGE.into());
-                    fields.args = Some(json!({"code": IN_MESSAGE}));
-                    fields.recipients = vec![IN_MESSAGE.into()];
-                    fields.attributes.insert(IN_MESSAGE.into(), IN_MESSAGE.into());
-                });
-                let error = calls::producer_send(&id, message, None).await.unwrap_err();
-                let _ = write!(told, "{error}\n{error:?}\n{}\n{}\n", error.text(), error.to_json());
-                let _ = write!(states, "{}", calls::producer_status(&id).unwrap());
-            }
-            let _ = write!(states, "{}", calls::metrics());
-            calls::producer_close(&id, None).await.unwrap();
+    for (number, member) in members.iter().enumerate() {
+        open(&format!("full-{number}"), member.clone()).await.unwrap();
+        for member in [member.clone(), json!(format!("full-{number}"))] {
+            let other = json!({"provider": {"type": "memory", "topic": "full"}});
+            open("full", json!({"strategies": [{"type": "failover", "members": [member, other]}]}))
+                .await
+                .unwrap();
+            let before = host.calls();
+            let first = tokio::spawn(send("full", Duration::from_secs(60)));
+            until(|| host.calls() == before + 1).await;
+            let begun = Instant::now();
+            let receipt = send("full", Duration::from_secs(60)).await.unwrap();
+            assert_eq!(receipt.provider, "memory", "{member}");
+            assert!(begun.elapsed() < Duration::from_secs(5), "{member}: {:?}", begun.elapsed());
+            host.answer_all();
+            first.await.unwrap().unwrap();
+            calls::producer_close("full", None).await.unwrap();
         }
-    });
-    assert!(told.contains(IN_ERROR), "the host is not heard");
-    assert!(!told.contains(IN_MESSAGE), "{told}");
-    assert!(!states.contains(IN_ERROR) && !states.contains(IN_MESSAGE), "{states}");
-    let lines = logs.0.lock();
-    assert!(lines.iter().any(|(level, line)| *level == Level::DEBUG && line.contains(IN_ERROR)));
-    for (level, line) in lines.iter() {
-        assert!(!line.contains(IN_MESSAGE), "{level} {line}");
-        assert!(*level >= Level::DEBUG || !line.contains(IN_ERROR), "{level} {line}");
+        // By itself it has nowhere else to go, and waits for its turn.
+        let id = format!("full-{number}");
+        let before = host.calls();
+        let sends: Vec<_> = (0..2)
+            .map(|_| {
+                let id = id.clone();
+                tokio::spawn(async move { send(&id, Duration::from_secs(60)).await })
+            })
+            .collect();
+        for count in 1..=2 {
+            until(|| host.calls() == before + count).await;
+            host.answer_all();
+        }
+        for send in sends {
+            send.await.unwrap().unwrap();
+        }
+        calls::producer_close(&id, None).await.unwrap();
     }
+    calls::callback_unregister("full").unwrap();
+}
+
+/// What was submitted has its room: sends beside it take none of that, and it is not counted another way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submit_that_was_taken_finds_room() {
+    let host = Program::register("submitted", None);
+    let provider = json!({"type": "callback", "name": "submitted", "threads": 256});
+    let bounds = [json!({"type": "timeout", "after": "60s"}), json!({"type": "retry", "max_attempts": 2})];
+    for strategies in [&bounds[..0], &bounds[..1], &bounds[..]] {
+        let queue = Arc::new(CompletionQueue::new(1024).unwrap());
+        let config = json!({
+            "provider": provider, "strategies": strategies, "max_pending": 41, "max_pending_bytes": 4096,
+        });
+        let config = ClientConfig::from_json(config).unwrap();
+        calls::producer_open(Some("submitted"), config, Some(queue.clone())).await.unwrap();
+        let before = host.calls();
+        let sent = tokio::spawn(calls::producer_send(
+            "submitted",
+            Message::new(vec![b'x'; 4096]),
+            Some(Duration::from_secs(60)),
+        ));
+        until(|| host.calls() == before + 1).await;
+        // 40 times 100 bytes: in pieces of 1 KiB they would be ten times as much as there may be.
+        for token in 0..40 {
+            calls::producer_submit("submitted", token, &[b'x'; 100], Duration::ZERO).unwrap();
+        }
+        until(|| host.calls() == before + 41).await;
+        let error = calls::producer_submit("submitted", 40, &[b'x'; 100], Duration::ZERO).unwrap_err();
+        assert_eq!(error.kind(), Kind::QueueFull);
+        host.answer_all();
+        sent.await.unwrap().unwrap();
+        let mut ended = Vec::new();
+        until(|| queue.len() == 40).await;
+        queue.poll(1024, &mut ended);
+        assert!(ended.iter().all(|completion| completion.result.is_ok()), "{ended:?}");
+        calls::producer_close("submitted", None).await.unwrap();
+    }
+    calls::callback_unregister("submitted").unwrap();
+}
+
+/// A flush waits for the sends that the producer has, within its own time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_waits_for_sends_under_way() {
+    let host = Program::register("flushed", None);
+    open("flushed", json!({"provider": of_host("flushed")})).await.unwrap();
+    let over = json!({"strategies": [{"type": "failover", "members": [{"provider": of_host("flushed")}]}]});
+    open("flushed-over", over).await.unwrap();
+    for id in ["flushed", "flushed-over"] {
+        let producer = calls::producer(id).unwrap().producer().clone();
+        let before = host.calls();
+        let sent = tokio::spawn(send(id, Duration::from_secs(60)));
+        until(|| host.calls() == before + 1).await;
+        let error = producer.flush(&Context::within(Duration::from_millis(100))).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Timeout, "{id}");
+        let flush =
+            tokio::spawn(async move { producer.flush(&Context::within(Duration::from_secs(60))).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!flush.is_finished());
+        host.answer_all();
+        flush.await.unwrap().unwrap();
+        sent.await.unwrap().unwrap();
+        calls::producer_close(id, None).await.unwrap();
+    }
+    calls::callback_unregister("flushed").unwrap();
 }

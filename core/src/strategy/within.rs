@@ -10,7 +10,8 @@ use crate::error::Result;
 use crate::intake::{Limits, Room};
 use crate::message::{Message, Receipt};
 
-/// The producer, with as much room as the limits say. A send that finds none until its deadline is `queue_full`.
+/// The producer, with as much room as the limits say. A send that finds none is `queue_full`, at once or at its deadline:
+/// see [`crate::intake::Whose`].
 pub fn within(producer: Arc<dyn Producer>, limits: &Limits) -> Arc<dyn Producer> {
     Arc::new(Within { producer, room: Room::new(limits) })
 }
