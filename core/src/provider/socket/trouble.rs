@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::error::{Error, Result};
 
 /// What the last try to connect said.
+#[cfg_attr(not(feature = "smtp"), allow(dead_code, reason = "mail alone asks"))]
 #[derive(Debug, Clone, Default)]
 pub(in crate::provider) enum Last {
     #[default]
@@ -43,6 +44,7 @@ impl Drop for Live {
     }
 }
 
+#[cfg_attr(not(feature = "smtp"), allow(dead_code, reason = "mail alone asks"))]
 impl Trouble {
     /// What a try said counts for so long: later nobody knows.
     pub(in crate::provider) fn new(fresh: Duration) -> Arc<Trouble> {
