@@ -16,6 +16,15 @@ pub struct Redis {
     tls: bool,
 }
 
+/// How often a command was called, and how often that was not allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Calls {
+    /// Ran.
+    pub made: u64,
+    /// Did not run.
+    pub rejected: u64,
+}
+
 /// A port that nobody listens on now.
 fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
@@ -181,6 +190,18 @@ impl Redis {
                 count => answer.extend_from_slice(&buffer[..count]),
             }
         }
+    }
+
+    /// What became of a command so far, those of scripts too.
+    pub fn calls(&self, command: &str) -> Calls {
+        let code = "return string.match(redis.call('INFO', 'commandstats'), \
+            'cmdstat_' .. ARGV[1] .. ':([^\\r\\n]*)') or ''";
+        let line = self.ask(&["EVAL", code, "0", command]).unwrap();
+        let field = |name: &str| -> u64 {
+            let value = line.split(',').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+            value.map_or(0, |value| value.parse().unwrap_or_else(|_| panic!("{command}: {line}")))
+        };
+        Calls { made: field("calls"), rejected: field("rejected_calls") }
     }
 
     /// The number that a command answers with.

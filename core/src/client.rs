@@ -22,6 +22,7 @@ pub struct Context {
     deadline: Option<Instant>,
     cancel: Option<CancellationToken>,
     fails_when_disconnected: bool,
+    has_room: bool,
 }
 
 impl Context {
@@ -64,17 +65,36 @@ impl Context {
         self
     }
 
-    /// The same, failing at once where there is no connection, whatever the client's config says: whoever calls has
-    /// somewhere else to go.
+    /// The same, failing at once where there is no connection or no room, whatever the client's config says: whoever
+    /// calls has somewhere else to go.
     #[must_use]
     pub fn failing_when_disconnected(mut self) -> Context {
         self.fails_when_disconnected = true;
         self
     }
 
-    /// Whether a send without a connection fails though the client's config says to wait.
+    /// Whether a send without a connection or room fails though the client's config says to wait.
     pub fn fails_when_disconnected(&self) -> bool {
         self.fails_when_disconnected
+    }
+
+    /// The same, of a submit: it counts among those that its client took, and is not bounded a second time.
+    #[must_use]
+    pub fn with_room(mut self) -> Context {
+        self.has_room = true;
+        self
+    }
+
+    /// The same, of a send through a client that has not counted it.
+    #[must_use]
+    pub fn without_room(mut self) -> Context {
+        self.has_room = false;
+        self
+    }
+
+    /// Whether its client has room for this call, and counts it.
+    pub fn has_room(&self) -> bool {
+        self.has_room
     }
 
     /// When the call must have ended.

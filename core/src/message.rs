@@ -138,7 +138,7 @@ impl Message {
 
     /// A number that is the same in all attempts of this message and, most likely, of no other. Never 0.
     pub fn number(&self) -> u64 {
-        let number = rand::random::<u64>().max(1);
+        let number = crate::random::fresh().max(1);
         match self.number.0.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed) {
             Ok(_) => number,
             Err(known) => known,

@@ -9,6 +9,7 @@ use crate::client::{BoxFuture, Consumer, Context, Producer};
 use crate::clock::Clock;
 use crate::config::{self, ClientConfig, Connect, Role, WhenDisconnected, nearest};
 use crate::error::{Error, Kind, Result};
+use crate::intake::{Limits, Whose};
 use crate::outbox::{self, Outbox};
 #[cfg(feature = "smtp")]
 use crate::provider::smtp;
@@ -232,7 +233,7 @@ pub async fn producer_with_outbox(
     role_is(config, Role::Producer)?;
     check(config)?;
     let Some(section) = stack(config, 0)?.outbox else {
-        return Ok((producer_at(id, config, around, 0).await?, None));
+        return Ok((producer_at(id, config, around, 0, Whose::Client).await?, None));
     };
     let notifier = match section.notify() {
         Some(other) => Some((around.members)(other).map_err(|error| {
@@ -250,7 +251,7 @@ pub async fn producer_with_outbox(
         random: crate::random::Random::from_system(),
         notifier,
     };
-    let inner = producer_at(id, &config, around, 0).await?;
+    let inner = producer_at(id, &config, around, 0, Whose::Client).await?;
     match section.wrap(setup, inner.clone()).await {
         Ok(outbox) => Ok((outbox.clone(), Some(outbox))),
         Err(error) => {
@@ -266,9 +267,13 @@ fn producer_at<'a>(
     config: &'a ClientConfig,
     around: &'a Surroundings<'a>,
     depth: usize,
+    of: Whose,
 ) -> BoxFuture<'a, Result<Arc<dyn Producer>>> {
     Box::pin(async move {
         let Stack { sections, provider, .. } = stack(config, depth)?;
+        let layered = !sections.is_empty();
+        let limits = Limits { of, ..config.limits() };
+        let mut bounds = bounds(&sections, provider.is_some(), of);
         let mut below = match provider {
             None => None,
             Some((name, section)) => {
@@ -278,19 +283,21 @@ fn producer_at<'a>(
                     config.connect.get_or_insert(Connect::Lazy);
                     config.when_disconnected.get_or_insert(WhenDisconnected::Fail);
                 }
-                let producer = provided(id, &config, &name, section, around).await?;
+                let limits = Limits { of: bounds.last().copied().unwrap_or(of), ..limits };
+                let producer = provided(id, &config, limits, &name, section, around).await?;
                 Some(Member::new(name, producer))
             }
         };
         let random = Random::from_system();
         for mut section in sections.into_iter().rev() {
             let name = section.name.clone();
+            let of = bounds.pop().unwrap_or(of);
             let setup = strategy::Setup { id: id.into(), name: name.clone(), random: random.clone() };
             let producer = match section.members.take() {
                 Some(listed) => {
                     let mut group: Vec<Member> = below.take().into_iter().collect();
                     for (number, member) in listed.iter().enumerate() {
-                        group.push(open_member(id, number, member, around, depth).await?);
+                        group.push(open_member(id, number, member, around, depth, of).await?);
                     }
                     section.group(&setup, distinct(group))?
                 }
@@ -304,8 +311,30 @@ fn producer_at<'a>(
             below = Some(Member::new(name, producer));
         }
         let nothing = || Error::new(Kind::Internal, "a config made no producer");
-        below.map(|member| member.producer).ok_or_else(nothing)
+        let producer = below.map(|member| member.producer).ok_or_else(nothing)?;
+        // A provider counts what came to it, and not what the strategies hold back.
+        Ok(if layered { strategy::within(producer, &limits) } else { producer })
     })
+}
+
+/// Whose bounds those are that are below each section.
+fn bounds(sections: &[Section], provider: bool, of: Whose) -> Vec<Whose> {
+    let mut below = of;
+    let mut bounds = Vec::with_capacity(sections.len());
+    for (number, section) in sections.iter().enumerate() {
+        if let Some(members) = &section.members {
+            let beside = members.len() + usize::from(provider || number + 1 < sections.len());
+            below = match section.kind {
+                "failover" if beside > 1 => Whose::Spared,
+                // Each of its members is to have the message: none stands in for another.
+                "fan_out" => Whose::Member,
+                _ if below == Whose::Spared => Whose::Spared,
+                _ => Whose::Member,
+            };
+        }
+        bounds.push(below);
+    }
+    bounds
 }
 
 async fn open_member(
@@ -314,6 +343,7 @@ async fn open_member(
     member: &Value,
     around: &Surroundings<'_>,
     depth: usize,
+    of: Whose,
 ) -> Result<Member> {
     if let Value::String(other) = member {
         let producer = (around.members)(other).map_err(|error| {
@@ -332,7 +362,7 @@ async fn open_member(
         (None, None) => format!("member-{number}"),
     };
     let own = format!("{id}/{number}");
-    let producer = producer_at(&own, &config, around, depth + 1).await?;
+    let producer = producer_at(&own, &config, around, depth + 1, of).await?;
     // Its own, where it names one: the default is that of clients, whose callers name none.
     let deadline = member.get("deadline").map(|_| config.deadline.0);
     Ok(Member { deadline, ..Member::new(name, producer) })
@@ -356,11 +386,12 @@ fn distinct(mut members: Vec<Member>) -> Vec<Member> {
 async fn provided(
     id: &str,
     config: &ClientConfig,
+    limits: Limits,
     name: &str,
     section: Map<String, Value>,
     around: &Surroundings<'_>,
 ) -> Result<Arc<dyn Producer>> {
-    let setup = Setup::from_config(id, config);
+    let setup = Setup { limits, ..Setup::from_config(id, config) };
     match name {
         "dingtalk" => dingtalk::open_producer(&setup, section).await,
         "callback" => callback::open_producer(&setup, section, around.hosts),

@@ -80,7 +80,10 @@ impl<T> Registry<T> {
         self.change(|slots| match slots.get(&id) {
             Some(Slot::Closing) => Err(Error::new(
                 Kind::AlreadyOpen,
-                format!("the {} `{id}` is being closed: its id is free when the close returns", self.noun),
+                format!(
+                    "the {} `{id}` is being closed: its id is free when the last of its calls has ended",
+                    self.noun
+                ),
             )),
             Some(_) => Err(Error::new(Kind::AlreadyOpen, format!("a {} `{id}` is open already", self.noun))),
             None => {

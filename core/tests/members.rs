@@ -198,3 +198,57 @@ async fn a_caller_who_comes_late_says_nothing_of_a_member() {
     calls::producer_send("late", Message::new("x"), None).await.unwrap();
     calls::producer_close("late", None).await.unwrap();
 }
+
+/// The member is behind an intake that waits for a silent broker: whoever has somewhere else to go does not wait too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_broker_is_silent_and_whose_room_is_full_holds_up_nobody() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    for kind in ["kapokmq", "dpmq"] {
+        let scheme = if kind == "dpmq" { "http" } else { "ws" };
+        let url = format!("{scheme}://{}", silent.local_addr().unwrap());
+        let mut provider = json!({"type": kind, "url": url, "topic": "t"});
+        if kind == "kapokmq" {
+            provider["secret_key"] = "test".into();
+        }
+        let full =
+            json!({"provider": provider, "connect": "lazy", "connect_timeout": "60s", "max_pending": 2});
+        open("room", full.clone()).await.unwrap();
+        let waits: Vec<_> = (0..2)
+            .map(|_| {
+                tokio::spawn(calls::producer_send("room", Message::new("x"), Some(Duration::from_secs(60))))
+            })
+            .collect();
+        let begun = Instant::now();
+        while calls::producer_status("room").unwrap()["under_way"] != 2 {
+            assert!(begun.elapsed() < SOON);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut inline = full;
+        inline["max_pending"] = 1.into();
+        inline["when_disconnected"] = "wait".into();
+        for (id, member) in [("room-id", json!("room")), ("room-inline", inline)] {
+            let other = json!({"provider": memory(id)});
+            open(id, json!({"strategies": [{"type": "failover", "members": [member, other]}]}))
+                .await
+                .unwrap();
+            let mut waits = None;
+            if id == "room-inline" {
+                waits = Some(tokio::spawn(calls::producer_send(id, Message::new("x"), Some(SOON * 9))));
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            let begun = Instant::now();
+            let receipt = calls::producer_send(id, Message::new("x"), Some(SOON * 9)).await.unwrap();
+            assert_eq!(receipt.provider, "memory", "{kind} {id}");
+            assert!(begun.elapsed() < SOON, "{kind} {id}: {:?}", begun.elapsed());
+            if let Some(waits) = waits {
+                assert!(!waits.is_finished());
+                waits.abort();
+            }
+            let _ = calls::producer_close(id, Some(Duration::from_millis(100))).await;
+        }
+        let _ = calls::producer_close("room", Some(Duration::from_millis(100))).await;
+        for waits in waits {
+            assert!(waits.await.unwrap().is_err());
+        }
+    }
+}

@@ -39,12 +39,16 @@ func RegisterHost(name string, sender HostSender) error {
 func UnregisterHost(name string) error { return orNil(cCallbackUnregister(name)) }
 
 // RegisterSender makes a sender of package comm known under a name: biz is the message's template, args its arguments
-// (for a message without arguments its body, where T is string or []byte), and to its recipients.
+// (for a message without arguments its body, where T is string or []byte), and to its recipients. A message with a delay
+// or anything else that such a sender has no place for is refused as unsupported.
 func RegisterSender[T any](name string, sender comm.Sender[T]) error {
 	if sender == nil {
 		return errorf(ErrInvalidArgument, "the sender is nil")
 	}
 	return RegisterHost(name, func(ctx context.Context, message *Message) (string, error) {
+		if name := noPlaceFor[T](message); name != "" {
+			return "", errorf(ErrUnsupported, "a sender of package comm has no place for the message's %s", name)
+		}
 		var args T
 		if raw, _ := message.Args.(json.RawMessage); raw != nil {
 			if err := json.Unmarshal(raw, &args); err != nil {
@@ -60,6 +64,35 @@ func RegisterSender[T any](name string, sender comm.Sender[T]) error {
 		}
 		return "", sender.Send(ctx, message.Template, args, message.Recipients...)
 	})
+}
+
+// noPlaceFor names what a sender of package comm would lose of a message.
+func noPlaceFor[T any](message *Message) string {
+	raw, _ := message.Args.(json.RawMessage)
+	takesBody := false
+	switch any(*new(T)).(type) {
+	case string, []byte:
+		takesBody = raw == nil
+	}
+	switch {
+	case message.Delay != 0:
+		return "delay"
+	case len(message.Body) > 0 && !takesBody:
+		return "body"
+	case message.ContentType != "":
+		return "content type"
+	case message.Key != "":
+		return "key"
+	case message.Tag != "":
+		return "tag"
+	case message.Topic != "":
+		return "topic"
+	case len(message.Attributes) > 0:
+		return "attributes"
+	case len(message.Attachments) > 0:
+		return "attachments"
+	}
+	return ""
 }
 
 // hostSends holds what ends the contexts of the calls that are under way.

@@ -89,6 +89,23 @@ func TestASenderOfPackageCommIsAProvider(t *testing.T) {
 	if _, err := p.SendMessage(t.Context(), Message{Args: 7}); !errors.Is(err, ErrInvalidArgument) {
 		t.Error(err)
 	}
+	for word, message := range map[string]Message{
+		"delay":       {Args: welcome{}, Delay: time.Minute},
+		"body":        {Args: welcome{}, Body: []byte("x")},
+		"key":         {Args: welcome{}, Key: "k"},
+		"tag":         {Args: welcome{}, Tag: "t"},
+		"attributes":  {Args: welcome{}, Attributes: map[string]string{"a": "b"}},
+		"attachments": {Args: welcome{}, Attachments: []Attachment{{Name: "a", Body: []byte("x")}}},
+	} {
+		var refused *Error
+		if _, err := p.SendMessage(t.Context(), message); !errors.As(err, &refused) || refused.Kind != ErrUnsupported ||
+			refused.Outcome != NotSent || refused.Retryable || !strings.Contains(refused.Message, word) {
+			t.Errorf("%s: %v", word, err)
+		}
+	}
+	if len(got) > 0 {
+		t.Error("it was sent all the same:", <-got)
+	}
 }
 
 func TestTheCurrentMemberIsSetByControl(t *testing.T) {

@@ -59,6 +59,9 @@ func notSent(err error, permanent bool) bool {
 	switch err := err.(type) {
 	case *Error:
 		return err.Outcome == NotSent
+	case *ratelimit.LimiterError:
+		// Whatever the limiter's own error is.
+		return true
 	case *retryable.Error:
 		// What ended the attempts sent nothing.
 		return all(err.Attempts)

@@ -38,6 +38,8 @@ func TestWhatASendersErrorTells(t *testing.T) {
 		{"joined and wrapped", fmt.Errorf("sms: %w", errors.Join(throttled, throttled)), ErrThrottled, NotSent, true},
 		{"a failover's", &failover.AllFailedError{Errors: []error{throttled, ratelimit.ErrLimited}}, ErrThrottled, NotSent, true},
 		{"a failover's, one unknown", &failover.AllFailedError{Errors: []error{ratelimit.ErrLimited, plain}}, ErrUnavailable, Unknown, true},
+		{"a limiter that failed", &ratelimit.LimiterError{Key: "a", Err: plain}, ErrUnavailable, NotSent, true},
+		{"a limiter at the deadline", &ratelimit.LimiterError{Key: "a", Err: context.DeadlineExceeded}, ErrTimeout, NotSent, true},
 		{"limited", ratelimit.ErrLimited, ErrLimited, NotSent, true},
 		{"no providers", failover.ErrNoServices, ErrInvalidConfig, NotSent, false},
 		{"no attempts", retryable.ErrNoAttempts, ErrInvalidConfig, NotSent, false},

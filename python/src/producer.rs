@@ -181,8 +181,8 @@ pub(crate) fn producer_control<'py>(
     Ok(json::to_python(py, &state)?)
 }
 
-/// Closes a producer; its id is free when this returns. Sends under way end within `timeout` (or the
-/// client's deadline); `Timeout` says that some had to be ended.
+/// Closes a producer; its id is free when this returns, or when a callable that is stuck has returned. Sends under way
+/// end within `timeout` (or the client's deadline); `Timeout` says that some had to be ended.
 #[pyfunction]
 #[pyo3(signature = (id, *, timeout=None))]
 pub(crate) fn producer_close(

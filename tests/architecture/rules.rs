@@ -6,7 +6,7 @@ use crate::scan::{references, tokens};
 pub(crate) const CORE: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("secret", &[]),
-    ("message", &["error"]),
+    ("message", &["error", "random"]),
     ("wire", &["message", "error"]),
     ("tls", &["error"]),
     ("log_line", &[]),
@@ -42,7 +42,12 @@ pub(crate) const CORE: &[(&str, &[&str])] = &[
     ("outbox", &["client", "clock", "config", "message", "error", "intake", "random", "runtime"]),
     ("broker", &["wire", "message", "error", "runtime", "secret"]),
     ("settings", &["broker", "config", "wire", "secret", "error"]),
-    ("open", &["provider", "strategy", "outbox", "client", "clock", "config", "message", "error", "random"]),
+    (
+        "open",
+        &[
+            "provider", "strategy", "outbox", "client", "clock", "config", "intake", "message", "error", "random",
+        ],
+    ),
     ("fuzzing", &["wire", "config", "provider", "open", "broker", "log_line"]),
     (
         "calls",

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::inner::{Inner, limited, send, state, until, up};
+use crate::inner::{Inner, comes_to, limited, send, state, until, up};
 
 /// Passes all on, but when it is armed it closes the connection in place of the next script's answer.
 struct Cutter {
@@ -80,11 +80,12 @@ async fn what_is_asked_again_counts_once() {
     let cutter = Cutter::start(redis.address()).await;
     let url = format!("redis://{}", cutter.address);
     for (limiter, per, count, name) in [
-        ("sliding_window", json!("1h"), "ZCARD", "sliding_window:8:3600000000us"),
+        ("sliding_window", json!("1h"), "ZCARD", "sliding_window/2:8:3600000000us"),
         ("concurrent", json!(null), "ZCARD", "concurrent:8:60000000us"),
     ] {
         // A slot is held until its send ends, so that it can be counted.
-        let inner = Inner::new(Duration::from_millis(if limiter == "concurrent" { 300 } else { 0 }));
+        let holds = limiter == "concurrent";
+        let inner = if holds { Inner::shut() } else { Inner::new(Duration::ZERO) };
         let mut config = json!({"limiter": limiter, "rate": 8, "url": url, "store_timeout": "5s"});
         if !per.is_null() {
             config["per"] = per;
@@ -93,6 +94,9 @@ async fn what_is_asked_again_counts_once() {
         let producer = limited(&config, &inner);
         until(&producer, up).await;
         // Redis knows the script from here on.
+        if holds {
+            inner.let_one_go_on();
+        }
         send(&producer, Duration::from_secs(5)).await.unwrap();
         let before = cutter.cuts.load(Ordering::Acquire);
         let left = redis.number(&[count, &name]);
@@ -100,21 +104,20 @@ async fn what_is_asked_again_counts_once() {
             cutter.armed.store(true, Ordering::Release);
             let sent = tokio::spawn({
                 let producer = producer.clone();
-                async move { send(&producer, Duration::from_secs(5)).await }
+                async move { send(&producer, Duration::from_secs(60)).await }
             });
-            if limiter == "concurrent" {
-                while inner.begun() < 1 + round {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
+            if holds {
+                comes_to(|| inner.begun() == 1 + round, || inner.begun().to_string()).await;
                 assert_eq!(redis.number(&[count, &name]), 1, "one slot for one send");
+                inner.let_one_go_on();
             }
             sent.await.unwrap().unwrap();
             assert_eq!(cutter.cuts.load(Ordering::Acquire) - before, round as u32, "nothing was cut");
-            if limiter == "sliding_window" {
+            if !holds {
                 assert_eq!(redis.number(&[count, &name]), left + round as i64, "a send counted twice");
             }
         }
-        if limiter == "sliding_window" {
+        if !holds {
             for _ in 0..2 {
                 send(&producer, Duration::from_secs(5)).await.unwrap();
             }

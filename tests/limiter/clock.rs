@@ -13,7 +13,7 @@ const HOUR: u64 = 3_600_000_000;
 #[tokio::test]
 async fn a_window_goes_on_exactly_and_without_a_stop() {
     let redis = Redis::start();
-    let name = "ceiba:limit:client:test/rate_limit:sliding_window:3:400000us";
+    let name = "ceiba:limit:client:test/rate_limit:sliding_window/2:3:400000us";
     let ahead = micros() + HOUR;
     for number in 0..3 {
         redis.ask(&["ZADD", name, &(ahead + number).to_string(), &format!("before-{number}")]).unwrap();

@@ -96,7 +96,7 @@ async fn the_time_to_wait_is_the_servers_and_right() {
     let shown = state(&producer);
     assert_eq!((shown["granted"].as_u64(), shown["limited"].as_u64()), (Some(3), Some(1)), "{shown}");
     // Redis forgets a limit that nobody uses.
-    let name = "ceiba:limit:client:test/rate_limit:sliding_window:2:700000us";
+    let name = "ceiba:limit:client:test/rate_limit:sliding_window/2:2:700000us";
     assert_eq!(redis.number(&["ZCARD", name]), 2);
     let life = redis.number(&["PTTL", name]);
     assert!((700..=1700).contains(&life), "{life}");

@@ -1,4 +1,4 @@
-//! A producer below the limit that takes its time and notes when each send ran.
+//! A producer below the limit that takes its time, or waits to be let go on, and notes when each send ran.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,6 +9,7 @@ use ceiba_core::error::{Error, Result};
 use ceiba_core::message::{Message, Receipt};
 use ceiba_core::strategy::{Random, Section, Setup};
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 
 /// Microseconds of the clock that all processes of a machine share.
 pub(crate) fn micros() -> u64 {
@@ -18,13 +19,29 @@ pub(crate) fn micros() -> u64 {
 /// See the module.
 pub(crate) struct Inner {
     takes: Duration,
+    gate: Option<Semaphore>,
     begun: AtomicUsize,
     runs: Mutex<Vec<(u64, u64)>>,
 }
 
 impl Inner {
     pub(crate) fn new(takes: Duration) -> Arc<Inner> {
-        Arc::new(Inner { takes, begun: AtomicUsize::new(0), runs: Mutex::new(Vec::new()) })
+        Arc::new(Inner { takes, gate: None, begun: AtomicUsize::new(0), runs: Mutex::new(Vec::new()) })
+    }
+
+    /// One whose sends end when they are let go on.
+    pub(crate) fn shut() -> Arc<Inner> {
+        Arc::new(Inner {
+            takes: Duration::ZERO,
+            gate: Some(Semaphore::new(0)),
+            begun: AtomicUsize::new(0),
+            runs: Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Lets one send go on, begun or not.
+    pub(crate) fn let_one_go_on(&self) {
+        self.gate.as_ref().unwrap().add_permits(1);
     }
 
     /// How many sends began.
@@ -61,6 +78,9 @@ impl Producer for Inner {
             let _running = Running(self, micros());
             if !self.takes.is_zero() {
                 tokio::time::sleep(self.takes).await;
+            }
+            if let Some(gate) = &self.gate {
+                gate.acquire().await.unwrap().forget();
             }
             Ok(Receipt::sent("inner"))
         })
@@ -99,13 +119,18 @@ pub(crate) fn state(producer: &Arc<dyn Producer>) -> Value {
 
 /// Waits until the state says so, for at most 20 s.
 pub(crate) async fn until(producer: &Arc<dyn Producer>, what: impl Fn(&Value) -> bool) {
+    comes_to(|| what(&state(producer)), || state(producer).to_string()).await;
+}
+
+/// Waits until it is so, for at most 20 s; `told` says how it is instead.
+pub(crate) async fn comes_to(what: impl Fn() -> bool, told: impl Fn() -> String) {
     for _ in 0..2000 {
-        if what(&state(producer)) {
+        if what() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("it never came to that: {}", state(producer));
+    panic!("it never came to that: {}", told());
 }
 
 pub(crate) fn up(state: &Value) -> bool {

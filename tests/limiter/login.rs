@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ceiba_core::error::Kind;
-use ceiba_tests::redis::Redis;
+use ceiba_tests::redis::{Calls, Redis};
 use serde_json::json;
 
-use crate::inner::{Inner, limited, send, state, until, up};
+use crate::inner::{Inner, comes_to, limited, send, state, until, up};
 
 const CANARY: &str = "canary-5b1f-of-the-limiter";
 
@@ -85,6 +85,28 @@ async fn a_user_without_the_right_is_told_so() {
     redis.ask(&["ACL", "SETUSER", "ann", "+@all"]).unwrap();
     send(&producer, Duration::from_secs(5)).await.unwrap();
     assert_eq!(state(&producer)["store"]["state"], "up");
+}
+
+#[tokio::test]
+async fn what_may_not_be_given_back_is_tried_once_and_says_nothing_of_sends() {
+    let redis = Redis::start();
+    redis.ask(&["ACL", "SETUSER", "ann", "on", ">pass", "~*", "+@all", "-zrem"]).unwrap();
+    let inner = Inner::new(Duration::ZERO);
+    let url = format!("redis://ann:pass@{}", redis.address());
+    let config =
+        json!({"limiter": "sliding_window", "rate": 9, "per": "1h", "url": url, "store_timeout": "5s"});
+    let producer = limited(&config, &inner);
+    send(&producer, Duration::from_secs(5)).await.unwrap();
+    redis.freeze();
+    send(&producer, Duration::from_millis(100)).await.unwrap_err();
+    redis.thaw();
+    comes_to(|| redis.calls("zrem").rejected > 0, || format!("{:?}", redis.calls("zrem"))).await;
+    // Longer than the pause before what is tried again.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(redis.calls("zrem"), Calls { made: 0, rejected: 1 });
+    let store = &state(&producer)["store"];
+    assert_eq!((store["state"].as_str(), store["failures"].as_u64()), (Some("up"), Some(0)), "{store}");
+    send(&producer, Duration::from_secs(5)).await.unwrap();
 }
 
 #[tokio::test]

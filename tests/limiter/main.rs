@@ -6,6 +6,7 @@ mod cancel;
 mod clock;
 mod exact;
 mod failures;
+mod gate;
 mod inner;
 mod login;
 mod monitor;

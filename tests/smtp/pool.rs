@@ -189,20 +189,65 @@ async fn without_a_server_the_hasty_fail_at_once_behind_those_who_wait() {
             let producer = producer.clone();
             async move { producer.send(&within(60.0), letter(&["ann@example.test"])).await }
         });
+        let begun = std::time::Instant::now();
         while producer.status()["state"] != "disconnected" {
+            assert!(begun.elapsed() < Duration::from_secs(10), "{}", producer.status());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let begun = std::time::Instant::now();
         let hasty = within(30.0).failing_when_disconnected();
         let error = producer.send(&hasty, letter(&["bob@example.test"])).await.unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-        assert_eq!((error.kind(), error.outcome()), (Kind::Unavailable, Outcome::NotSent), "{error}");
+        // Where there is no room it does not come to look for a connection.
+        let kind = if most == 1 { Kind::QueueFull } else { Kind::Unavailable };
+        assert_eq!((error.kind(), error.outcome()), (kind, Outcome::NotSent), "{error}");
         assert!(!waiting.is_finished());
         proxy.mend();
         waiting.await.unwrap().unwrap();
         let hasty = within(30.0).failing_when_disconnected();
         producer.send(&hasty, letter(&["bob@example.test"])).await.unwrap();
     }
+}
+
+/// A server that takes fewer connections than there may be is still there: who could not connect waits for one of those.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_connections_end_no_mail_while_others_are_at_work() {
+    let rules = |seen: Seen<'_>| {
+        let refused = seen.line == "<connect>" && seen.connection >= 4;
+        refused.then_some(Act::SayAndClose("421 4.7.0 too many connections"))
+    };
+    for config in ["wait", "fail"] {
+        let server = MailServer::start(Settings { rules: Arc::new(rules), ..Settings::default() }).await;
+        let more = json!({"when_disconnected": config});
+        let producer = to_server(&server, json!({"connections": 8}), more).await;
+        // Four connections, before anybody is refused.
+        let first = join_all((0..4).map(|_| async {
+            producer.send(&within(30.0), letter(&["ann@example.test"])).await.unwrap();
+        }));
+        first.await;
+        let sends = (0..2000).map(|_| async {
+            let ctx = within(60.0).failing_when_disconnected();
+            producer.send(&ctx, letter(&["ann@example.test"])).await
+        });
+        let failed: Vec<_> = join_all(sends).await.into_iter().filter_map(Result::err).collect();
+        assert!(failed.is_empty(), "{config}: {} failed: {}", failed.len(), failed[0]);
+        assert_eq!(server.mails().len(), 2004);
+        assert!(server.connections() > 4, "nobody was refused");
+        assert_eq!(producer.status()["state"], "connected");
+        producer.close(&within(5.0)).await.unwrap();
+    }
+    let none = |seen: Seen<'_>| {
+        (seen.line == "<connect>").then_some(Act::SayAndClose("421 4.7.0 too many connections"))
+    };
+    let server = MailServer::start(Settings { rules: Arc::new(none), ..Settings::default() }).await;
+    let producer = to_server(&server, json!({"connections": 2}), json!({})).await;
+    let begun = std::time::Instant::now();
+    let sends = (0..50).map(|_| async {
+        let ctx = within(60.0).failing_when_disconnected();
+        producer.send(&ctx, letter(&["ann@example.test"])).await.unwrap_err().kind()
+    });
+    assert!(join_all(sends).await.iter().all(|kind| *kind == Kind::Unavailable));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,7 @@ impl Producer for Held {
     fn send<'a>(&'a self, ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
         Box::pin(async move {
             // The strategy may go on elsewhere: it needs the failure at once, and not at the end of its own time.
-            let ctx = ctx.clone().at_most(self.client.deadline).failing_when_disconnected();
+            let ctx = ctx.clone().at_most(self.client.deadline).failing_when_disconnected().without_room();
             self.client.send(&ctx, message).await
         })
     }

@@ -170,6 +170,7 @@ impl ClientConfig {
             calls: self.max_pending,
             bytes: self.max_pending_bytes,
             deadline: self.deadline.0,
+            of: crate::intake::Whose::Client,
         }
     }
 }

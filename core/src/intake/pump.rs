@@ -29,7 +29,7 @@ pub async fn pump(intake: Arc<Intake>, producer: Arc<dyn Producer>, stop: Cancel
                 for call in taken.calls.drain(..) {
                     let token = CancellationToken::new();
                     cancels.insert(call.ticket(), token.clone());
-                    let ctx = Context::until(call.deadline).cancelled_by(token);
+                    let ctx = Context::until(call.deadline).cancelled_by(token).with_room();
                     let (producer, stop) = (producer.clone(), stop.clone());
                     running.push(async move {
                         let send = async {

@@ -18,13 +18,14 @@ pub struct Room {
     calls: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     pieces: u32,
+    limits: Limits,
 }
 
 /// One send's room; it is free again when this is dropped.
 #[derive(Debug)]
 pub struct Roomed {
-    _call: OwnedSemaphorePermit,
-    _bytes: OwnedSemaphorePermit,
+    // None for what its client has counted.
+    _room: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
 }
 
 impl Room {
@@ -37,29 +38,46 @@ impl Room {
             calls: Arc::new(Semaphore::new(calls)),
             bytes: Arc::new(Semaphore::new(pieces as usize)),
             pieces,
+            limits: *limits,
         }
     }
 
-    /// Waits for room. A message that is larger than all of it waits until it is alone.
+    /// Waits for room, unless the caller or the member that this is of has somewhere else to go. A message that is
+    /// larger than all of it waits until it is alone.
     ///
     /// # Errors
-    /// `queue_full` when there was none until the deadline; `cancelled`.
+    /// `queue_full` when there was none until the deadline, or at once; `cancelled`.
     pub async fn enter(&self, ctx: &Context, message: &Message) -> Result<Roomed> {
+        if self.limits.counted(ctx) {
+            return Ok(Roomed { _room: None });
+        }
         let pieces = (weight(message).div_ceil(PIECE)).min(u64::from(self.pieces));
         let pieces = u32::try_from(pieces).unwrap_or(self.pieces);
+        if let Ok(call) = self.calls.clone().try_acquire_owned()
+            && let Ok(bytes) = self.bytes.clone().try_acquire_many_owned(pieces)
+        {
+            return Ok(Roomed { _room: Some((call, bytes)) });
+        }
+        if !self.limits.waits(ctx) {
+            return Err(self.full());
+        }
         let room = async {
             let call = self.calls.clone().acquire_owned().await;
             (call, self.bytes.clone().acquire_many_owned(pieces).await)
         };
         match ctx.run(room).await {
-            Ok((Ok(call), Ok(bytes))) => Ok(Roomed { _call: call, _bytes: bytes }),
+            Ok((Ok(call), Ok(bytes))) => {
+                // It may have come after the deadline: then it is the caller who is late.
+                ctx.check()?;
+                Ok(Roomed { _room: Some((call, bytes)) })
+            }
             Err(ended) if ended.kind() != Kind::Timeout => Err(ended),
             // The room stayed full until the deadline: that is the news, not the time.
             _ => Err(self.full()),
         }
     }
 
-    /// The error of a send that found no room until its deadline.
+    /// The error of a send that found no room.
     pub fn full(&self) -> Error {
         let text = "as many sends are under way as `max_pending` and `max_pending_bytes` allow";
         Error::new(Kind::QueueFull, text)
@@ -77,11 +95,16 @@ fn weight(message: &Message) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Whose;
     use super::*;
     use std::time::Duration;
 
     fn room(calls: u64, bytes: u64) -> Room {
-        Room::new(&Limits { calls, bytes, deadline: Duration::from_secs(1) })
+        Room::new(&limits(calls, bytes, Whose::Client))
+    }
+
+    fn limits(calls: u64, bytes: u64, of: Whose) -> Limits {
+        Limits { calls, bytes, of, ..Limits::default() }
     }
 
     fn short() -> Context {
@@ -116,5 +139,52 @@ mod tests {
         let message = Message::new("").with(|fields| fields.attachments.push(file));
         let _first = full.enter(&short(), &message).await.unwrap();
         assert_eq!(full.enter(&short(), &message).await.unwrap_err().kind(), Kind::QueueFull);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_somewhere_else_to_go_does_not_wait_for_room() {
+        let message = Message::new("x");
+        for of in [Whose::Client, Whose::Member, Whose::Spared] {
+            let full = Room::new(&limits(1, 1 << 20, of));
+            let _first = full.enter(&short(), &message).await.unwrap();
+            for hasty in [false, true] {
+                let ctx = Context::within(Duration::from_secs(9));
+                let ctx = if hasty { ctx.failing_when_disconnected() } else { ctx };
+                let begun = tokio::time::Instant::now();
+                let error = full.enter(&ctx, &message).await.unwrap_err();
+                assert_eq!(error.kind(), Kind::QueueFull);
+                assert!(error.retryable());
+                let at_once = hasty || of == Whose::Spared;
+                let took = if at_once { Duration::ZERO } else { Duration::from_secs(9) };
+                assert_eq!(begun.elapsed(), took, "{of:?} {hasty}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_its_client_has_counted_needs_no_room_there_and_some_in_a_member() {
+        let message = Message::new("x");
+        for of in [Whose::Client, Whose::Member] {
+            let full = Room::new(&limits(1, 1 << 20, of));
+            let _first = full.enter(&short(), &message).await.unwrap();
+            let entered = full.enter(&short().with_room(), &message).await;
+            assert_eq!(entered.is_ok(), of == Whose::Client);
+            assert!(full.enter(&short().with_room().without_room(), &message).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn room_that_comes_after_the_deadline_is_none() {
+        let full = room(1, 1 << 20);
+        let message = Message::new("x");
+        let first = full.enter(&short(), &message).await.unwrap();
+        let ctx = short();
+        let mut waits = std::pin::pin!(full.enter(&ctx, &message));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        // Nobody looks until both are there: the room, and the end of the time.
+        std::thread::sleep(Duration::from_millis(30));
+        drop(first);
+        assert_eq!(waits.await.unwrap_err().kind(), Kind::Timeout);
+        full.enter(&short(), &message).await.unwrap();
     }
 }

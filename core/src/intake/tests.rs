@@ -6,7 +6,7 @@ use crate::client::{BoxFuture, Capability, Producer};
 use crate::error::Outcome;
 
 fn limits(calls: u64, bytes: u64) -> Limits {
-    Limits { calls, bytes, deadline: Duration::from_secs(30) }
+    Limits { calls, bytes, ..Limits::default() }
 }
 
 fn queue(intake: &Intake, capacity: usize) -> Arc<CompletionQueue> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 use tokio::time::Instant;
 
 use self::threads::Threads;
@@ -21,6 +21,7 @@ use super::Setup;
 use crate::client::{BoxFuture, Capability, Context, Producer};
 use crate::config::{from_value, nearest};
 use crate::error::{Error, Kind, Outcome, Result};
+use crate::intake::{Limits, Room, UnderWay};
 use crate::message::{Message, Receipt};
 
 const NAME: &str = "callback";
@@ -62,7 +63,8 @@ pub fn check(section: Map<String, Value>) -> Result<()> {
 
 /// What the host implements. It is called from many threads at once.
 pub trait Host: Send + Sync + 'static {
-    /// Sends one message and answers by [`HostCall::finish`], at once or later from any thread. It may block.
+    /// Sends one message and answers by [`HostCall::finish`], at once or later from any thread. It may block. All fields
+    /// of the message are its own to honour or to refuse: of a delay the message has what is left of it.
     fn send(&self, call: HostCall);
 
     /// Whether `send` hands the call over to threads of its own and returns at once. Then it is called where the send
@@ -251,6 +253,9 @@ pub fn open_producer(setup: &Setup, section: Map<String, Value>, hosts: &Hosts) 
     let config = parse(section)?;
     let producer = CallbackProducer {
         host: Mutex::new(Some(hosts.get(&config.name)?)),
+        room: Room::new(&setup.limits),
+        limits: setup.limits,
+        sends: Arc::default(),
         places: Arc::new(Semaphore::new(config.threads)),
         threads: Threads::new(config.threads),
         config,
@@ -266,6 +271,10 @@ struct CallbackProducer {
     config: Config,
     // Let go of at the close, whoever still holds the producer: the host waits for its release.
     host: Mutex<Option<Arc<dyn Host>>>,
+    // How many sends there may be, those that wait for a place too.
+    room: Room,
+    limits: Limits,
+    sends: Arc<UnderWay>,
     places: Arc<Semaphore>,
     threads: Threads,
     sent: AtomicU64,
@@ -278,20 +287,33 @@ impl CallbackProducer {
         u32::try_from(self.config.threads).unwrap_or(u32::MAX)
     }
 
+    fn busy(&self, how: &str) -> Error {
+        let text = format!("all {} threads of the callback {how} busy", self.config.threads);
+        Error::new(Kind::QueueFull, text).by(NAME)
+    }
+
     async fn call(&self, ctx: &Context, mut message: Arc<Message>) -> Result<Receipt> {
         // The delay counts from here, also while the call waits for its place.
         let accepted = (!message.delay().is_zero()).then(Instant::now);
-        let place =
-            ctx.run(self.places.clone().acquire_owned()).await.map_err(|ended| match ended.kind() {
-                // That every thread stayed busy is the news, not the time.
-                Kind::Timeout => {
-                    let text = format!("all {} threads of the callback stayed busy", self.config.threads);
-                    Error::new(Kind::QueueFull, text).by(NAME)
-                }
-                _ => ended.by(NAME),
-            })?;
+        let _room = self.room.enter(ctx, &message).await.map_err(|error| error.by(NAME))?;
         let closed = || Error::new(Kind::Closed, "the producer was closed").by(NAME);
-        let place = place.map_err(|_| closed())?;
+        let place = match self.places.clone().try_acquire_owned() {
+            Ok(place) => place,
+            Err(TryAcquireError::Closed) => return Err(closed()),
+            Err(TryAcquireError::NoPermits) if !self.limits.waits(ctx) => return Err(self.busy("are")),
+            Err(TryAcquireError::NoPermits) => {
+                let place = ctx.run(self.places.clone().acquire_owned()).await.map_err(|ended| {
+                    match ended.kind() {
+                        // That every thread stayed busy is the news, not the time.
+                        Kind::Timeout => self.busy("stayed"),
+                        _ => ended.by(NAME),
+                    }
+                })?;
+                // It may have come after the deadline.
+                ctx.check().map_err(|error| error.by(NAME))?;
+                place.map_err(|_| closed())?
+            }
+        };
         let host = self.host.lock().clone().ok_or_else(closed)?;
         if let Some(accepted) = accepted {
             let message = Arc::make_mut(&mut message);
@@ -372,6 +394,7 @@ impl Producer for CallbackProducer {
 
     fn send<'a>(&'a self, ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
         Box::pin(async move {
+            let _entered = self.sends.enter().map_err(|error| error.by(NAME))?;
             ctx.check().map_err(|error| error.by(NAME))?;
             let result = self.call(ctx, message).await;
             let counter = if result.is_ok() { &self.sent } else { &self.failed };
@@ -380,8 +403,8 @@ impl Producer for CallbackProducer {
         })
     }
 
-    fn flush<'a>(&'a self, _ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async { Ok(()) })
+    fn flush<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { self.sends.drained(ctx).await.map_err(|error| error.by(NAME)) })
     }
 
     fn status(&self) -> Value {

@@ -35,7 +35,8 @@ pub struct Setup {
     pub when_disconnected: WhenDisconnected,
     /// The time that signatures and mails bear.
     pub clock: Clock,
-    /// What nonces and waits are drawn from.
+    /// What nonces, waits and the choice among nodes are drawn from. Names that no other process may have, as client ids
+    /// and those of mails, are the system's.
     pub random: Random,
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::coop::{Unconstrained, unconstrained};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::client::{Context, Producer};
@@ -33,12 +34,13 @@ pub(super) async fn send(
     let bounded = ctx.clone().ending_at(until);
     let mut sending = inner.send(&bounded, message);
     // What ends at once needs no timer.
-    let mut grace = pin!(None::<Sleep>);
+    let mut grace = pin!(None::<Unconstrained<Sleep>>);
     poll_fn(|task| {
         let mut ended = sending.as_mut().poll(task);
         if ended.is_pending() {
             if grace.is_none() {
-                grace.set(Some(sleep_until(until + GRACE)));
+                // A producer that uses up its task's turn at each poll is ended all the same.
+                grace.set(Some(unconstrained(sleep_until(until + GRACE))));
             }
             ended = grace.as_mut().as_pin_mut().map_or(Poll::Ready(()), |grace| grace.poll(task)).map(|()| {
                 Err(Error::new(Kind::Timeout, "the producer did not end in time")

@@ -19,6 +19,7 @@ mod recipients;
 mod sync;
 mod timed;
 mod tried;
+mod within;
 
 mod circuit_breaker;
 mod failover;
@@ -40,6 +41,7 @@ use crate::random;
 
 pub use member::Member;
 pub use random::Random;
+pub use within::within;
 
 /// The strategies by the `type` in a config.
 pub const NAMES: [&str; 7] =

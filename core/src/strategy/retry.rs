@@ -187,7 +187,8 @@ impl Retry {
                 tracing::debug!(id = %self.id, strategy = Self::TYPE, attempt = number, ?wait, "waits");
                 let ended = ctx.run(tokio::time::sleep_until(until)).await;
                 self.waited_ms.fetch_add(millis(failed_at.elapsed()), Ordering::Relaxed);
-                if let Err(ended) = ended {
+                // Where this thread was late the wait may be over, and the caller's time too.
+                if let Err(ended) = ended.and_then(|()| ctx.check()) {
                     return Err(self.give_up(tried, ended, "the caller's time is over"));
                 }
             }

@@ -10,7 +10,7 @@ use ceiba_core::message::Message;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::server::{Act, Server, ok};
+use crate::server::{Act, Port, Server, ok};
 use crate::{open, refused, send, setup, within};
 
 #[tokio::test]
@@ -133,13 +133,11 @@ async fn more_sends_than_there_is_room_for_wait_until_their_deadline() {
 #[tokio::test]
 async fn without_a_server_the_hasty_fail_at_once_behind_those_who_wait() {
     for calls in [1, 1000] {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        let port = Port::free();
         let mut waits = setup();
         waits.when_disconnected = WhenDisconnected::Wait;
         waits.limits.calls = calls;
-        let section = json!({"type": "webhook", "url": format!("http://{address}"), "connections": 1});
+        let section = json!({"type": "webhook", "url": port.url(), "connections": 1});
         let producer = open(&waits, section).await.unwrap();
         let waiting = tokio::spawn({
             let producer = producer.clone();
@@ -154,18 +152,28 @@ async fn without_a_server_the_hasty_fail_at_once_behind_those_who_wait() {
         let hasty = within(30).failing_when_disconnected();
         let error = producer.send(&hasty, Arc::new(Message::new("x"))).await.unwrap_err();
         assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-        assert_eq!((error.kind(), error.outcome()), (Kind::Unavailable, Outcome::NotSent), "{error}");
-        assert!(error.text().contains("cannot be reached"), "{error}");
+        // Where there is no room it does not come to look for a connection.
+        let kind = if calls == 1 { Kind::QueueFull } else { Kind::Unavailable };
+        assert_eq!((error.kind(), error.outcome()), (kind, Outcome::NotSent), "{error}");
+        assert!(calls == 1 || error.text().contains("cannot be reached"), "{error}");
         assert!(!waiting.is_finished());
-        // With a server there they wait for their turn, as everybody.
-        let server = Server::on(tokio::net::TcpListener::bind(address).await.unwrap(), [Act::AtGate]);
+        // With a server there they wait for their turn, as everybody, and for room not at all.
+        let server = Server::on(port.listen(), [Act::AtGate]);
         while server.seen().is_empty() {
             assert!(began.elapsed() < Duration::from_secs(20));
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        let hasty = within(30).failing_when_disconnected();
+        if calls == 1 {
+            let error = producer.send(&hasty, Arc::new(Message::new("x"))).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::QueueFull);
+            server.open_gate();
+            waiting.await.unwrap().unwrap();
+            producer.send(&hasty, Arc::new(Message::new("x"))).await.unwrap();
+            continue;
+        }
         let second = tokio::spawn({
             let producer = producer.clone();
-            let hasty = within(30).failing_when_disconnected();
             async move { producer.send(&hasty, Arc::new(Message::new("x"))).await }
         });
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -175,6 +183,72 @@ async fn without_a_server_the_hasty_fail_at_once_behind_those_who_wait() {
             sending.await.unwrap().unwrap();
         }
     }
+}
+
+/// A server that takes no more connections is still there: who is hasty waits for one of those that it has.
+#[tokio::test]
+async fn one_refused_connection_ends_nobody_while_another_is_at_work() {
+    for (by_config, connections) in [(false, 2), (true, 2), (false, 8)] {
+        let mut server = Server::start([Act::AtGate]).await;
+        let mut waits = setup();
+        waits.when_disconnected = if by_config { WhenDisconnected::Fail } else { WhenDisconnected::Wait };
+        let section = json!({"type": "webhook", "url": server.url(), "connections": connections});
+        let producer = open(&waits, section).await.unwrap();
+        let hasty = || {
+            let producer = producer.clone();
+            let ctx = if by_config { within(30) } else { within(30).failing_when_disconnected() };
+            tokio::spawn(async move { producer.send(&ctx, Arc::new(Message::new("x"))).await })
+        };
+        let mut sends = vec![hasty()];
+        let began = Instant::now();
+        while server.seen().is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(5));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        server.is_full().await;
+        // One finds out, and the others wait for their turn.
+        sends.extend((0..20).map(|_| hasty()));
+        while producer.status()["not_written"] == 0 {
+            assert!(began.elapsed() < Duration::from_secs(5));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(sends.iter().all(|send| !send.is_finished()));
+        server.open_gate();
+        for send in sends {
+            send.await.unwrap().unwrap();
+        }
+        assert_eq!((server.seen().len(), server.connections()), (21, 1));
+    }
+}
+
+/// The last connection is gone, and there is no other: they hear of it at once.
+#[tokio::test]
+async fn the_hasty_fail_once_the_last_connection_is_gone() {
+    let mut server = Server::start([Act::UntilGate]).await;
+    let producer =
+        open(&setup(), json!({"type": "webhook", "url": server.url(), "connections": 2})).await.unwrap();
+    let sending = || {
+        let producer = producer.clone();
+        tokio::spawn(async move { producer.send(&within(30), Arc::new(Message::new("x"))).await })
+    };
+    let mut sends = vec![sending()];
+    let began = Instant::now();
+    while server.seen().is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    server.is_full().await;
+    sends.extend((0..5).map(|_| sending()));
+    while producer.status()["not_written"] == 0 {
+        assert!(began.elapsed() < Duration::from_secs(5));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    server.open_gate();
+    for send in sends {
+        assert_eq!(send.await.unwrap().unwrap_err().kind(), Kind::Unavailable);
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 /// The sends of a producer that fails at once without a connection do not each wait for the one before it to fail.

@@ -8,10 +8,9 @@ use ceiba_core::config::WhenDisconnected;
 use ceiba_core::error::{Kind, Outcome};
 use ceiba_core::message::Message;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{Act, Server, ok, status};
+use crate::server::{Act, Port, Server, ok, status};
 use crate::{message, open, refused, send, setup, within};
 
 fn section(server: &Server, more: Value) -> Value {
@@ -55,10 +54,8 @@ async fn a_connection_that_ends_at_any_step_leaves_it_unknown() {
 
 #[tokio::test]
 async fn what_was_not_written_is_not_sent() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
-    let section = json!({"type": "webhook", "url": format!("http://127.0.0.1:{port}")});
+    let port = Port::free();
+    let section = json!({"type": "webhook", "url": port.url()});
     let producer = open(&setup(), section.clone()).await.unwrap();
     let error = refused(&producer, Message::new("x")).await;
     assert_eq!(
@@ -75,7 +72,7 @@ async fn what_was_not_written_is_not_sent() {
     // Or until there is a server.
     let sending = tokio::spawn(async move { send(&producer, Message::new("x")).await });
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let server = Server::on(TcpListener::bind(("127.0.0.1", port)).await.unwrap(), [ok("")]);
+    let server = Server::on(port.listen(), [ok("")]);
     sending.await.unwrap().unwrap();
     assert_eq!(server.seen().len(), 1);
 }

@@ -36,7 +36,12 @@ use serde_json::Value;
 pub(crate) fn setup() -> Setup {
     Setup {
         id: "test".into(),
-        limits: Limits { calls: 1000, bytes: 1 << 30, deadline: Duration::from_secs(10) },
+        limits: Limits {
+            calls: 1000,
+            bytes: 1 << 30,
+            deadline: Duration::from_secs(10),
+            ..Limits::default()
+        },
         connect: Connect::Lazy,
         connect_timeout: Duration::from_secs(5),
         when_disconnected: WhenDisconnected::Fail,

@@ -1,12 +1,13 @@
 //! A server that does with each request what the test says.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
@@ -29,6 +30,8 @@ pub(crate) enum Act {
     By(fn(&Seen) -> String),
     /// An answer once the gate opens.
     AtGate,
+    /// The end once the gate opens.
+    UntilGate,
 }
 
 pub(crate) fn ok(body: &str) -> Act {
@@ -71,6 +74,35 @@ pub(crate) struct Shared {
     gate: Notify,
 }
 
+/// A port that nobody else gets, also while nobody listens on it.
+pub(crate) struct Port {
+    address: SocketAddr,
+    _kept: TcpSocket,
+}
+
+impl Port {
+    pub(crate) fn free() -> Port {
+        let kept = Port::socket(([127, 0, 0, 1], 0).into());
+        Port { address: kept.local_addr().unwrap(), _kept: kept }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(crate) fn listen(&self) -> TcpListener {
+        Port::socket(self.address).listen(1024).unwrap()
+    }
+
+    // Others of this kind may share its address while none of them listens.
+    fn socket(address: SocketAddr) -> TcpSocket {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(address).unwrap();
+        socket
+    }
+}
+
 pub(crate) struct Server {
     pub(crate) port: u16,
     pub(crate) shared: Arc<Shared>,
@@ -105,6 +137,12 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Refuses whoever connects from now on; connections that exist go on.
+    pub(crate) async fn is_full(&mut self) {
+        self.task.abort();
+        let _ = (&mut self.task).await;
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -178,12 +216,15 @@ async fn play(stream: &mut (impl AsyncWrite + Unpin), shared: &Shared, act: Act)
         Act::Answer(status, headers, body) => {
             stream.write_all(&answer(status, &headers, &body)).await.is_ok()
         }
-        Act::AtGate => {
+        Act::AtGate | Act::UntilGate => {
             let opened = shared.gate.notified();
             tokio::pin!(opened);
             opened.as_mut().enable();
             if !shared.opened.load(Ordering::SeqCst) {
                 opened.await;
+            }
+            if matches!(act, Act::UntilGate) {
+                return false;
             }
             stream.write_all(&answer(200, &[], "")).await.is_ok()
         }

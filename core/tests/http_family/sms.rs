@@ -399,8 +399,22 @@ async fn what_cannot_be_sent_is_refused() {
     let producer = open(&setup(), aliyun_section(&server, json!({"body_as": "content"}))).await.unwrap();
     let mut alarm = to(&["13800000000"]);
     alarm.set_body("disk full");
-    send(&producer, alarm).await.unwrap();
+    send(&producer, alarm.clone()).await.unwrap();
     assert_eq!(server.seen()[0].query()["TemplateParam"], r#"{"content":"disk full"}"#);
+    // Of two values for one parameter neither is lost in silence.
+    alarm.fields_mut().args = Some(json!({"content": "all is well"}));
+    let error = refused(&producer, alarm.clone()).await;
+    assert!(error.kind() == Kind::InvalidArgument && error.message().contains("`content`"), "{error}");
+    // The parameters stand in the address, which has a longest length.
+    alarm.fields_mut().args = None;
+    alarm.set_body("x".repeat(70_000));
+    let error = refused(&producer, alarm).await;
+    assert_eq!(
+        (error.kind(), error.outcome(), error.attempts()),
+        (Kind::TooLarge, Outcome::NotSent, 0),
+        "{error}"
+    );
+    assert_eq!(server.seen().len(), 1);
 }
 
 #[tokio::test]

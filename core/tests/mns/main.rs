@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use ceiba_core::client::{Consumer, Context, Producer};
 use ceiba_core::config::{Connect, WhenDisconnected};
 use ceiba_core::error::{Error, Result};
-use ceiba_core::intake::Limits;
+use ceiba_core::intake::{Limits, Whose};
 use ceiba_core::message::{Delivery, Message, Receipt};
 use ceiba_core::provider::{Setup, mns};
 use serde_json::{Map, Value, json};
@@ -34,7 +34,7 @@ use crate::server::Server;
 pub(crate) fn setup() -> Setup {
     Setup {
         id: "test".into(),
-        limits: Limits { calls: 1000, bytes: 1 << 30, deadline: Duration::from_secs(10) },
+        limits: Limits { calls: 1000, bytes: 1 << 30, deadline: Duration::from_secs(10), of: Whose::Client },
         connect: Connect::Lazy,
         connect_timeout: Duration::from_secs(5),
         when_disconnected: WhenDisconnected::Fail,

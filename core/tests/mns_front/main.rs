@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use ceiba_core::broker::{Broker, BrokerConfig, MnsConfig};
 use ceiba_core::client::Context;
 use ceiba_core::config::{Connect, WhenDisconnected};
-use ceiba_core::intake::Limits;
+use ceiba_core::intake::{Limits, Whose};
 use ceiba_core::provider::Setup;
 use ceiba_core::secret::Secret;
 use serde_json::{Map, Value, json};
@@ -58,7 +58,7 @@ impl Drop for Folder {
 pub(crate) fn setup() -> Setup {
     Setup {
         id: "test".into(),
-        limits: Limits { calls: 1000, bytes: 1 << 30, deadline: Duration::from_secs(10) },
+        limits: Limits { calls: 1000, bytes: 1 << 30, deadline: Duration::from_secs(10), of: Whose::Client },
         connect: Connect::Lazy,
         connect_timeout: Duration::from_secs(5),
         when_disconnected: WhenDisconnected::Fail,

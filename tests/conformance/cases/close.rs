@@ -126,7 +126,8 @@ pub(crate) async fn close_during_submits(harness: &dyn Harness) -> Verdict {
         accepted
     });
     closed.notified().await;
-    submitter.close(&producer, &seconds(30.0)).await.unwrap();
+    // Each of them is a request where there is one connection: many seconds on a loaded machine.
+    submitter.close(&producer, &seconds(120.0)).await.unwrap();
     let accepted = submits.await.unwrap();
     let mut completions = submitter.completions(accepted.len(), 20.0).await;
     tokio::time::sleep(Duration::from_millis(200)).await;

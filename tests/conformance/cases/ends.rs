@@ -228,22 +228,29 @@ pub(crate) async fn cancelling_a_receive(harness: &dyn Harness) -> Verdict {
     Verdict::Held
 }
 
-// Of two members one holds four, and the other the fifth.
+// Of two members each holds four; the ninth finds out at once that there is no room.
 async fn full_members(stage: Stage) -> Verdict {
     let consumer = stage.consumer().await;
     let producer = stage.try_producer(json!({"max_pending": 4})).await.unwrap();
     stage.line().cut().await;
     stage.lost(&producer).await;
-    let held: Vec<_> = (0..4).map(|_| send(&producer, seconds(30.0), "held")).collect();
-    pending(&producer, 4).await;
-    let fifth = send(&producer, seconds(30.0), "held");
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!fifth.is_finished());
+    let mut held = Vec::new();
+    for count in 1..=8 {
+        held.push(send(&producer, seconds(30.0), "held"));
+        pending(&producer, count).await;
+    }
+    let started = Instant::now();
+    let error = producer.send(&seconds(30.0), message("no room")).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (Kind::AllFailed, Outcome::NotSent), "{error}");
+    assert!(error.retryable());
+    assert_eq!(stage.cause(error).kind(), Kind::QueueFull);
+    assert!(started.elapsed() < GRACE, "it waited for {:?}", started.elapsed());
+    assert!(held.iter().all(|call| !call.is_finished()));
     stage.line().mend().await;
-    for call in held.into_iter().chain([fifth]) {
+    for call in held {
         ended(call, Duration::from_secs(25)).await.unwrap();
     }
-    receive(&consumer, 5, 20.0).await;
+    receive(&consumer, 8, 20.0).await;
     nothing_comes(&consumer, 0.5).await;
     stage.end().await;
     Verdict::Excluded(Trait::BoundedByItsMembers)
@@ -280,14 +287,6 @@ pub(crate) async fn flush_honours_its_deadline(harness: &dyn Harness) -> Verdict
     let Some(stage) = Stage::silent(harness).await else { return Verdict::Excluded(Trait::NeverSilent) };
     let producer = stage.producer().await;
     stage.line().silence();
-    if stage.has(Trait::FlushedByItsClient) {
-        let call = send(&producer, seconds(1.0), "into silence");
-        until("the write", || stage.line().swallowing() > 0).await;
-        producer.flush(&seconds(0.5)).await.unwrap();
-        ended(call, Duration::from_secs(1) + GRACE).await.unwrap_err();
-        stage.end().await;
-        return Verdict::Excluded(Trait::FlushedByItsClient);
-    }
     let call = send(&producer, seconds(1.5), "into silence");
     until("the write", || stage.line().swallowing() > 0).await;
     let started = Instant::now();

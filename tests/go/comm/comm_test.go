@@ -74,6 +74,25 @@ func TestRateLimit(t *testing.T) {
 	}
 }
 
+func TestALimiterWhoseRedisIsAway(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := listener.Addr().String()
+	_ = listener.Close()
+	away := redis.NewClient(&redis.Options{Addr: addr, MaxRetries: -1})
+	defer away.Close()
+	ok := &gateway[mail]{}
+	sender := ratelimit.NewService[mail](ok, "email", ratelimiter.NewRedisSlidingWindowLimiter(away, time.Minute, 1))
+	err = sender.Send(context.Background(), "", mail{}, "")
+	var failed *ratelimit.LimiterError
+	var network *net.OpError
+	if !errors.Is(err, ratelimit.ErrLimiterFailed) || !errors.As(err, &failed) || !errors.As(err, &network) || ok.sends != 0 {
+		t.Error(err, ok.sends)
+	}
+}
+
 func TestFailover(t *testing.T) {
 	down := func(name string) *gateway[mail] { return &gateway[mail]{errs: []error{errors.New(name)}} }
 	sender := failover.NewService[mail]([]comm.Sender[mail]{down("first"), down("second")})

@@ -169,6 +169,9 @@ fn made(threads: Threads, host: impl std::ops::Fn(HostCall) + Send + Sync + 'sta
     CallbackProducer {
         config: Config { name: "mine".into(), threads: 1 },
         host: Mutex::new(Some(Arc::new(Fn(host)))),
+        room: Room::new(&Limits::default()),
+        limits: Limits::default(),
+        sends: Arc::default(),
         places: Arc::new(Semaphore::new(1)),
         threads,
         sent: AtomicU64::new(0),

@@ -13,6 +13,7 @@ use crate::config::{Connect, WhenDisconnected};
 use crate::error::{Error, Kind, Result};
 use crate::provider::Setup;
 use crate::provider::socket::{Backoff, Board, Dialer, LaneState, Pace, Phase, permanent};
+use crate::random::Random;
 
 /// Checks without an answer before the server counts as gone.
 const MISSES: u32 = 2;
@@ -34,6 +35,8 @@ pub(super) struct Pool {
     // A connection has ended.
     ended: Arc<Notify>,
     busy: Arc<AtomicU64>,
+    /// What waits and ids are drawn from.
+    pub(super) random: Random,
 }
 
 /// The right to one connection.
@@ -73,6 +76,7 @@ impl Pool {
             idle: Mutex::default(),
             phase,
             ended: Arc::default(),
+            random: setup.random.clone(),
             busy: Arc::default(),
         };
         pool.show("connecting");
@@ -191,7 +195,8 @@ impl Pool {
     /// Makes the first connection, and again when the server was gone; checks that it is still there. Runs until
     /// it is dropped, or nothing would help.
     pub(super) async fn keep(&self) {
-        let mut backoff = Backoff::new(self.pace.reconnect_base, self.pace.reconnect_max, rand::random());
+        let mut backoff =
+            Backoff::new(self.pace.reconnect_base, self.pace.reconnect_max, self.random.number());
         let mut wait = backoff.next();
         let mut up_since: Option<Instant> = None;
         let mut opened = false;

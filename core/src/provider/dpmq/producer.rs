@@ -198,7 +198,7 @@ impl Task {
         let body: &Bytes = call.message.body();
         // Checked before.
         let data = std::str::from_utf8(body).unwrap_or_default();
-        Form::new(encode_send(data, &self.topic, || format!("{:032x}", rand::random::<u128>())))
+        Form::new(encode_send(data, &self.topic, || format!("{:032x}", self.pool.random.nonce())))
     }
 
     /// What the answer says.

@@ -38,6 +38,8 @@ const MAX_ANSWER: usize = 1 << 20;
 /// How much of an answer is read, and for how long, that decides nothing: to use its connection again.
 const DRAINED: usize = 64 << 10;
 const DRAINED_FOR: Duration = Duration::from_secs(1);
+/// The longest address of a request, with its query.
+const MAX_ADDRESS: usize = u16::MAX as usize - 1;
 /// Characters of a server's reason that are shown.
 const SHOWN: usize = 200;
 
@@ -160,7 +162,7 @@ impl Outlet {
             room: Arc::new(Semaphore::new(options.connections() as usize)),
             connections: options.connections(),
             when_disconnected: setup.when_disconnected,
-            trouble: Arc::new(Trouble::new(setup.connect_timeout + LONGEST)),
+            trouble: Trouble::new(setup.connect_timeout + LONGEST),
             sends: Arc::default(),
             pending: Room::new(&setup.limits),
             counts: Counts::default(),
@@ -239,12 +241,14 @@ impl Outlet {
         make: impl Fn() -> Result<Request>,
     ) -> Result<Answer> {
         ctx.check()?;
-        let room = self.trouble.unless(self.is_hasty(ctx), self.room.clone().acquire_owned());
+        let hasty = self.is_hasty(ctx);
+        let room = self.trouble.unless(hasty, self.room.clone().acquire_owned());
         let room = self.stopping(ctx, room).await??;
         let room = room.map_err(|_| Error::new(Kind::Closed, "the producer was closed"))?;
+        ctx.check()?;
         let mut backoff = None;
         loop {
-            let failed = match self.attempt(ctx, reads, make()?).await {
+            let failed = match self.attempt(ctx, reads, self.fitting(make()?)?).await {
                 Ok((answer, None)) => return Ok(answer),
                 Ok((answer, Some(rest))) => {
                     // Nobody waits for what decides nothing; its connection has its place until then.
@@ -259,15 +263,31 @@ impl Outlet {
             let error = failed.error;
             tracing::debug!(id = %self.id, provider = self.provider, outcome = error.outcome().name(),
                 error = error.text(), "a request has no answer");
-            if !failed.disconnected || self.is_hasty(ctx) {
+            // While requests go over other connections the server is there, and one of them will be free.
+            if !failed.disconnected || (hasty && !self.trouble.is_live()) {
                 return Err(error);
             }
             let wait =
                 backoff.get_or_insert_with(|| Backoff::new(BASE, LONGEST, self.random.number())).next();
-            if let Err(ended) = self.stopping(ctx, tokio::time::sleep(wait)).await {
-                return Err(ended.caused_by(error));
+            match self.stopping(ctx, self.trouble.unless(hasty, tokio::time::sleep(wait))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(error),
+                Err(ended) => return Err(ended.caused_by(error)),
             }
         }
+    }
+
+    // A longer address the HTTP library refuses.
+    fn fitting(&self, request: Request) -> Result<Request> {
+        let length = request.url.as_str().len();
+        if length > MAX_ADDRESS {
+            let text = format!(
+                "the message makes an address of {length} bytes for {}: {MAX_ADDRESS} at most",
+                self.label
+            );
+            return Err(Error::new(Kind::TooLarge, text));
+        }
+        Ok(request)
     }
 
     // Whether it fails at once while there is no connection; then it does not wait behind those who wait for one.
@@ -286,6 +306,9 @@ impl Outlet {
                 Err(Failed { error: Error::new(error.kind(), text), disconnected: false })
             }
         };
+        if result.is_ok() {
+            self.trouble.ends();
+        }
         result.map_err(|mut failed| {
             let (counter, outcome) = if begun.is() {
                 (&self.counts.lost, Outcome::Unknown)

@@ -2,19 +2,19 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::provider::socket::Trouble;
+use crate::provider::socket::{Live, Trouble};
 
 /// Whether a connection took the request, to write it.
 #[derive(Debug, Clone)]
 pub(super) struct Begun {
-    begun: Arc<AtomicBool>,
+    // As long as the request is under way there is a connection.
+    begun: Arc<OnceLock<Live>>,
     trouble: Arc<Trouble>,
 }
 
@@ -25,14 +25,12 @@ impl Begun {
     }
 
     fn note(&self) {
-        if !self.begun.swap(true, Ordering::AcqRel) {
-            self.trouble.ends();
-        }
+        self.begun.get_or_init(|| self.trouble.connected());
     }
 
     /// False is certain: no byte was written.
     pub(super) fn is(&self) -> bool {
-        self.begun.load(Ordering::Acquire)
+        self.begun.get().is_some()
     }
 }
 

@@ -24,6 +24,7 @@ use crate::config::{Connect, WhenDisconnected};
 use crate::error::{Error, Kind, Result};
 use crate::intake::{Intake, Taken, Ticket};
 use crate::provider::socket::{Board, Change, Connection, Dialer, Link, Phase, Target};
+use crate::random::Random;
 use crate::wire::kapokmq::Node;
 
 /// Rounds before other tasks of the runtime get their turn.
@@ -57,6 +58,7 @@ pub(super) struct Engine {
     spreader: Spreader,
     node_protocol: NodeProtocol,
     registry: Option<Registry>,
+    random: Random,
     registry_error: Option<Error>,
     last_error: Option<Error>,
     board: Arc<Board>,
@@ -80,7 +82,7 @@ impl Engine {
         let (spread, node_protocol, registry) = match &settings.place {
             Place::One(_) => (Spread::default(), NodeProtocol::default(), None),
             Place::Cluster { registry, node_protocol, spread } => {
-                (*spread, *node_protocol, Some(Registry::new(registry, &settings, &dialer)?))
+                (*spread, *node_protocol, Some(Registry::new(registry, &settings, &dialer, &setup.random)?))
             }
         };
         let (intake, commands, stop) = front;
@@ -100,8 +102,9 @@ impl Engine {
             open: Vec::new(),
             book: Book::default(),
             deadlines: Deadlines::new(now),
-            spreader: Spreader::new(spread, rand::random()),
+            spreader: Spreader::new(spread, setup.random.number()),
             node_protocol,
+            random: setup.random.clone(),
             registry,
             registry_error: None,
             last_error: None,
@@ -121,8 +124,13 @@ impl Engine {
 
     fn add_lane(&mut self, target: Target) {
         let reconnects = self.board.reconnects.clone();
-        let connection =
-            Connection::new(Arc::new(target), self.dialer.clone(), self.settings.pace, reconnects);
+        let connection = Connection::new(
+            Arc::new(target),
+            self.dialer.clone(),
+            self.settings.pace,
+            &self.random,
+            reconnects,
+        );
         self.lanes.push(Lane::new(connection));
         self.changed = true;
     }

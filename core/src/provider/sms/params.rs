@@ -138,10 +138,16 @@ fn named(message: &Message, body: Option<(&str, &str)>) -> Result<Map<String, Va
         Some(Value::Object(args)) => args.clone(),
         Some(_) => return Err(wrong("the arguments are an object: the parameters by their names")),
     };
-    if let Some((name, text)) = body {
-        named.insert(name.to_owned(), text.into());
+    match body {
+        Some((name, _)) if named.contains_key(name) => {
+            Err(wrong(format!("the argument `{name}` is the body's, by `body_as`: give one of both")))
+        }
+        Some((name, text)) => {
+            named.insert(name.to_owned(), text.into());
+            Ok(named)
+        }
+        None => Ok(named),
     }
-    Ok(named)
 }
 
 /// Parameters by their place: the arguments are a list, or an object whose keys `order` lists.
@@ -160,9 +166,11 @@ pub(super) fn placed(
     if matches!((args, body), (None | Some(Value::Null), None)) && order.is_empty() {
         return Ok(None);
     }
-    let mut named = named(message, body).map_err(|_| {
-        wrong("the arguments are a list, or an object of which `params` in the config says the order")
-    })?;
+    if !matches!(args, None | Some(Value::Null | Value::Object(_))) {
+        let text = "the arguments are a list, or an object of which `params` in the config says the order";
+        return Err(wrong(text));
+    }
+    let mut named = named(message, body)?;
     let mut placed = Vec::with_capacity(order.len());
     for name in order {
         let value = named.remove(name).ok_or_else(|| wrong(format!("the argument `{name}` is missing")))?;
@@ -260,5 +268,17 @@ mod tests {
         let message = Message::new("x");
         let body = body(&message, Some("content")).unwrap();
         assert_eq!(Value::Object(named(&message, body).unwrap()), json!({"content": "x"}));
+        // Which of both would be sent?
+        let order = ["content".to_owned()];
+        let both = with(json!({"content": "y"}));
+        for refused in [
+            named(&both, body).unwrap_err(),
+            named_in(&both, Some(&order), body).unwrap_err(),
+            placed(&both, &order, body).unwrap_err(),
+        ] {
+            assert_eq!(refused.kind(), Kind::InvalidArgument);
+            assert!(refused.message().contains("`content`"), "{refused}");
+        }
+        assert!(named(&both, None).is_ok());
     }
 }

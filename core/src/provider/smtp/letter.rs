@@ -175,7 +175,7 @@ fn wrong(text: String) -> Error {
 // Tells the mails of this process from those of others.
 fn process() -> u64 {
     static PROCESS: OnceLock<u64> = OnceLock::new();
-    *PROCESS.get_or_init(rand::random)
+    *PROCESS.get_or_init(crate::random::fresh)
 }
 
 /// The texts of a mail.

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use super::PROVIDER;
 use super::section::{Site, Tls};
 use crate::error::{Error, Kind, Result};
+use crate::provider::socket::Live;
 use crate::wire::smtp::{
     END_OF_DATA, Features, Reply, Step, auth_login, auth_plain, ehlo, is_full, mail_from, rcpt_to,
     read_reply, refused,
@@ -49,6 +50,8 @@ pub(super) struct Link {
     pub(super) ready: bool,
     /// When it was used last.
     pub(super) since: Instant,
+    /// Says that there is a connection.
+    pub(super) live: Option<Live>,
 }
 
 /// A mail for some recipients.
@@ -131,6 +134,7 @@ impl Link {
             used: false,
             ready: true,
             since: Instant::now(),
+            live: None,
         };
         if link.site.tls != Tls::Starttls {
             greet(&link.site, &mut link.stream, &mut link.inbox).await?;
@@ -327,6 +331,7 @@ impl Link {
 
     /// Takes leave, for a short time.
     pub(super) async fn close(mut self) {
+        self.live = None;
         let farewell = async {
             if self.stream.write_all(b"QUIT\r\n").await.is_ok() {
                 let _ = self.reply().await;

@@ -1,5 +1,6 @@
 //! The connections of a producer: so many at most, those without a mail kept for a while.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustls::ClientConfig;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::PROVIDER;
@@ -16,7 +17,7 @@ use super::section::{Site, Tls};
 use crate::config::WhenDisconnected;
 use crate::error::{Error, Kind, Result};
 use crate::provider::Setup;
-use crate::provider::socket::{Backoff, Trouble};
+use crate::provider::socket::{Backoff, Last, Trouble};
 use crate::random::Random;
 use crate::tls::load_client_config;
 
@@ -24,15 +25,26 @@ use crate::tls::load_client_config;
 const BASE: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// What the last try to connect said.
-#[derive(Debug, Clone, Default)]
-pub(super) enum Last {
-    #[default]
-    Untried,
-    Connected,
-    /// The connections are gone, and none was tried since.
-    Lost,
-    Failed(Error),
+#[derive(Default)]
+struct Spare {
+    idle: Vec<Link>,
+    // Who has a place and could not connect: the server may take fewer connections than there may be.
+    wanted: VecDeque<oneshot::Sender<Link>>,
+}
+
+/// Waits for a connection that somebody gives back.
+struct Returned<'a> {
+    pool: &'a Pool,
+    link: oneshot::Receiver<Link>,
+}
+
+impl Drop for Returned<'_> {
+    fn drop(&mut self) {
+        self.link.close();
+        if let Ok(link) = self.link.try_recv() {
+            self.pool.keep(link);
+        }
+    }
 }
 
 pub(super) struct Pool {
@@ -40,13 +52,12 @@ pub(super) struct Pool {
     tls: Option<Arc<ClientConfig>>,
     timeout: Duration,
     when_disconnected: WhenDisconnected,
-    trouble: Trouble,
+    trouble: Arc<Trouble>,
     random: Random,
     pub(super) most: usize,
     places: Semaphore,
-    idle: Mutex<Vec<Link>>,
+    spare: Mutex<Spare>,
     idle_time: Duration,
-    pub(super) last: Mutex<Last>,
     pub(super) connects: AtomicU64,
 }
 
@@ -74,9 +85,8 @@ impl Pool {
             random: setup.random.clone(),
             most: connections,
             places: Semaphore::new(connections),
-            idle: Mutex::default(),
+            spare: Mutex::default(),
             idle_time,
-            last: Mutex::default(),
             connects: AtomicU64::new(0),
         });
         let weak = Arc::downgrade(&pool);
@@ -105,38 +115,86 @@ impl Pool {
         hasty: bool,
         wait: impl Future<Output = T>,
     ) -> Result<T> {
-        self.trouble.unless(hasty || self.when_disconnected == WhenDisconnected::Fail, wait).await
+        self.trouble.unless(self.is_hasty(hasty), wait).await
+    }
+
+    fn is_hasty(&self, hasty: bool) -> bool {
+        hasty || self.when_disconnected == WhenDisconnected::Fail
     }
 
     /// A connection: one that is idle, or a new one. While there is none it waits and tries again, or fails at once,
-    /// as configured or when it is `hasty`.
+    /// as configured or when it is `hasty`. While there are others it waits for one of those too.
     pub(super) async fn link(&self, _place: &Place<'_>, hasty: bool) -> Result<Link> {
-        loop {
-            let idle = self.idle.lock().pop();
-            let Some(mut link) = idle else { break };
-            if link.since.elapsed() < self.idle_time && link.is_quiet() {
-                return Ok(link);
-            }
-            tokio::spawn(link.close());
-        }
+        let hasty = self.is_hasty(hasty);
         let mut backoff = Backoff::new(BASE, LONGEST, self.random.number());
         loop {
-            match self.dial().await {
-                Ok(link) => return Ok(link),
-                Err(error) => {
-                    let waits = self.when_disconnected == WhenDisconnected::Wait
-                        && !hasty
-                        && error.retryable()
-                        && error.kind() == Kind::Unavailable;
-                    if !waits {
-                        return Err(error);
-                    }
-                    tracing::debug!(server = %self.site.label, %error, "connecting failed");
-                    let wait = backoff.next();
-                    tokio::time::sleep(if wait.is_zero() { BASE } else { wait }).await;
+            while let Some(link) = self.take_idle() {
+                if let Some(link) = self.good(link) {
+                    return Ok(link);
                 }
             }
+            let error = match self.dial().await {
+                Ok(link) => return Ok(link),
+                Err(error) => error,
+            };
+            let passes = error.retryable() && error.kind() == Kind::Unavailable;
+            if !passes || (hasty && !self.trouble.is_live()) {
+                return Err(error);
+            }
+            tracing::debug!(server = %self.site.label, %error, "connecting failed");
+            let wait = backoff.next();
+            let wait = tokio::time::sleep(if wait.is_zero() { BASE } else { wait });
+            tokio::select! {
+                biased;
+                link = self.returned() => if let Some(link) = link.and_then(|link| self.good(link)) {
+                    return Ok(link);
+                },
+                waited = self.trouble.unless(hasty, wait) => waited?,
+            }
         }
+    }
+
+    fn take_idle(&self) -> Option<Link> {
+        self.spare.lock().idle.pop()
+    }
+
+    // The link, unless it is old or gone.
+    fn good(&self, mut link: Link) -> Option<Link> {
+        if link.since.elapsed() < self.idle_time && link.is_quiet() {
+            return Some(link);
+        }
+        tokio::spawn(link.close());
+        None
+    }
+
+    // The next connection that is given back; none when the pool is gone.
+    async fn returned(&self) -> Option<Link> {
+        let mut returned = {
+            let mut spare = self.spare.lock();
+            if let Some(link) = spare.idle.pop() {
+                return Some(link);
+            }
+            let (sender, link) = oneshot::channel();
+            spare.wanted.retain(|wanted| !wanted.is_closed());
+            spare.wanted.push_back(sender);
+            Returned { pool: self, link }
+        };
+        (&mut returned.link).await.ok()
+    }
+
+    // Gives it to who waits for one, or lets it lie idle.
+    fn keep(&self, mut link: Link) {
+        if self.places.is_closed() {
+            return;
+        }
+        let mut spare = self.spare.lock();
+        while let Some(wanted) = spare.wanted.pop_front() {
+            match wanted.send(link) {
+                Ok(()) => return,
+                Err(back) => link = back,
+            }
+        }
+        spare.idle.push(link);
     }
 
     /// A new connection.
@@ -149,18 +207,17 @@ impl Pool {
                     Err(Error::new(Kind::Unavailable, text).by(PROVIDER))
                 }
             };
-        match &dialed {
-            Ok(_) => {
+        match dialed {
+            Ok(mut link) => {
                 self.connects.fetch_add(1, Ordering::Relaxed);
-                *self.last.lock() = Last::Connected;
-                self.trouble.ends();
+                link.live = Some(self.trouble.connected());
+                Ok(link)
             }
             Err(error) => {
-                *self.last.lock() = Last::Failed(error.clone());
-                self.trouble.begins(error);
+                self.trouble.begins(&error);
+                Err(error)
             }
         }
-        dialed
     }
 
     /// Takes a connection back.
@@ -169,40 +226,42 @@ impl Pool {
         link.used = true;
         if link.ready {
             self.trouble.ends();
-        }
-        if link.ready && !self.places.is_closed() {
-            self.idle.lock().push(link);
+            self.keep(link);
         }
         drop(place);
     }
 
     /// Lets go of all that are idle: one of them was dead without a word, and so are the others, most likely.
     pub(super) fn forget_idle(&self) {
-        for link in std::mem::take(&mut *self.idle.lock()) {
+        for link in std::mem::take(&mut self.spare.lock().idle) {
             tokio::spawn(link.close());
         }
     }
 
-    /// Why there is no connection, where a try failed.
+    /// Why there is no connection, while there is none and a try failed.
     pub(super) fn trouble(&self) -> Option<Error> {
-        match &*self.last.lock() {
-            Last::Failed(error) => Some(error.clone()),
-            _ => None,
+        self.trouble.now()
+    }
+
+    /// Whether it is connected, for the status.
+    pub(super) fn state(&self) -> &'static str {
+        match self.trouble.last() {
+            _ if self.trouble.is_live() => "connected",
+            Last::Untried => "connecting",
+            Last::Connected => "connected",
+            Last::Failed(..) | Last::Lost => "disconnected",
         }
     }
 
     /// How many connections are idle; those that were lost meanwhile are let go.
     pub(super) fn idle(&self) -> usize {
-        let mut idle = self.idle.lock();
-        let before = idle.len();
-        idle.retain_mut(Link::is_quiet);
-        let left = idle.len();
-        drop(idle);
+        let mut spare = self.spare.lock();
+        let before = spare.idle.len();
+        spare.idle.retain_mut(Link::is_quiet);
+        let left = spare.idle.len();
+        drop(spare);
         if left < before && left + self.busy() == 0 {
-            let mut last = self.last.lock();
-            if matches!(*last, Last::Connected) {
-                *last = Last::Lost;
-            }
+            self.trouble.lost();
         }
         left
     }
@@ -214,9 +273,9 @@ impl Pool {
     async fn close_old(&self) {
         let now = Instant::now();
         let old: Vec<Link> = {
-            let mut idle = self.idle.lock();
+            let mut spare = self.spare.lock();
             let is_old = |link: &Link| now.duration_since(link.since) >= self.idle_time;
-            idle.extract_if(.., |link| is_old(link)).collect()
+            spare.idle.extract_if(.., |link| is_old(link)).collect()
         };
         futures_util::future::join_all(old.into_iter().map(Link::close)).await;
     }
@@ -224,7 +283,7 @@ impl Pool {
     /// Closes what is idle; what comes back later is closed too.
     pub(super) async fn close(&self) {
         self.places.close();
-        let idle = std::mem::take(&mut *self.idle.lock());
+        let idle = std::mem::take(&mut self.spare.lock().idle);
         futures_util::future::join_all(idle.into_iter().map(Link::close)).await;
     }
 }

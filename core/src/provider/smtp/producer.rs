@@ -9,7 +9,7 @@ use tokio::task::unconstrained;
 use super::PROVIDER;
 use super::letter::Letter;
 use super::link::{Mail, Taken};
-use super::pool::{Last, Place, Pool};
+use super::pool::{Place, Pool};
 use super::section::{Settings, Style};
 use crate::client::{BoxFuture, Capability, Context, Producer};
 use crate::config::Connect;
@@ -150,11 +150,14 @@ impl Smtp {
 
     async fn place(&self, ctx: &Context) -> Result<Place<'_>> {
         ctx.check()?;
-        tokio::select! {
+        let place = tokio::select! {
             biased;
-            place = self.pool.place(ctx.fails_when_disconnected()) => place,
-            end = self.ended(ctx) => Err(self.never_connected(end)),
-        }
+            place = self.pool.place(ctx.fails_when_disconnected()) => place?,
+            end = self.ended(ctx) => return Err(self.never_connected(end)),
+        };
+        // It may have come after the deadline.
+        ctx.check().map_err(|end| self.never_connected(end))?;
+        Ok(place)
     }
 
     /// The end of a call that had no connection: a passed deadline has the trouble of connecting as its cause.
@@ -311,12 +314,7 @@ impl Producer for Smtp {
 
     fn status(&self) -> Value {
         let idle = self.pool.idle();
-        let state = match &*self.pool.last.lock() {
-            _ if self.closed.load(Ordering::Relaxed) => "closed",
-            Last::Untried => "connecting",
-            Last::Connected => "connected",
-            Last::Failed(_) | Last::Lost => "disconnected",
-        };
+        let state = if self.closed.load(Ordering::Relaxed) { "closed" } else { self.pool.state() };
         json!({
             "state": state,
             "server": self.pool.site.label,

@@ -34,7 +34,9 @@ pub(in crate::provider) use front::Front;
 pub(in crate::provider) use keys::{Pace, Prefetch, default_client_id, refuse_foreign};
 pub(in crate::provider) use link::Link;
 pub(in crate::provider) use target::{Offer, Target, bracketed, plain_url};
-pub(in crate::provider) use trouble::Trouble;
+#[cfg(feature = "smtp")]
+pub(in crate::provider) use trouble::Last;
+pub(in crate::provider) use trouble::{Live, Trouble};
 
 use crate::client::Capability;
 use crate::error::{Error, Kind, Result};

@@ -35,6 +35,8 @@ enum Step {
     After(Duration, Box<Step>),
     // Never ends, whatever the context says.
     Hangs,
+    // Nor does this, and it uses up its task's turn at each poll.
+    Busy,
 }
 
 fn fails(kind: Kind) -> Step {
@@ -100,6 +102,9 @@ impl StandIn {
                 Step::Sent => return Ok(Receipt::sent("script")),
                 Step::Fails(error) => return Err(error),
                 Step::Hangs => std::future::pending().await,
+                Step::Busy => loop {
+                    tokio::task::consume_budget().await;
+                },
                 Step::After(time, then) => {
                     if let Err(ended) = ctx.run(tokio::time::sleep(time)).await {
                         return Err(ended.by("script").tried(1).outcome_is(Outcome::Unknown));

@@ -32,6 +32,15 @@ async fn one_that_never_ends_is_cut() {
     assert_eq!(inner.under_way.load(Ordering::SeqCst), 0, "nothing is left behind");
 }
 
+#[tokio::test]
+async fn one_that_uses_up_its_turn_is_cut_too() {
+    let inner = StandIn::new([], Step::Busy);
+    let producer = wrap(json!({"type": "timeout", "after": "10ms"}), inner);
+    let send =
+        tokio::time::timeout(Duration::from_secs(20), async { producer.send(&seconds(60), message()).await });
+    assert_eq!(send.await.unwrap().unwrap_err().kind(), Kind::Timeout);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_callers_earlier_deadline_holds_and_is_not_counted() {
     let inner = StandIn::new([], after(9000, Step::Sent));

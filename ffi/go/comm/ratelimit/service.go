@@ -4,7 +4,6 @@ package ratelimit
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"ceiba/comm"
@@ -12,6 +11,31 @@ import (
 
 // ErrLimited is the error of a send that the limiter refused; nothing was sent.
 var ErrLimited = errors.New("ratelimit: the limit is met")
+
+// ErrLimiterFailed is what errors.Is finds in a [LimiterError].
+var ErrLimiterFailed = errors.New("ratelimit: the limiter failed")
+
+// LimiterError is the error of a send whose limiter could not tell, such as one over a Redis that is away, or whose
+// context ended meanwhile; nothing was sent. The limit is a promise to somebody else, so the send does not go on; a
+// sender that prefers to do so looks for this error:
+//
+//	if errors.Is(err, ratelimit.ErrLimiterFailed) {
+//		err = unlimited.Send(ctx, biz, args, to...)
+//	}
+type LimiterError struct {
+	// Key is what the limiter was asked with.
+	Key string
+	// Err is its own error, which errors.Is and errors.As find too.
+	Err error
+}
+
+func (e *LimiterError) Error() string { return ErrLimiterFailed.Error() + ": " + e.Err.Error() }
+
+// Unwrap returns the limiter's own error.
+func (e *LimiterError) Unwrap() error { return e.Err }
+
+// Is is true for ErrLimiterFailed.
+func (e *LimiterError) Is(target error) bool { return target == ErrLimiterFailed }
 
 // How long a limiter may take to hear that a send has ended.
 const giveBack = 5 * time.Second
@@ -33,12 +57,12 @@ func NewService[T any](svc comm.Sender[T], limitKey string, limiter Limiter) *Se
 	return &Service[T]{svc: svc, limitKey: limitKey, limiter: limiter}
 }
 
-// Send sends, or returns ErrLimited, or wraps the limiter's own error. A limiter with a method
+// Send sends, or returns ErrLimited, or a *[LimiterError] where the limiter could not tell. A limiter with a method
 // Decr(ctx, key) error, which counts requests under way, is told when the send has ended.
 func (s *Service[T]) Send(ctx context.Context, biz string, args T, to ...string) error {
 	limited, err := s.limiter.Limit(ctx, s.limitKey)
 	if err != nil {
-		return fmt.Errorf("ratelimit: the limiter failed: %w", err)
+		return &LimiterError{Key: s.limitKey, Err: err}
 	}
 	if limited {
 		return ErrLimited

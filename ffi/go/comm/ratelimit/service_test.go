@@ -51,6 +51,28 @@ func TestTheLimiterDecides(t *testing.T) {
 	}
 }
 
+func TestALimiterThatFailsIsTold(t *testing.T) {
+	for _, broken := range []error{errors.New("no connection"), context.DeadlineExceeded} {
+		sends := 0
+		sender := comm.SenderFunc[int](func(context.Context, string, int, ...string) error { sends++; return nil })
+		err := ratelimit.NewService[int](sender, "email", &limiter{limited: true, err: broken}).Send(t.Context(), "", 1)
+		var failed *ratelimit.LimiterError
+		if !errors.As(err, &failed) || failed.Key != "email" || failed.Err != broken || sends != 0 {
+			t.Errorf("%v, %d sends", err, sends)
+		}
+		if !errors.Is(err, ratelimit.ErrLimiterFailed) || !errors.Is(err, broken) || errors.Is(err, ratelimit.ErrLimited) {
+			t.Error(err)
+		}
+		if want := "ratelimit: the limiter failed: " + broken.Error(); err.Error() != want {
+			t.Error(err)
+		}
+	}
+	limited := ratelimit.NewService[int](nil, "email", &limiter{limited: true}).Send(t.Context(), "", 1)
+	if errors.Is(limited, ratelimit.ErrLimiterFailed) {
+		t.Error(limited)
+	}
+}
+
 func TestAPlaceComesBackAlsoWhenTheCallerIsGone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	places := &active{}

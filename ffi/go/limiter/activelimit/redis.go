@@ -21,7 +21,8 @@ var script = redis.NewScript(code)
 const (
 	// Lease is how long a request still counts after its process died. Until it ends it is renewed.
 	Lease = 60 * time.Second
-	// What a renewal, or the end of a request whose caller went away, may take.
+	// After that a renewal, or the end of a request whose caller went away, waits no longer for a connection and is not
+	// sent again. Its answer is read to the end of the client's ReadTimeout, unless the client heeds contexts there too.
 	background = 2 * time.Second
 	// Requests whose ends are sought in the background at once; further ones end with their leases.
 	mostEnding = 1000

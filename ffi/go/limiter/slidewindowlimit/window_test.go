@@ -108,7 +108,7 @@ func TestOneKeyOfManyLimitersIsOneWindow(t *testing.T) {
 		t.Fatal(keys, err)
 	}
 	// What a config with this key, rate and period counts too.
-	if client.Exists(t.Context(), "ceiba:limit:key:a:sliding_window:100:60000000us").Val() != 1 {
+	if client.Exists(t.Context(), "ceiba:limit:key:a:sliding_window/2:100:60000000us").Val() != 1 {
 		t.Error(keys)
 	}
 }

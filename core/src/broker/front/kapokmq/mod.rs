@@ -149,6 +149,11 @@ impl Connection {
             say(socket, PROMPT).await?;
             socket.message().await?;
             let right = self.hub.config.secret.matches(socket.payload());
+            if right && self.role == Role::Consumer {
+                // It goes out with the first flush, when the subscription stands: who has read it misses nothing.
+                socket.push_text(LOGIN_OK.as_bytes());
+                return Ok(());
+            }
             if right {
                 return say(socket, LOGIN_OK).await;
             }

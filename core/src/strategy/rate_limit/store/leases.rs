@@ -20,7 +20,7 @@ use super::request::{Code, Request, strange};
 use crate::client::Context;
 use crate::error::{Error, Kind, Result};
 use crate::strategy::Setup;
-use crate::strategy::random::Random;
+use crate::strategy::random::{Random, fresh};
 use crate::strategy::rate_limit::concurrent::{Slot, Slots};
 use crate::strategy::rate_limit::config::{OnFailure, Settings, StoreSettings};
 use crate::strategy::rate_limit::refusal;
@@ -110,7 +110,7 @@ impl Leases {
             lease: store.lease,
             on_failure: store.on_failure,
             local: Slots::new(settings.rate),
-            holder: format!("{:016x}", rand::random::<u64>()),
+            holder: format!("{:016x}", fresh()),
             next: AtomicU64::new(0),
             counts: Counts::default(),
             releasing: AtomicU64::new(0),
@@ -234,7 +234,7 @@ impl Leases {
         let request = Request::command(&["ZREM", &self.name, lease]);
         let mut release: Pin<Box<dyn Future<Output = ()> + Send>> =
             Box::pin(tokio::task::coop::unconstrained(async move {
-                leases.give_back(&request).await;
+                leases.link.give_back(&request, Instant::now() + leases.lease).await;
                 leases.releasing.fetch_sub(1, Ordering::AcqRel);
                 leases.released.notify_waiters();
             }));
@@ -243,19 +243,6 @@ impl Leases {
         let mut nobody = std::task::Context::from_waker(Waker::noop());
         if release.as_mut().poll(&mut nobody).is_pending() {
             self.runtime.spawn(release);
-        }
-    }
-
-    async fn give_back(&self, request: &Request) {
-        let until = Instant::now() + self.lease;
-        let mut connection = self.link.number();
-        while Instant::now() < until {
-            match self.link.ask(request, Duration::ZERO, &AtomicBool::new(false)).await {
-                Ok(_) => return,
-                Err(error) => tracing::debug!(%error, "a slot is not given back yet"),
-            }
-            let pause = until.min(Instant::now() + Duration::from_secs(1));
-            let _ = timeout_at(pause, self.link.reconnected(&mut connection)).await;
         }
     }
 

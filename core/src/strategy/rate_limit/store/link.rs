@@ -18,11 +18,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::request::{Request, ends_connection, failure};
+use super::request::{Request, ends_connection, failure, may_pass};
 use super::target::Target;
 use crate::error::{Error, Kind, Result};
 use crate::strategy::Setup;
-use crate::strategy::random::Random;
+use crate::strategy::random::{Random, fresh};
 use crate::strategy::rate_limit::config::StoreSettings;
 use crate::tls;
 
@@ -75,6 +75,27 @@ struct Inner {
     failures: AtomicU64,
     connects: AtomicU64,
     stop: CancellationToken,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+enum Why {
+    // There is no connection, or it broke or was too slow, or the server is not asked yet.
+    Away(Error),
+    // The server's own word.
+    Refused { error: Error, may_pass: bool },
+}
+
+impl Why {
+    fn may_pass(&self) -> bool {
+        matches!(self, Why::Away(_) | Why::Refused { may_pass: true, .. })
+    }
+
+    fn error(self) -> Error {
+        match self {
+            Why::Away(error) | Why::Refused { error, .. } => error,
+        }
+    }
 }
 
 /// See the module. Dropping it ends the connection.
@@ -132,47 +153,81 @@ impl Link {
     /// # Errors
     /// Why Redis did not decide.
     pub(super) async fn ask(&self, request: &Request, memory: Duration, asked: &AtomicBool) -> Result<Value> {
+        let refusing = &self.inner.refusing;
+        let why = match self.exchange(request, memory, asked).await {
+            Ok(answer) => {
+                if refusing.load(Ordering::Relaxed) && refusing.swap(false, Ordering::Relaxed) {
+                    tracing::info!(id = %self.inner.id, redis = %self.inner.shown, "answers again");
+                }
+                return Ok(answer);
+            }
+            Err(why) => why,
+        };
+        self.inner.failures.fetch_add(1, Ordering::Relaxed);
+        if let Why::Refused { error, .. } = &why
+            && !refusing.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(id = %self.inner.id, redis = %self.inner.shown, %error, "refuses");
+        }
+        Err(why.error())
+    }
+
+    /// Gives back, and tries that again with each new connection, and each second, until then. Only what may pass is
+    /// tried again, and a refusal is no word about what sends are told.
+    pub(super) async fn give_back(&self, request: &Request, until: Instant) {
+        let mut connection = self.number();
+        loop {
+            match self.exchange(request, Duration::ZERO, &AtomicBool::new(false)).await {
+                Ok(_) => return,
+                Err(why) => {
+                    let again = why.may_pass() && Instant::now() < until;
+                    tracing::debug!(error = %why.error(), again, "nothing is given back");
+                    if !again {
+                        return;
+                    }
+                }
+            }
+            let pause = until.min(Instant::now() + Duration::from_secs(1));
+            let _ = timeout_at(pause, self.reconnected(&mut connection)).await;
+        }
+    }
+
+    async fn exchange(
+        &self,
+        request: &Request,
+        memory: Duration,
+        asked: &AtomicBool,
+    ) -> std::result::Result<Value, Why> {
         let until = Instant::now() + self.inner.bound;
         let mut again = true;
         loop {
-            let connection = self.connection(until).await?;
+            let connection = self.connection(until).await.map_err(Why::Away)?;
             let left = connection.left(memory);
             if !left.is_zero() {
                 let text = "the Redis of the rate limit has lost what it knew, and what was granted before may still count";
-                return Err(self.inner.failed(Error::new(Kind::Unavailable, text).after(left)));
+                return Err(Why::Away(Error::new(Kind::Unavailable, text).after(left)));
             }
             let mut shared = connection.shared.clone();
             asked.store(true, Ordering::Release);
             match timeout_at(until, request.send(&mut shared)).await {
-                Ok(Ok(answer)) => {
-                    if self.inner.refusing.load(Ordering::Relaxed)
-                        && self.inner.refusing.swap(false, Ordering::Relaxed)
-                    {
-                        tracing::info!(id = %self.inner.id, redis = %self.inner.shown, "answers again");
-                    }
-                    return Ok(answer);
-                }
+                Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) if ends_connection(&error) => {
                     self.inner.lost(connection.number, State::Connecting);
                     // The first one that comes upon a connection that broke, maybe long ago, is not to blame.
                     if !again {
-                        return Err(self.inner.failed(failure(&error)));
+                        return Err(Why::Away(failure(&error)));
                     }
                     again = false;
                 }
                 Ok(Err(error)) => {
-                    let error = failure(&error);
-                    if !self.inner.refusing.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(id = %self.inner.id, redis = %self.inner.shown, %error, "refuses");
-                    }
-                    return Err(self.inner.failed(error));
+                    return Err(Why::Refused { may_pass: may_pass(&error), error: failure(&error) });
                 }
                 Err(_) => {
                     let error = self.inner.too_slow();
                     if self.inner.lost(connection.number, State::Down(error.clone())) {
                         tracing::warn!(id = %self.inner.id, redis = %self.inner.shown, %error, "is given up");
                     }
-                    return Err(self.inner.failed(error));
+                    return Err(Why::Away(error));
                 }
             }
         }
@@ -182,7 +237,7 @@ impl Link {
         let state = self.inner.state.borrow().clone();
         match state {
             State::Up(connection) => return Ok(connection),
-            State::Down(error) => return Err(self.inner.failed(error)),
+            State::Down(error) => return Err(error),
             State::Connecting => {}
         }
         let mut states = self.inner.state.subscribe();
@@ -190,10 +245,10 @@ impl Link {
         match timeout_at(until, settled).await {
             Ok(Ok(state)) => match &*state {
                 State::Up(connection) => Ok(connection.clone()),
-                State::Down(error) => Err(self.inner.failed(error.clone())),
-                State::Connecting => Err(self.inner.failed(self.inner.too_slow())),
+                State::Down(error) => Err(error.clone()),
+                State::Connecting => Err(self.inner.too_slow()),
             },
-            _ => Err(self.inner.failed(self.inner.too_slow())),
+            _ => Err(self.inner.too_slow()),
         }
     }
 
@@ -266,11 +321,6 @@ impl Link {
 }
 
 impl Inner {
-    fn failed(&self, error: Error) -> Error {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        error
-    }
-
     fn too_slow(&self) -> Error {
         let text = format!("the Redis of the rate limit did not answer within {:?}", self.bound);
         Error::new(Kind::Unavailable, text)
@@ -405,7 +455,7 @@ impl Keeper {
 
     // None where that cannot be told.
     async fn life_of_data(&self, shared: &mut MultiplexedConnection) -> Result<Option<Vec<u8>>> {
-        let fresh = format!("{:032x}", rand::random::<u128>());
+        let fresh = format!("{:016x}{:016x}", fresh(), fresh());
         match Request::command(&["EVAL", MARKER, "1", &self.marker, &fresh]).send(shared).await {
             Ok(Value::BulkString(life)) => Ok(Some(life)),
             Ok(_) => Ok(None),

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Value, json};
 
-use super::config::{Settings, StoreSettings};
+use super::config::{Counting, Settings, StoreSettings};
 use crate::strategy::Setup;
 
 /// The name of the state in Redis. The settings are part of it: two processes that disagree about them, as while a
@@ -28,8 +28,13 @@ fn name(setup: &Setup, settings: &Settings, store: &StoreSettings, key: Option<&
         Some(key) => format!("key:{key}"),
         None => format!("client:{}/{}", setup.id, setup.name),
     };
+    // Another format of the state is another state: a server would refuse the one where it has the other.
+    let format = match settings.counting {
+        Counting::SlidingWindow => "sliding_window/2",
+        other => other.name(),
+    };
     let span = if settings.per.is_zero() { store.lease } else { settings.per };
-    format!("ceiba:limit:{of}:{}:{}:{}us", settings.counting.name(), settings.rate, span.as_micros())
+    format!("ceiba:limit:{of}:{format}:{}:{}us", settings.rate, span.as_micros())
 }
 
 /// What the sends counted.

@@ -1,7 +1,7 @@
 //! A script with its arguments, packed once where they do not change, and what the answers mean.
 
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind, Value};
+use redis::{Cmd, ErrorKind, RedisError, RedisResult, RetryMethod, Script, ServerErrorKind, Value};
 
 use crate::error::{Error, Kind};
 
@@ -70,6 +70,11 @@ impl Request {
 /// Whether the connection is of no use any more.
 pub(super) fn ends_connection(error: &RedisError) -> bool {
     error.is_io_error() || error.is_unrecoverable_error()
+}
+
+/// Whether the server says that it can do it later: it reads its data, or looks for its master.
+pub(super) fn may_pass(error: &RedisError) -> bool {
+    matches!(error.retry_method(), RetryMethod::WaitAndRetry)
 }
 
 /// An error of Redis as ours. A server's own text can quote what it was sent: only its code is told.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use redis::Value;
 use serde_json::json;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::Counts;
 use super::link::Link;
@@ -17,6 +17,7 @@ use super::returned::Returned;
 use crate::client::Context;
 use crate::error::{Error, Kind, Result};
 use crate::strategy::Setup;
+use crate::strategy::random::fresh;
 use crate::strategy::rate_limit::config::{OnFailure, Settings, StoreSettings};
 use crate::strategy::rate_limit::pace::nanos;
 use crate::strategy::rate_limit::sliding_window::SlidingWindow;
@@ -25,7 +26,7 @@ use crate::strategy::rate_limit::{places, refusal};
 
 const CODE: &str = include_str!("sliding_window.lua");
 
-/// How much longer than the period Redis keeps an idle list: its own clock for that is coarser.
+/// How much longer than the period Redis keeps an idle set: its own clock for that is coarser.
 const SPARE: Duration = Duration::from_secs(1);
 
 /// How long it is tried to give a grant back. A period later its place is free anyway.
@@ -120,7 +121,7 @@ impl Window {
             })?,
             request: Code::new(CODE).over(&name, &arguments),
             name,
-            holder: format!("{:016x}", rand::random::<u64>()),
+            holder: format!("{:016x}", fresh()),
             next: AtomicU64::new(0),
             per: settings.per,
             on_failure: store.on_failure,
@@ -209,33 +210,22 @@ impl Window {
     }
 
     fn give_back(self: &Arc<Self>, name: String) {
-        if self.returned.put(name) {
+        if let Some(mut telling) = self.returned.put(name) {
             let window = self.clone();
             self.runtime.spawn(async move {
-                while let Some((names, since)) = window.returned.next() {
+                while let Some((names, since)) = telling.next() {
                     window.tell(&names, since).await;
                 }
             });
         }
     }
 
-    // The request is behind those that it takes back: they went over the same connection, or over one that is gone.
+    // Over the connection of the question this is behind it. One over another connection can come before a question
+    // that the server still has to read: then its grant counts for a period, and the limit holds all the same.
     async fn tell(&self, names: &[String], since: Instant) {
         let parts = ["ZREM", &self.name].into_iter().chain(names.iter().map(String::as_str));
         let request = Request::command(&parts.collect::<Vec<_>>());
-        let until = since + self.per.min(LONGEST_RETURN);
-        let mut connection = self.link.number();
-        loop {
-            match self.link.ask(&request, Duration::ZERO, &AtomicBool::new(false)).await {
-                Ok(_) => return,
-                Err(error) => tracing::debug!(%error, "grants are not given back yet"),
-            }
-            if Instant::now() >= until {
-                return;
-            }
-            let pause = until.min(Instant::now() + Duration::from_secs(1));
-            let _ = timeout_at(pause, self.link.reconnected(&mut connection)).await;
-        }
+        self.link.give_back(&request, since + self.per.min(LONGEST_RETURN)).await;
     }
 
     // Redis granted: the time to wait where that does not do.
