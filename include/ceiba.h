@@ -1330,6 +1330,159 @@ void ceiba_call_failed(struct ceiba_call *call,
                        size_t message_len);
 
 /**
+ * Gives a page of the rows of an outbox, oldest first: {"rows": [{"id": "12", "producer": "orders", "state":
+ * "pending", "attempts": 1, …}, …], "next": "12"}.
+ *
+ * `target`, of this and the other functions on outboxes, is the id of an open producer that has one, and then all is
+ * about the rows of this producer; or the address of a store, such as "sqlite:outbox.db", which needs no open producer
+ * and has the rows of all. `options_json` is a JSON object, empty for none: `producer` (the rows of this one), `state`
+ * ("pending", "leased", "done" or "dead"), `limit` (1 to 1000, 100 unless set) and `after`, the `next` of the page
+ * before. `next` is null on the last page. Paging skips no row, whatever is added or deleted meanwhile.
+ *
+ * `json` gets the answer, which the caller frees; new keys may come. Without a `timeout_ms` (negative) each of these
+ * functions has 30 seconds.
+ *
+ * Any thread; blocks. Errors, of all these functions: CEIBA_ERR_UNKNOWN_ID, CEIBA_ERR_UNSUPPORTED (the producer has no
+ * outbox), CEIBA_ERR_INVALID_ARGUMENT (an unknown option too), CEIBA_ERR_STORAGE, CEIBA_ERR_TIMEOUT, CEIBA_ERR_FORKED,
+ * CEIBA_ERR_WOULD_DEADLOCK.
+ */
+int32_t ceiba_outbox_list(const char *target,
+                          size_t target_len,
+                          const char *options_json,
+                          size_t options_json_len,
+                          int64_t timeout_ms,
+                          struct ceiba_string **json,
+                          struct ceiba_error **error);
+
+/**
+ * Gives one row with its message. `options_json`: {"id": "12"}. The answer is a row as in ceiba_outbox_list(), with
+ * `message`: its fields and its `body`, or `body_base64` where that is not UTF-8.
+ *
+ * Any thread; blocks. Arguments and errors as of ceiba_outbox_list(), and CEIBA_ERR_NOT_FOUND.
+ */
+int32_t ceiba_outbox_show(const char *target,
+                          size_t target_len,
+                          const char *options_json,
+                          size_t options_json_len,
+                          int64_t timeout_ms,
+                          struct ceiba_string **json,
+                          struct ceiba_error **error);
+
+/**
+ * Makes rows due at once; dead ones begin anew. `options_json`: {"ids": ["12", …]}, 10000 at most. The answer is
+ * {"retried": 1}. Who sends them is an open producer, of any process, with this outbox.
+ *
+ * Any thread; blocks. Arguments and errors as of ceiba_outbox_list().
+ */
+int32_t ceiba_outbox_retry(const char *target,
+                           size_t target_len,
+                           const char *options_json,
+                           size_t options_json_len,
+                           int64_t timeout_ms,
+                           struct ceiba_string **json,
+                           struct ceiba_error **error);
+
+/**
+ * Makes all pending and dead rows due at once. `options_json`: empty, or {"producer": "orders"}. The answer is
+ * {"retried": 100}.
+ *
+ * Any thread; blocks. Arguments and errors as of ceiba_outbox_list(). A call that fails may have changed some rows.
+ */
+int32_t ceiba_outbox_retry_all(const char *target,
+                               size_t target_len,
+                               const char *options_json,
+                               size_t options_json_len,
+                               int64_t timeout_ms,
+                               struct ceiba_string **json,
+                               struct ceiba_error **error);
+
+/**
+ * Deletes rows for good. `options_json`: {"ids": ["12", …]}, 10000 at most. The answer is {"dropped": 1, "leased": [],
+ * "unknown": []}: leased ones are being sent and stay, unknown ones are not there.
+ *
+ * Any thread; blocks. Arguments and errors as of ceiba_outbox_list().
+ */
+int32_t ceiba_outbox_drop(const char *target,
+                          size_t target_len,
+                          const char *options_json,
+                          size_t options_json_len,
+                          int64_t timeout_ms,
+                          struct ceiba_string **json,
+                          struct ceiba_error **error);
+
+/**
+ * Gives a page of rows with all that is in them, as texts for ceiba_outbox_import(): {"lines": ["{…}", …], "next":
+ * "12"}. `options_json` and `next` are those of ceiba_outbox_list(). A page ends early once it holds 32 MiB of bodies,
+ * so only `next` tells whether more is there.
+ *
+ * Any thread; blocks. Arguments and errors as of ceiba_outbox_list().
+ */
+int32_t ceiba_outbox_export(const char *target,
+                            size_t target_len,
+                            const char *options_json,
+                            size_t options_json_len,
+                            int64_t timeout_ms,
+                            struct ceiba_string **json,
+                            struct ceiba_error **error);
+
+/**
+ * Puts rows of an export into an outbox. `options_json`: {"lines": ["{…}", …]}, 10000 at most. The answer is
+ * {"imported": 1, "known": 0}: known ones are there already, from an earlier import too, and stay as they are.
+ *
+ * Any thread; blocks. Arguments and errors as of ceiba_outbox_list(); CEIBA_ERR_INVALID_ARGUMENT names a line that is
+ * wrong, and then none is imported.
+ */
+int32_t ceiba_outbox_import(const char *target,
+                            size_t target_len,
+                            const char *options_json,
+                            size_t options_json_len,
+                            int64_t timeout_ms,
+                            struct ceiba_string **json,
+                            struct ceiba_error **error);
+
+/**
+ * Counts rows. `options_json`: empty, or {"producer": "orders"}. The answer is {"store": "sqlite", "producers":
+ * [{"producer": "orders", "pending": 1, "leased": 0, "done": 0, "dead": 0, …}, …]}.
+ *
+ * Any thread; blocks. Arguments and errors as of ceiba_outbox_list().
+ */
+int32_t ceiba_outbox_stats(const char *target,
+                           size_t target_len,
+                           const char *options_json,
+                           size_t options_json_len,
+                           int64_t timeout_ms,
+                           struct ceiba_string **json,
+                           struct ceiba_error **error);
+
+/**
+ * Deletes rows that have ended. `options_json`: {"older": "7d"}, and if need be `state` ("done", which is the default,
+ * or "dead") and `producer`; a row counts from when it ended. The answer is {"purged": 1}.
+ *
+ * Any thread; blocks. Arguments and errors as of ceiba_outbox_list(). A call that fails may have deleted some rows.
+ */
+int32_t ceiba_outbox_purge(const char *target,
+                           size_t target_len,
+                           const char *options_json,
+                           size_t options_json_len,
+                           int64_t timeout_ms,
+                           struct ceiba_string **json,
+                           struct ceiba_error **error);
+
+/**
+ * Tries every pending row of a producer once, now, and waits until all have ended. `target` is the id of an open
+ * producer: an address alone has nobody who sends. The answer is {"sent": 99, "failed": 1, "given_up": 0}; given up are
+ * those that failed for the last time.
+ *
+ * Any thread; blocks. Arguments and errors as of ceiba_outbox_list(), and CEIBA_ERR_CLOSED. The rows of a call that
+ * ends early are tried all the same.
+ */
+int32_t ceiba_outbox_drain(const char *target,
+                           size_t target_len,
+                           int64_t timeout_ms,
+                           struct ceiba_string **json,
+                           struct ceiba_error **error);
+
+/**
  * Starts a broker in this process, which speaks the KapokMQ protocol on loopback or wherever it is told to
  * listen. `config` is a JSON object with `secret_key`, and where wanted `listen` ("127.0.0.1:0" takes a free
  * port, and is the default), `delivery` ("work_queue" or "publish_subscribe"), `data` (a folder for the messages;

@@ -6,7 +6,7 @@
 //! - `message`, `receipt`, `send`, `submit`, `queue`: the way out
 //! - `receive`: the way in
 //! - `callback`, `log`: calls of the host's functions, on threads of their own
-//! - `file`, `broker`: clients by configuration file, the embedded broker
+//! - `file`, `outbox`, `broker`: clients by configuration file, rows of outboxes, the embedded broker
 
 // C names are the public names here.
 #![allow(non_camel_case_types)]
@@ -58,6 +58,9 @@ mod file;
 
 #[allow(unsafe_code)]
 mod host;
+
+#[allow(unsafe_code)]
+mod outbox;
 
 #[allow(unsafe_code)]
 mod broker;

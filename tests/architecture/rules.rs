@@ -45,7 +45,8 @@ pub(crate) const CORE: &[(&str, &[&str])] = &[
     (
         "open",
         &[
-            "provider", "strategy", "outbox", "client", "clock", "config", "intake", "message", "error", "random",
+            "provider", "strategy", "outbox", "client", "clock", "config", "intake", "message", "error",
+            "random",
         ],
     ),
     ("fuzzing", &["wire", "config", "provider", "open", "broker", "log_line"]),

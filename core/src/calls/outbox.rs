@@ -4,14 +4,80 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::client::Context;
+use crate::config::from_value;
 use crate::error::{Error, Kind, Result};
 use crate::outbox::{Address, Desk, Outbox};
 
 /// How long a call may take that names no time.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What can be done with the rows, for bindings that name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// [`list`]
+    List,
+    /// [`show`]
+    Show,
+    /// [`retry`]
+    Retry,
+    /// [`retry_all`]
+    RetryAll,
+    /// [`drop_rows`]
+    Drop,
+    /// [`export`]
+    Export,
+    /// [`import`]
+    Import,
+    /// [`stats`]
+    Stats,
+    /// [`purge`]
+    Purge,
+}
+
+impl Operation {
+    /// The operation of this name, such as `retry_all`.
+    pub fn named(name: &str) -> Option<Operation> {
+        Some(match name {
+            "list" => Operation::List,
+            "show" => Operation::Show,
+            "retry" => Operation::Retry,
+            "retry_all" => Operation::RetryAll,
+            "drop" => Operation::Drop,
+            "export" => Operation::Export,
+            "import" => Operation::Import,
+            "stats" => Operation::Stats,
+            "purge" => Operation::Purge,
+            _ => return None,
+        })
+    }
+}
+
+/// Carries out one of them.
+///
+/// # Errors
+/// Those of the operation.
+pub async fn run(
+    operation: Operation,
+    target: &str,
+    options: Value,
+    timeout: Option<Duration>,
+) -> Result<Value> {
+    match operation {
+        Operation::List => list(target, options, timeout).await,
+        Operation::Show => show(target, options, timeout).await,
+        Operation::Retry => retry(target, options, timeout).await,
+        Operation::RetryAll => retry_all(target, options, timeout).await,
+        Operation::Drop => drop_rows(target, options, timeout).await,
+        Operation::Export => export(target, options, timeout).await,
+        Operation::Import => import(target, options, timeout).await,
+        Operation::Stats => stats(target, options, timeout).await,
+        Operation::Purge => purge(target, options, timeout).await,
+    }
+}
 
 fn context(timeout: Option<Duration>) -> Context {
     Context::within(timeout.unwrap_or(PATIENCE))
@@ -43,12 +109,19 @@ pub async fn list(target: &str, options: Value, timeout: Option<Duration>) -> Re
     desk(target).await?.list(&context(timeout), options).await
 }
 
-/// One row with its message; see [`Desk::show`].
+/// One row with its message; see [`Desk::show`]. Options: `id`.
 ///
 /// # Errors
 /// As [`list`], and `not_found`.
-pub async fn show(target: &str, row: &str, timeout: Option<Duration>) -> Result<Value> {
-    desk(target).await?.show(&context(timeout), row).await
+pub async fn show(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Options {
+        id: String,
+    }
+    let options: Options =
+        from_value(options).map_err(|error| Error::new(Kind::InvalidArgument, error.message().to_owned()))?;
+    desk(target).await?.show(&context(timeout), &options.id).await
 }
 
 /// Makes rows due at once; see [`Desk::retry`].

@@ -8,7 +8,7 @@ use ceiba_core::broker::{Broker, BrokerConfig, MnsConfig};
 use ceiba_core::client::{BoxFuture, Consumer, Context};
 use ceiba_core::clock::Clock;
 use ceiba_core::config::{Connect, WhenDisconnected};
-use ceiba_core::intake::Limits;
+use ceiba_core::intake::{Limits, Whose};
 use ceiba_core::provider::{Setup, mns};
 use ceiba_core::random::Random;
 use ceiba_core::secret::Secret;
@@ -32,7 +32,7 @@ const NAME: &str = "a-Name_1";
 fn setup() -> Setup {
     Setup {
         id: "conformance".into(),
-        limits: Limits { calls: 1000, bytes: 1 << 30, deadline: Duration::from_secs(10) },
+        limits: Limits { calls: 1000, bytes: 1 << 30, deadline: Duration::from_secs(10), of: Whose::Client },
         connect: Connect::Lazy,
         connect_timeout: Duration::from_secs(5),
         when_disconnected: WhenDisconnected::Fail,
