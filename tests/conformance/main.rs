@@ -85,6 +85,7 @@ suite! {
     dingtalk_robot => crate::providers::http::Http::Robot;
     dingtalk_gateway => crate::providers::http::Http::DingTalkGateway;
     mns_queue => crate::providers::mns::Mns::Queue;
+    mns_base64 => crate::providers::mns::Mns::Base64;
     mns_topic => crate::providers::mns::Mns::Topic;
     callback => crate::providers::callback::Callback::Blocks;
     callback_hands_over => crate::providers::callback::Callback::HandsOver;

@@ -14,6 +14,7 @@ pub(crate) enum Trait {
     NoOrder,
     NoDelays,
     TextOnly,
+    XmlText,
     MendedLines,
     NoLimit,
     ShortBodies,
@@ -25,6 +26,8 @@ pub(crate) enum Trait {
     BoundedByItsMembers,
     // These rule out nothing: the cases ask otherwise.
     ConnectsForEach,
+    AsksAtOpen,
+    AsciiKeys,
     Strategies,
     Members,
     FewMessages,
@@ -39,7 +42,7 @@ pub(crate) struct Rule {
     pub(crate) cases: &'static [&'static str],
 }
 
-pub(crate) const RULES: [Rule; 20] = [
+pub(crate) const RULES: [Rule; 23] = [
     Rule {
         of: SendsOnly,
         reason: "there is no consumer of this kind, and opening one is refused",
@@ -86,6 +89,11 @@ pub(crate) const RULES: [Rule; 20] = [
         of: TextOnly,
         reason: "the body is text, and other bytes are refused",
         cases: &["a_body_that_is_not_utf_8"],
+    },
+    Rule {
+        of: XmlText,
+        reason: "the body stands in XML, and characters that XML cannot carry are refused",
+        cases: &["texts_arrive_unchanged"],
     },
     Rule {
         of: MendedLines,
@@ -152,6 +160,16 @@ pub(crate) const RULES: [Rule; 20] = [
         cases: &[],
     },
     Rule {
+        of: AsksAtOpen,
+        reason: "an open asks for the queue or the topic: it finds out a server that is silent and a secret that is wrong",
+        cases: &[],
+    },
+    Rule {
+        of: AsciiKeys,
+        reason: "no secret of the service has other signs than those of ASCII: the config is refused",
+        cases: &[],
+    },
+    Rule {
         of: Strategies,
         reason: "receipts and errors may name the provider below, and a control command names its strategy",
         cases: &[],
@@ -205,9 +223,22 @@ pub(crate) const DINGTALK_ROBOT: &[Trait] =
 pub(crate) const DINGTALK_GATEWAY: &[Trait] =
     &[SendsOnly, NoOrder, NoDelays, TextOnly, ShortBodies, ConnectsForEach, Requests];
 
-pub(crate) const MNS_QUEUE: &[Trait] = &[NoOrder, TextOnly, ShortBodies, ConnectsForEach, Requests];
-pub(crate) const MNS_TOPIC: &[Trait] =
-    &[SendsOnly, NoOrder, NoDelays, TextOnly, ShortBodies, ConnectsForEach, Requests];
+pub(crate) const MNS_QUEUE: &[Trait] =
+    &[NoOrder, TextOnly, XmlText, ShortBodies, ConnectsForEach, AsksAtOpen, AsciiKeys, Requests];
+pub(crate) const MNS_BASE64: &[Trait] =
+    &[NoOrder, ShortBodies, ConnectsForEach, AsksAtOpen, AsciiKeys, Requests];
+pub(crate) const MNS_TOPIC: &[Trait] = &[
+    SendsOnly,
+    NoOrder,
+    NoDelays,
+    TextOnly,
+    XmlText,
+    ShortBodies,
+    ConnectsForEach,
+    AsksAtOpen,
+    AsciiKeys,
+    Requests,
+];
 
 pub(crate) const CALLBACK: &[Trait] = &[SendsOnly, NoOrder, NoDelays, NoLimit, NoSecret, NoConnection];
 

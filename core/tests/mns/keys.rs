@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ceiba_core::client::BoxFuture;
+use ceiba_core::config::ClientConfig;
 use ceiba_core::error::{Kind, Result};
 use ceiba_core::message::Message;
 use ceiba_core::provider::mns::{self, Credentials, Keys};
@@ -113,4 +114,16 @@ async fn keys_of_the_host_are_asked_for_each_request() {
     assert_eq!(error.kind(), Kind::InvalidConfig);
     let error = mns::open_producer(&setup(), section(&server, none)).await.err().unwrap();
     assert_eq!(error.kind(), Kind::InvalidConfig);
+}
+
+#[test]
+fn addresses_name_where_keys_are() {
+    for address in [
+        "mns://ID:s%2Fe@127.0.0.1:8012/queues/orders?body_encoding=base64&priority=1",
+        "mnss://ID@1.mns.cn-hangzhou.aliyuncs.com/topics/news?secret_env=HOME&retry=3",
+        "mns://127.0.0.1:8012/queues/q?credentials=environment",
+        "mns://h/queues/q?credentials=file:/a",
+    ] {
+        ceiba_core::open::check(&ClientConfig::parse(address).unwrap()).unwrap();
+    }
 }

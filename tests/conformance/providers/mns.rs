@@ -1,4 +1,5 @@
-//! MNS over the embedded broker: a queue, and a topic whose messages go on to a queue that the cases receive from.
+//! MNS over the embedded broker: a queue, with bodies as they are and in Base64, and a topic whose messages go on to a
+//! queue that the cases receive from.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +24,8 @@ use crate::table::{self, Trait};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mns {
     Queue,
+    /// Any bytes.
+    Base64,
     Topic,
 }
 
@@ -59,6 +62,7 @@ impl Harness for Mns {
     fn traits(&self) -> &'static [Trait] {
         match self {
             Mns::Queue => table::MNS_QUEUE,
+            Mns::Base64 => table::MNS_BASE64,
             Mns::Topic => table::MNS_TOPIC,
         }
     }
@@ -71,8 +75,11 @@ impl Harness for Mns {
             };
             let broker = Broker::start(config).await.unwrap();
             let address = broker.mns_address().unwrap();
-            let proxy = match needs.outage {
-                true => Some(Proxy::start(address, None).await),
+            let line = match needs.outage {
+                true => Some(Away {
+                    producers: Proxy::start(address, None).await,
+                    consumers: Proxy::start(address, None).await,
+                }),
                 false => None,
             };
             let mut keys = object(section(address, json!({"queue": NAME})));
@@ -83,7 +90,7 @@ impl Harness for Mns {
             let attributes = QueueAttributes { visibility_timeout: Some(visibility), ..Default::default() };
             admin.create_queue(&ctx, NAME, attributes).await.unwrap();
             let inbox = match self {
-                Mns::Queue => None,
+                Mns::Queue | Mns::Base64 => None,
                 Mns::Topic => {
                     admin.create_topic(&ctx, NAME, TopicAttributes::default()).await.unwrap();
                     let to = SubscriptionAttributes {
@@ -95,30 +102,74 @@ impl Harness for Mns {
                     Some(mns::open_consumer(&setup(), keys).await.unwrap())
                 }
             };
-            Box::new(BrokerPeer { broker, proxy, inbox }) as Box<dyn Peer>
+            Box::new(BrokerPeer { broker, line, inbox, which: *self }) as Box<dyn Peer>
         })
+    }
+}
+
+/// A service that is gone refuses connections: one that took them and hung up would have been written to. Consumers
+/// have a line of their own, so that what producers write can be counted.
+struct Away {
+    producers: Proxy,
+    consumers: Proxy,
+}
+
+impl Line for Away {
+    fn cut(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            tokio::join!(self.producers.leave(), self.consumers.leave());
+        })
+    }
+
+    fn silence(&self) {
+        self.producers.silence();
+        self.consumers.silence();
+    }
+
+    fn mend(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            tokio::join!(self.producers.come_back(), self.consumers.come_back());
+        })
+    }
+
+    fn swallowing(&self) -> u64 {
+        self.producers.swallowing()
     }
 }
 
 struct BrokerPeer {
     broker: Broker,
-    proxy: Option<Proxy>,
+    line: Option<Away>,
     inbox: Option<Arc<dyn Consumer>>,
+    which: Mns,
+}
+
+impl BrokerPeer {
+    fn section(&self, through: impl Fn(&Away) -> &Proxy, more: Value) -> Value {
+        let address = match &self.line {
+            Some(line) => through(line).address(),
+            None => self.broker.mns_address().unwrap(),
+        };
+        let encoding = match self.which {
+            Mns::Base64 => json!({"body_encoding": "base64"}),
+            Mns::Queue | Mns::Topic => Value::Null,
+        };
+        joined(section(address, more), encoding)
+    }
 }
 
 impl Peer for BrokerPeer {
     fn producer(&self) -> Value {
-        let own = self.broker.mns_address().unwrap();
-        let address = self.proxy.as_ref().map_or(own, Proxy::address);
-        match self.inbox {
-            Some(_) => section(address, json!({"topic": NAME})),
-            None => section(address, json!({"queue": NAME})),
-        }
+        let place = match self.which {
+            Mns::Queue | Mns::Base64 => "queue",
+            Mns::Topic => "topic",
+        };
+        self.section(|line| &line.producers, json!({place: NAME}))
     }
 
+    // A delivery is hidden as long as the queue says, and no longer.
     fn consumer(&self) -> Value {
-        let own = self.broker.mns_address().unwrap();
-        section(self.proxy.as_ref().map_or(own, Proxy::address), json!({"queue": NAME}))
+        self.section(|line| &line.consumers, json!({"queue": NAME, "extend_for": "0s"}))
     }
 
     fn inbox(&self) -> Option<Arc<dyn Consumer>> {
@@ -126,7 +177,7 @@ impl Peer for BrokerPeer {
     }
 
     fn line(&self) -> Option<&dyn Line> {
-        self.proxy.as_ref().map(|proxy| proxy as &dyn Line)
+        self.line.as_ref().map(|line| line as &dyn Line)
     }
 
     fn secret(&self) -> Option<&str> {
@@ -145,14 +196,29 @@ impl Peer for BrokerPeer {
         Some("recipients")
     }
 
+    // What is pushed to a queue as text alone is the body.
+    fn used_up(&self) -> &'static [&'static str] {
+        match self.which {
+            Mns::Queue | Mns::Base64 => &[],
+            Mns::Topic => &["key", "tag", "attributes"],
+        }
+    }
+
     fn longest_body(&self) -> usize {
-        64 << 10
+        match self.which {
+            Mns::Queue | Mns::Topic => 64 << 10,
+            Mns::Base64 => 48 << 10,
+        }
+    }
+
+    fn written_ahead(&self) -> usize {
+        8
     }
 
     fn stop(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             // The proxy first: a connection that it holds in silence would be waited for.
-            drop(self.proxy);
+            drop(self.line);
             if let Some(inbox) = self.inbox {
                 let _ = inbox.close(&Context::within(Duration::from_secs(5))).await;
             }

@@ -1,5 +1,6 @@
-//! `mns://KEY_ID:SECRET@HOST:PORT/queues/NAME` or `…/topics/NAME`, with `mnss` for TLS. `secret_env=NAME` and
-//! `secret_file=PATH` name where the secret is; `credentials=environment` and `credentials=file:PATH` where all keys are.
+//! `mns://KEY_ID:SECRET@HOST:PORT/queues/NAME` or `…/topics/NAME`, and for the administration without a path; with
+//! `mnss` for TLS. `secret_env=NAME` and `secret_file=PATH` name where the secret is; `credentials=environment` and
+//! `credentials=file:PATH` where all keys are.
 
 use serde_json::{Map, Value, json};
 use url::Url;
@@ -21,6 +22,13 @@ fn section(url: &Url, transport: &str) -> Result<Map<String, Value>> {
         Some(port) => format!("{transport}://{host}:{port}"),
         None => format!("{transport}://{host}"),
     };
+    let mut section = Map::new();
+    section.insert("type".into(), json!("mns"));
+    section.insert("url".into(), json!(server));
+    if matches!(url.path(), "" | "/") {
+        http::login(url, &mut section, "access_key_id", "access_key_secret")?;
+        return Ok(section);
+    }
     let mut parts = url.path().split('/').filter(|part| !part.is_empty());
     let key = match parts.next() {
         Some("queues") => "queue",
@@ -31,9 +39,6 @@ fn section(url: &Url, transport: &str) -> Result<Map<String, Value>> {
         return Err(wrong("has a path other than /queues/NAME or /topics/NAME"));
     };
     let name = decode(name).ok_or_else(|| wrong("has a path that is not UTF-8"))?;
-    let mut section = Map::new();
-    section.insert("type".into(), json!("mns"));
-    section.insert("url".into(), json!(server));
     section.insert(key.into(), json!(name));
     http::login(url, &mut section, "access_key_id", "access_key_secret")?;
     Ok(section)
@@ -44,7 +49,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use crate::config::ClientConfig;
-    use crate::open;
 
     fn provider(text: &str) -> Value {
         Value::Object(ClientConfig::parse(text).unwrap().provider)
@@ -65,19 +69,25 @@ mod tests {
             json!({"type": "mns", "url": "https://1.mns.cn-hangzhou.aliyuncs.com", "topic": "news",
                    "access_key_id": "ID", "access_key_secret": {"env": "HOME"}})
         );
-        for text in [
-            text,
-            "mns://127.0.0.1:8012/queues/q?credentials=environment",
-            "mns://h/queues/q?credentials=file:/a",
-        ] {
-            open::check(&ClientConfig::parse(text).unwrap()).unwrap();
+        assert_eq!(
+            provider("mns://h/queues/q?credentials=file:/a"),
+            json!({"type": "mns", "url": "http://h", "queue": "q", "credentials": "file:/a"})
+        );
+    }
+
+    #[test]
+    fn an_account() {
+        for text in ["mns://ID:s@h:1", "mns://ID:s@h:1/"] {
+            assert_eq!(
+                provider(text),
+                json!({"type": "mns", "url": "http://h:1", "access_key_id": "ID", "access_key_secret": "s"})
+            );
         }
     }
 
     #[test]
     fn errors_hold_no_secret() {
         for wrong in [
-            "mns://ID:hunter2@h",
             "mns://ID:hunter2@h/q",
             "mns://ID:hunter2@h/queues",
             "mns://ID:hunter2@h/queues/a/b",
