@@ -1,8 +1,10 @@
 //! The calls by id that every binding makes. Those that wait are futures; [`crate::runtime::block_on`]
 //! turns them into blocking calls.
 
+mod file;
 mod held;
 mod metrics;
+pub mod mns;
 pub mod outbox;
 mod shutdown;
 
@@ -21,9 +23,10 @@ use crate::open;
 use crate::outbox::Outbox;
 use crate::provider::callback::{Host, Hosts};
 use crate::provider::memory::Topics;
-use crate::registry::{Registry, check_id};
+use crate::registry::Registry;
 use crate::runtime::{self, PerGeneration};
 
+pub use file::{open_file, read_file};
 pub use metrics::metrics;
 pub use shutdown::{ShutdownReport, shutdown};
 
@@ -310,49 +313,6 @@ pub async fn consumer_open(id: Option<&str>, config: ClientConfig) -> Result<Arc
     let id = reservation.id().clone();
     reservation.fill(Arc::new(ConsumerClient { consumer, deadline: config.deadline.0 }));
     Ok(id)
-}
-
-/// Reads a file and checks it as far as that goes without a connection.
-///
-/// # Errors
-/// Those of [`open::file`], and `invalid_argument` for an id that no client can have.
-pub fn read_file(text: &str) -> Result<Vec<ClientConfig>> {
-    let clients = open::file(text)?;
-    for client in &clients {
-        check_id(client.id.as_deref().unwrap_or_default(), "client")?;
-    }
-    Ok(clients)
-}
-
-/// Opens every client of a file, as [`read_file`] has them; none is left open when one fails. Returns roles and
-/// ids in order.
-pub async fn open_file(text: &str, queue: Option<Arc<CompletionQueue>>) -> Result<Vec<(Role, Arc<str>)>> {
-    let mut opened = Vec::new();
-    for client in read_file(text)? {
-        let role = client.role.unwrap_or_default();
-        let name = client.id.clone().unwrap_or_default();
-        let result = match role {
-            Role::Producer => producer_open(None, client, queue.clone()).await,
-            Role::Consumer => consumer_open(None, client).await,
-        };
-        match result {
-            Ok(id) => opened.push((role, id)),
-            Err(error) => {
-                // Later ones may hold earlier ones.
-                for (role, id) in opened.into_iter().rev() {
-                    let closed = match role {
-                        Role::Producer => producer_close(&id, None).await,
-                        Role::Consumer => consumer_close(&id, None).await,
-                    };
-                    if let Err(error) = closed {
-                        tracing::warn!(id = %id, %error, "closing after a failed open");
-                    }
-                }
-                return Err(error.at(&format!("the client `{name}` of the file")));
-            }
-        }
-    }
-    Ok(opened)
 }
 
 /// Sends a message and waits for its receipt, until `timeout` or the client's deadline.
