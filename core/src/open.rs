@@ -21,7 +21,7 @@ pub const PROVIDERS: [&str; 9] =
     ["callback", "dingtalk", "dpmq", "kapokmq", "memory", "mns", "sms", "smtp", "webhook"];
 
 /// The strategies by the `type` in a config.
-pub const STRATEGIES: [&str; 7] = strategy::NAMES;
+pub const STRATEGIES: [&str; 8] = strategy::NAMES;
 
 /// Finds an open producer by its id, and holds it.
 pub type Members<'a> = dyn Fn(&str) -> Result<Arc<dyn Producer>> + Send + Sync + 'a;

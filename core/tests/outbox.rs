@@ -49,6 +49,62 @@ async fn send(id: &str, body: &str) -> Result<ceiba_core::message::Receipt> {
     calls::producer_send(id, Message::new(body.to_owned()), None).await
 }
 
+/// The text for a scraper has these samples of the outbox of this producer.
+fn scraped(id: &str, wanted: &[(&str, &str)]) {
+    let metrics = calls::metrics();
+    let labels =
+        format!(r#"id="{id}",role="producer",provider="memory",strategy="outbox",type="outbox",place="0""#);
+    for (name, value) in wanted {
+        let line = format!("ceiba_strategy_{name}{{{labels}}} {value}");
+        assert!(metrics.lines().any(|there| there == line), "{line}\nis not in\n{metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_is_counted_by_state_for_a_scraper() {
+    let folder = Folder::new();
+    open(
+        "counted",
+        json!({"provider": {"type": "memory", "topic": "counted", "capacity": 1},
+               "strategies": [{"type": "outbox", "url": folder.url(), "max_attempts": 1, "keep_done": "1h"}]}),
+    )
+    .await
+    .unwrap();
+    for body in ["through", "late", "never"] {
+        send("counted", body).await.unwrap();
+    }
+    assert_eq!(outbox::drain("counted", None).await.unwrap()["given_up"], 2, "the topic is full");
+    scraped("counted", &[("rows_dead", "2"), ("rows_pending", "0"), ("given_up_total", "2")]);
+    assert_eq!(receive_one("counted-c", "counted").await, "through");
+    let rows = outbox::list("counted", json!({"state": "dead"}), None).await.unwrap();
+    outbox::retry("counted", json!({"ids": [rows["rows"][0]["id"]]}), None).await.unwrap();
+    assert_eq!(receive_one("counted-c", "counted").await, "late");
+    send("counted", "fills").await.unwrap();
+    send("counted", "waits").await.unwrap();
+    let status = || calls::producer_status("counted").unwrap()["strategies"][0].clone();
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    // Counted from time to time.
+    while status()["rows_pending"] != 1 {
+        assert!(tokio::time::Instant::now() < until, "{}", status());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    scraped(
+        "counted",
+        &[
+            ("rows_pending", "1"),
+            ("rows_leased", "0"),
+            ("rows_done", "1"),
+            ("rows_dead", "1"),
+            ("stored_total", "3"),
+            ("sent_total", "1"),
+            ("failed_total", "2"),
+        ],
+    );
+    assert!(status()["oldest_ms"].as_u64().is_some_and(|age| age > 0), "{}", status());
+    assert!(calls::metrics().contains("ceiba_strategy_oldest_seconds{"));
+    calls::producer_close("counted", None).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_failed_is_stored_looked_at_and_drained() {
     let folder = Folder::new();
@@ -69,7 +125,10 @@ async fn what_failed_is_stored_looked_at_and_drained() {
     for target in ["slice".to_owned(), folder.url()] {
         let rows = outbox::list(&target, json!({"state": "pending"}), None).await.unwrap();
         assert_eq!((rows["rows"][0]["id"].as_str(), rows["next"].is_null()), (Some(&*row), true));
-        assert_eq!(outbox::show(&target, &row, None).await.unwrap()["message"]["body"], "second");
+        assert_eq!(
+            outbox::show(&target, json!({"id": &*row}), None).await.unwrap()["message"]["body"],
+            "second"
+        );
         let stats = outbox::stats(&target, json!({}), None).await.unwrap();
         assert_eq!(
             (&stats["producers"][0]["producer"], &stats["producers"][0]["pending"]),
@@ -83,11 +142,20 @@ async fn what_failed_is_stored_looked_at_and_drained() {
     assert_eq!(receive_one("slice-c", "slice").await, "second");
     let rows = outbox::list("slice", json!({}), None).await.unwrap();
     assert_eq!(rows["rows"], json!([]));
-    let metrics = calls::metrics();
-    let label = r#"id="slice",role="producer",provider="memory",strategy="outbox",type="outbox",place="0""#;
-    assert!(metrics.contains(&format!("ceiba_strategy_stored_total{{{label}}} 1")), "{metrics}");
-    assert!(
-        metrics.contains(&format!("ceiba_strategy_rows_dead{{{label}}} 0")) || !metrics.contains("rows_dead")
+    scraped(
+        "slice",
+        &[
+            ("stored_total", "1"),
+            ("not_stored_total", "0"),
+            ("sent_total", "1"),
+            ("failed_total", "1"),
+            ("given_up_total", "0"),
+            ("store_failures_total", "0"),
+            ("rows_pending", "0"),
+            ("rows_leased", "0"),
+            ("rows_done", "0"),
+            ("rows_dead", "0"),
+        ],
     );
     calls::producer_close("slice", None).await.unwrap();
     let error = outbox::list("slice", json!({}), None).await.unwrap_err();

@@ -14,7 +14,11 @@
 #include <unistd.h>
 
 // The error of the call under check: every call in CHECK_OK and CHECK_FAILS names it as its last argument.
+#ifdef __cplusplus
+static thread_local ceiba_error *E;
+#else
 static _Thread_local ceiba_error *E;
+#endif
 
 // A text as pointer and length.
 #define S(text) (text), (sizeof(text) - 1)

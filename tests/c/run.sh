@@ -99,6 +99,10 @@ for source in "$here"/*.c; do
   "${wrap[@]}" "$out/$name"
   pass "$name" "ok, $(awk -v a="$start" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f s", b - a }')"
 done
+# One of them as C++ too.
+"$cxx" -x c++ -std=c++17 -D_GNU_SOURCE "${strict[@]}" -I"$prefix/include" "$here/outbox.c" -x none -L"$prefix/lib" -lceiba -Wl,-rpath,"$prefix/lib" -pthread -o "$out/outbox-cpp"
+"$out/outbox-cpp"
+pass "outbox as C++17"
 "$out/bench_submit" 3 >/dev/null
 pass "bench_submit runs"
 echo "c: $passed passed, 0 failed"

@@ -8,9 +8,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::client::Context;
-use crate::config::from_value;
 use crate::error::{Error, Kind, Result};
-use crate::outbox::{Address, Desk, Outbox};
+use crate::outbox::{Address, Desk, Outbox, read};
 
 /// How long a call may take that names no time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -119,8 +118,7 @@ pub async fn show(target: &str, options: Value, timeout: Option<Duration>) -> Re
     struct Options {
         id: String,
     }
-    let options: Options =
-        from_value(options).map_err(|error| Error::new(Kind::InvalidArgument, error.message().to_owned()))?;
+    let options: Options = read(options)?;
     desk(target).await?.show(&context(timeout), &options.id).await
 }
 

@@ -58,10 +58,16 @@ pub(super) fn tidy(shared: &Arc<Shared>) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let ctx = Context::within(PATIENCE);
         if shared.noted(tidied(&shared, &ctx).await).is_ok() {
-            let stats = shared.noted(shared.store.stats(&ctx, Some(&shared.id)).await);
-            shared.shown.lock().stats = stats.ok().and_then(|stats| stats.into_iter().next());
+            counted(&shared, &ctx).await;
         }
     })
+}
+
+/// Counts rows, for the status.
+pub(super) async fn counted(shared: &Shared, ctx: &Context) {
+    let stats = shared.noted(shared.store.stats(ctx, Some(&shared.id)).await);
+    // A client without rows is not listed.
+    shared.shown.lock().stats = stats.ok().map(|stats| stats.into_iter().next().unwrap_or_default());
 }
 
 async fn tidied(shared: &Shared, ctx: &Context) -> Result<()> {

@@ -114,11 +114,6 @@ impl Desk {
         Ok(Desk::new(open_store(address).await?, Clock::from_system(), None))
     }
 
-    fn options<T: for<'de> Deserialize<'de>>(&self, options: Value) -> Result<T> {
-        let options = if options.is_null() { json!({}) } else { options };
-        from_value(options).map_err(|error| Error::new(Kind::InvalidArgument, error.message().to_owned()))
-    }
-
     fn producer(&self, asked: Option<String>) -> Result<Option<String>> {
         match (&self.producer, asked) {
             (Some(own), Some(asked)) if *own != asked => {
@@ -131,7 +126,7 @@ impl Desk {
     }
 
     fn query(&self, options: Value) -> Result<Query> {
-        let options: ListOptions = self.options(options)?;
+        let options: ListOptions = read(options)?;
         let limit = options.limit.unwrap_or(PAGE.0);
         if !(1..=PAGE.1).contains(&limit) {
             return Err(wrong(format!("`limit` is 1 to {}, not {limit}", PAGE.1)));
@@ -179,7 +174,7 @@ impl Desk {
     /// # Errors
     /// `invalid_argument`, and those of the store.
     pub async fn retry(&self, ctx: &Context, options: Value) -> Result<Value> {
-        let options: IdsOptions = self.options(options)?;
+        let options: IdsOptions = read(options)?;
         let which = Which::Ids { producer: self.producer.clone(), ids: ids(&options.ids)? };
         let revived = self.store.revive(ctx, which, now(&self.clock)).await?;
         Ok(json!({"retried": revived.count}))
@@ -190,7 +185,7 @@ impl Desk {
     /// # Errors
     /// `invalid_argument`, and those of the store.
     pub async fn retry_all(&self, ctx: &Context, options: Value) -> Result<Value> {
-        let options: AllOptions = self.options(options)?;
+        let options: AllOptions = read(options)?;
         let count = self.hasten_all(ctx, self.producer(options.producer)?, true).await?;
         Ok(json!({"retried": count}))
     }
@@ -219,7 +214,7 @@ impl Desk {
     /// # Errors
     /// `invalid_argument`, and those of the store.
     pub async fn drop_rows(&self, ctx: &Context, options: Value) -> Result<Value> {
-        let options: IdsOptions = self.options(options)?;
+        let options: IdsOptions = read(options)?;
         let ids = ids(&options.ids)?;
         let ends = self.store.drop_rows(ctx, self.producer.clone(), ids.clone(), now(&self.clock)).await?;
         let of = |wanted: Dropped| -> Vec<String> {
@@ -292,7 +287,7 @@ impl Desk {
         struct Options {
             lines: Vec<String>,
         }
-        let options: Options = self.options(options)?;
+        let options: Options = read(options)?;
         if options.lines.len() > NAMED {
             return Err(wrong(format!("{NAMED} lines at most in one call")));
         }
@@ -351,7 +346,7 @@ impl Desk {
     /// # Errors
     /// `invalid_argument`, and those of the store.
     pub async fn stats(&self, ctx: &Context, options: Value) -> Result<Value> {
-        let options: AllOptions = self.options(options)?;
+        let options: AllOptions = read(options)?;
         let producer = self.producer(options.producer)?;
         let stats = self.store.stats(ctx, producer.as_deref()).await?;
         Ok(
@@ -365,7 +360,7 @@ impl Desk {
     /// # Errors
     /// `invalid_argument`, and those of the store.
     pub async fn purge(&self, ctx: &Context, options: Value) -> Result<Value> {
-        let options: PurgeOptions = self.options(options)?;
+        let options: PurgeOptions = read(options)?;
         let state = options.state.as_deref().map_or(Ok(State::Done), state)?;
         if !matches!(state, State::Done | State::Dead) {
             return Err(wrong("`state` of a purge is `done` or `dead`: others are still to be sent".into()));
@@ -388,6 +383,16 @@ impl Desk {
         }
         Ok(json!({"purged": purged}))
     }
+}
+
+/// Reads options: an object, or null for none.
+pub(crate) fn read<T: for<'de> Deserialize<'de>>(options: Value) -> Result<T> {
+    let options = match options {
+        Value::Null => json!({}),
+        Value::Object(_) => options,
+        _ => return Err(wrong("the options are an object".into())),
+    };
+    from_value(options).map_err(|error| wrong(error.message().to_owned()))
 }
 
 fn wrong(text: String) -> Error {

@@ -33,6 +33,7 @@ use crate::random::Random;
 
 pub use config::Address;
 pub use desk::Desk;
+pub(crate) use desk::read;
 pub use producer::Outbox;
 use store::Store;
 

@@ -92,6 +92,7 @@ impl Outbox {
         let [sent, failed, given_up] = now();
         self.desk().hasten_all(ctx, Some(self.shared.id.to_string()), false).await?;
         self.runner.drained(ctx).await?;
+        chores::counted(&self.shared, ctx).await;
         let after = now();
         Ok([after[0] - sent, after[1] - failed, after[2] - given_up])
     }

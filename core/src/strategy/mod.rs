@@ -44,8 +44,11 @@ pub use random::Random;
 pub use within::within;
 
 /// The strategies by the `type` in a config.
-pub const NAMES: [&str; 7] =
-    ["circuit_breaker", "failover", "fan_out", "rate_limit", "retry", "timeout", "timeout_failover"];
+pub const NAMES: [&str; 8] =
+    ["circuit_breaker", "failover", "fan_out", OUTBOX, "rate_limit", "retry", "timeout", "timeout_failover"];
+
+// One of clients alone, which is not made here.
+const OUTBOX: &str = "outbox";
 
 /// The strategies that have members of their own.
 pub const WITH_MEMBERS: [&str; 3] = ["failover", "fan_out", "timeout_failover"];
@@ -104,6 +107,11 @@ impl Section {
                 hint.unwrap_or_default()
             )));
         };
+        if kind == OUTBOX {
+            return Err(wrong(
+                "an outbox is the outermost strategy of a producer: there is none here".into(),
+            ));
+        }
         let name = match section.remove("name") {
             None => kind.into(),
             Some(Value::String(name)) if !name.is_empty() => name.into(),
