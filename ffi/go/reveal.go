@@ -14,12 +14,21 @@ import (
 const deepest = 100
 
 var (
-	secretType  = reflect.TypeFor[Secret]()
-	configType  = reflect.TypeFor[Config]()
-	kapokmqType = reflect.TypeFor[KapokMQ]()
-	asJSON      = reflect.TypeFor[json.Marshaler]()
-	asText      = reflect.TypeFor[encoding.TextMarshaler]()
+	secretType = reflect.TypeFor[Secret]()
+	asJSON     = reflect.TypeFor[json.Marshaler]()
+	asText     = reflect.TypeFor[encoding.TextMarshaler]()
 )
+
+// section is a part of a configuration whose fields have secrets in them.
+type section interface{ fields() any }
+
+// sections are the types of them: one that embeds them is none, though it has their methods.
+var sections = map[reflect.Type]bool{
+	reflect.TypeFor[Config]():         true,
+	reflect.TypeFor[KapokMQ]():        true,
+	reflect.TypeFor[MNS]():            true,
+	reflect.TypeFor[OutboxStrategy](): true,
+}
 
 var (
 	errDeep   = errors.New("it is nested too deep, or holds itself")
@@ -35,14 +44,11 @@ func revealed(v reflect.Value, depth int) (any, error) {
 	if depth > deepest {
 		return nil, errDeep
 	}
-	switch v.Type() {
-	case secretType:
+	if v.Type() == secretType {
 		return v.Interface().(Secret).plain(), nil
-	case configType:
-		config := v.Interface().(Config)
-		return revealed(reflect.ValueOf(config.fields()), depth+1)
-	case kapokmqType:
-		return revealed(reflect.ValueOf(v.Interface().(KapokMQ).fields()), depth+1)
+	}
+	if sections[v.Type()] {
+		return revealed(reflect.ValueOf(v.Interface().(section).fields()), depth+1)
 	}
 	kind := v.Kind()
 	if kind == reflect.Interface || kind == reflect.Pointer {
@@ -90,7 +96,7 @@ func revealed(v reflect.Value, depth int) (any, error) {
 	return v.Interface(), nil
 }
 
-func ours(t reflect.Type) bool { return t == secretType || t == configType || t == kapokmqType }
+func ours(t reflect.Type) bool { return t == secretType || sections[t] }
 
 func marshals(t reflect.Type) bool { return t.Implements(asJSON) || t.Implements(asText) }
 

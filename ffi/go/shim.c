@@ -314,6 +314,27 @@ shim_text shim_producer_control(const char *id, size_t id_len, const char *comma
     return given;
 }
 
+shim_text shim_outbox(int operation, const char *target, size_t target_len, const char *options, size_t options_len,
+                      int64_t timeout_ms) {
+    static int32_t (*const calls[])(const char *, size_t, const char *, size_t, int64_t, ceiba_string **,
+                                    ceiba_error **) = {
+        [SHIM_OUTBOX_LIST] = ceiba_outbox_list,     [SHIM_OUTBOX_SHOW] = ceiba_outbox_show,
+        [SHIM_OUTBOX_RETRY] = ceiba_outbox_retry,   [SHIM_OUTBOX_RETRY_ALL] = ceiba_outbox_retry_all,
+        [SHIM_OUTBOX_DROP] = ceiba_outbox_drop,     [SHIM_OUTBOX_EXPORT] = ceiba_outbox_export,
+        [SHIM_OUTBOX_IMPORT] = ceiba_outbox_import, [SHIM_OUTBOX_STATS] = ceiba_outbox_stats,
+        [SHIM_OUTBOX_PURGE] = ceiba_outbox_purge,
+    };
+    shim_text given = {NULL, NULL};
+    calls[operation](target, target_len, options, options_len, timeout_ms, &given.text, &given.error);
+    return given;
+}
+
+shim_text shim_outbox_drain(const char *target, size_t target_len, int64_t timeout_ms) {
+    shim_text given = {NULL, NULL};
+    ceiba_outbox_drain(target, target_len, timeout_ms, &given.text, &given.error);
+    return given;
+}
+
 static void host_send(void *user, ceiba_call *call) { ceibaGoSend((uintptr_t)user, call); }
 
 static void host_abandoned(void *user, uint64_t number) { ceibaGoSendAbandoned((uintptr_t)user, number); }

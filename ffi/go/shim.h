@@ -141,6 +141,22 @@ ceiba_error *shim_set_workers(uint32_t workers);
 shim_text shim_shutdown(int64_t timeout_ms);
 shim_text shim_producer_control(const char *id, size_t id_len, const char *command, size_t command_len);
 
+/* The calls on an outbox that take options. */
+enum {
+    SHIM_OUTBOX_LIST,
+    SHIM_OUTBOX_SHOW,
+    SHIM_OUTBOX_RETRY,
+    SHIM_OUTBOX_RETRY_ALL,
+    SHIM_OUTBOX_DROP,
+    SHIM_OUTBOX_EXPORT,
+    SHIM_OUTBOX_IMPORT,
+    SHIM_OUTBOX_STATS,
+    SHIM_OUTBOX_PURGE
+};
+shim_text shim_outbox(int operation, const char *target, size_t target_len, const char *options, size_t options_len,
+                      int64_t timeout_ms);
+shim_text shim_outbox_drain(const char *target, size_t target_len, int64_t timeout_ms);
+
 /* `handle` comes back to Go's functions with each call and at the release. */
 ceiba_error *shim_callback_register(const char *name, size_t name_len, uintptr_t handle);
 ceiba_error *shim_callback_unregister(const char *name, size_t name_len);
