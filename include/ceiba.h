@@ -1384,7 +1384,7 @@ int32_t ceiba_outbox_retry(const char *target,
 
 /**
  * Makes all pending and dead rows due at once. `options_json`: empty, or {"producer": "orders"}. The answer is
- * {"retried": 100}.
+ * {"retried": 100}: those that are due already are not counted.
  *
  * Any thread; blocks. Arguments and errors as of ceiba_outbox_list(). A call that fails may have changed some rows.
  */

@@ -7,12 +7,14 @@ use ceiba_core::broker::Durability;
 use ceiba_core::config::{Span, named_span};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-const EXIT_CODES: &str = "Exit codes:
+use crate::outbox::arguments::OutboxArgs;
+
+pub(crate) const EXIT_CODES: &str = "Exit codes:
   0    done (also after Ctrl-C or SIGTERM, when what was begun ended well)
   1    a message failed, its outcome is unknown, or the time passed before --count
   2    the arguments or a config are wrong
-  3    the broker cannot be reached or refused the secret; the broker cannot listen
-  130  stopped by a second Ctrl-C
+  3    the broker or store cannot be reached or refused the secret; the broker cannot listen
+  130  stopped before its end: by a second Ctrl-C, `ceiba outbox` by the first
 
 Errors are one line each on stderr: kind, message, what would be right. CEIBA_LOG=info logs more.";
 
@@ -56,6 +58,8 @@ pub(crate) enum Command {
     /// written goes back to the broker.
     #[command(after_help = format!("{SECRET_SOURCES}\n\n{EXIT_CODES}"))]
     Receive(ReceiveArgs),
+    /// See what outboxes hold, and have it sent again, moved or deleted
+    Outbox(Box<OutboxArgs>),
     /// Work on configs
     Config(ConfigArgs),
     /// Write the completion script of a shell to stdout
@@ -359,7 +363,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Span::parse(text).map(|span| span.0).map_err(|_| wrong())
 }
 
-fn longer(text: &str) -> Result<Duration, String> {
+pub(crate) fn longer(text: &str) -> Result<Duration, String> {
     let time = seconds(text)?;
     if time.is_zero() { Err(format!("{text} is no time: leave the argument out for none")) } else { Ok(time) }
 }

@@ -72,6 +72,11 @@ impl Failure {
         Failure { text, ..Failure::at_open(error) }
     }
 
+    /// Whether it is of this kind.
+    pub(crate) fn is(&self, kind: &str) -> bool {
+        self.kind == kind
+    }
+
     /// Says where it happened.
     pub(crate) fn at(mut self, place: &str) -> Failure {
         self.text = format!("{place}: {}", self.text);

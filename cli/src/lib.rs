@@ -13,6 +13,7 @@ pub mod fuzzing;
 mod lines;
 mod log;
 mod notify;
+mod outbox;
 mod receive;
 mod secret;
 mod send;
@@ -68,6 +69,9 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         }
         Command::Send(args) => {
             on_runtime()?.block_on(async { send::run(args, &Stop::listen()?, cli.json).await })
+        }
+        Command::Outbox(args) => {
+            on_runtime()?.block_on(async { outbox::run(args, &Stop::listen()?, cli.json).await })
         }
         Command::Receive(args) => {
             on_runtime()?.block_on(async { receive::run(args, &Stop::listen()?, cli.json).await })

@@ -20,7 +20,7 @@ const BATCHES_AHEAD: usize = 4;
 pub(crate) struct Line {
     /// Counted from 1.
     pub(crate) number: u64,
-    /// `None`: it is over [`LONGEST`] and was skipped.
+    /// `None`: it is too long and was skipped.
     pub(crate) body: Option<Vec<u8>>,
 }
 
@@ -42,8 +42,8 @@ pub(crate) struct Lines {
     pub(crate) size: Option<u64>,
 }
 
-/// Starts to read a file, or stdin for `-`.
-pub(crate) fn read(path: &Path) -> Result<Lines, Failure> {
+/// Starts to read a file, or stdin for `-`, with lines up to this long.
+pub(crate) fn read(path: &Path, longest: usize) -> Result<Lines, Failure> {
     let (input, size): (Box<dyn Read + Send>, _) = if path == Path::new("-") {
         (Box::new(io::stdin()), None)
     } else {
@@ -60,7 +60,7 @@ pub(crate) fn read(path: &Path) -> Result<Lines, Failure> {
     // Ends with the process when it is blocked in a read.
     std::thread::Builder::new()
         .name("ceiba-lines".into())
-        .spawn(move || run(BufReader::with_capacity(256 * 1024, input), LONGEST, &sender))
+        .spawn(move || run(BufReader::with_capacity(256 * 1024, input), longest, &sender))
         .map_err(|error| {
             Failure::new(Exit::Failed, "internal", format!("no thread could be started: {error}"))
         })?;

@@ -26,7 +26,7 @@ const SHOWN: u64 = 10;
 pub(crate) async fn run(args: &SendArgs, stop: &Stop, as_json: bool) -> Result<Exit, Failure> {
     let config = secret::client_config(&args.client)?;
     let file = args.file.as_deref().unwrap_or(Path::new("-"));
-    let mut input = lines::read(file)?;
+    let mut input = lines::read(file, lines::LONGEST)?;
     let bar = bar(input.size, as_json);
     let mut work = Work::new(args, bar, as_json)?;
     let given = config.id.is_none().then_some("send");

@@ -7,7 +7,8 @@
 
 The calls by id (`producer_send`, `consumer_receive`, ...) and the classes over them (`Producer`,
 `Consumer`) can be mixed. `strategy` puts retry, timeout,
-rate limit and circuit breaker around functions of your own. Every call may be made from any thread; calls that wait release the interpreter's
+rate limit and circuit breaker around functions of your own. `Outbox` shows what an outbox holds, and has it tried
+again. Every call may be made from any thread; calls that wait release the interpreter's
 lock and can be interrupted by Ctrl-C. Every failure is a `ceiba.Error`.
 """
 
@@ -84,11 +85,13 @@ from ._errors import (
     WouldDeadlock,
 )
 from ._logging import disable_logging, enable_logging
+from ._outbox import AsyncOutbox, Outbox
 from ._strategy import strategy
 
 __all__ = [
     "AllFailed",
     "AlreadyOpen",
+    "AsyncOutbox",
     "Authentication",
     "Broker",
     "Cancelled",
@@ -106,6 +109,7 @@ __all__ = [
     "Limited",
     "Message",
     "NotFound",
+    "Outbox",
     "Part",
     "Partial",
     "Permission",

@@ -34,6 +34,7 @@ __all__ = [
     "_log_close",
     "_log_level",
     "_log_take",
+    "_outbox",
     "completions",
     "completions_fd",
     "consumer_ack",
@@ -299,3 +300,9 @@ def _at_exit() -> None: ...
 def _log_level(level: int | None) -> None: ...
 def _log_take(max: int, timeout: float) -> tuple[list[tuple[int, str, str, float]], int, bool]: ...
 def _log_close() -> None: ...
+def _outbox(
+    operation: str,
+    target: str,
+    options: dict[str, Any] | None = None,
+    timeout: float | timedelta | None = None,
+) -> dict[str, Any]: ...

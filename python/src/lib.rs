@@ -13,6 +13,7 @@ mod input;
 mod json;
 mod log;
 mod message;
+mod outbox;
 mod process;
 mod producer;
 mod raised;
@@ -43,6 +44,8 @@ mod _ceiba {
     use crate::log::{_log_close, _log_level, _log_take};
     #[pymodule_export]
     use crate::message::{Message, Receipt};
+    #[pymodule_export]
+    use crate::outbox::_outbox;
     #[pymodule_export]
     use crate::process::{_after_fork, _at_exit, _config_id, metrics, open_file, set_workers, shutdown};
     #[pymodule_export]

@@ -59,7 +59,8 @@ def test_mypy_accepts_a_typed_program_and_the_package() -> None:
 def test_the_typed_program_runs() -> None:
     done = subprocess.run([sys.executable, HERE / "typed_program.py"], capture_output=True, text=True, timeout=60)
     strategies = "id 1 forced_closed ['attempt 1 False', 'attempt 2 False'] ValueError: boom 1a 2"
-    told = f"kapokmq False 5\n2\n{strategies}\nunknown_id 3 not_sent False\n"
+    outboxes = "[False, True, True] 2 2 4"
+    told = f"kapokmq False 5\n2\n{strategies}\n{outboxes}\nunknown_id 3 not_sent False\n"
     assert (done.stdout, done.stderr) == (told, "")
 
 

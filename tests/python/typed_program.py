@@ -88,6 +88,30 @@ def strategies() -> str:
     return f"{message_id} {state['sent']} {set_to['state']} {ended} {why} {text} {number}"
 
 
+def outboxes(folder: str) -> str:
+    import asyncio
+
+    store = f"sqlite:{folder}/outbox.db"
+    config: dict[str, Any] = {
+        "id": "kept",
+        "provider": {"type": "memory", "topic": "kept", "capacity": 1},
+        "strategies": [{"type": "outbox", "url": store}],
+    }
+    with ceiba.Producer(config) as producer:
+        stored = [producer.send(text).stored for text in ("a", "b", "c")]
+        outbox: ceiba.Outbox = ceiba.Outbox("kept")
+        ids: list[str] = [row["id"] for row in outbox.rows(state="pending", page=1)]
+        failed: int = outbox.drain(timeout=timedelta(seconds=20))["failed"]
+        retried: int = outbox.retry(ids)
+
+    async def on_a_loop(outbox: ceiba.AsyncOutbox) -> int:
+        lines: list[str] = [line async for line in outbox.export()]
+        dropped: int = (await outbox.drop(ids))["dropped"]
+        return len(lines) + dropped + await outbox.purge("7d", state="dead")
+
+    return f"{stored} {failed} {retried} {asyncio.run(on_a_loop(ceiba.AsyncOutbox(store)))}"
+
+
 def failures() -> str:
     try:
         ceiba.producer_send("nobody", b"x")
@@ -100,8 +124,12 @@ def failures() -> str:
 
 
 if __name__ == "__main__":
+    from tempfile import TemporaryDirectory
+
     with ceiba.Broker() as broker:
         print(one_id_one_message(broker.url("typed")))
     print(classes("typed"))
     print(strategies())
+    with TemporaryDirectory() as folder:
+        print(outboxes(folder))
     print(failures())
