@@ -420,15 +420,23 @@ func TestCallsOnAnOutboxEndWithTheirContext(t *testing.T) {
 		Strategies: []any{OutboxStrategy{File: filepath.Join(t.TempDir(), "o.db"), Backoff: OutboxBackoff{Wait: time.Hour}}},
 	})
 	defer close(hold)
+	// What is late is stored, however its deadline was told; what is cancelled is not.
 	if receipt, err := p.Send(background, []byte("x"), WithTimeout(10*time.Millisecond)); err != nil || !receipt.Stored {
 		t.Fatal(receipt, err)
 	}
+	if receipt, err := p.Send(within(t, 10*time.Millisecond), []byte("y")); err != nil || !receipt.Stored {
+		t.Fatal(receipt, err)
+	}
+	ctx, cancel := context.WithCancel(background)
+	time.AfterFunc(10*time.Millisecond, cancel)
+	_, err := p.Send(ctx, []byte("z"))
+	wantKind(t, err, ErrCancelled)
 	start := time.Now()
-	_, err := p.Outbox().Drain(within(t, 50*time.Millisecond))
+	_, err = p.Outbox().Drain(within(t, 50*time.Millisecond))
 	if e := wantKind(t, err, ErrTimeout); !errors.Is(e, context.DeadlineExceeded) {
 		t.Error(e)
 	}
-	ctx, cancel := context.WithCancel(background)
+	ctx, cancel = context.WithCancel(background)
 	time.AfterFunc(20*time.Millisecond, cancel)
 	_, err = p.Outbox().Drain(ctx)
 	if e := wantKind(t, err, ErrCancelled); !errors.Is(e, context.Canceled) {

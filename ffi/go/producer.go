@@ -236,6 +236,10 @@ func (p *Producer) handWhenRoom(ctx context.Context, o *order) (*waiter, uint64,
 // cancelPatience is how long a cancelled call waits for its outcome, which is normally there at once.
 const cancelPatience = 2 * time.Second
 
+// storePatience is how long a call waits after its deadline, at which it normally ends: an outbox may take five seconds
+// to store its message.
+const storePatience = 6 * time.Second
+
 // await waits for the result of a call that was handed over.
 func (p *Producer) await(ctx context.Context, w *waiter, token uint64, o *order) (Receipt, *Error) {
 	cancelled := ctx.Done()
@@ -247,6 +251,16 @@ func (p *Producer) await(ctx context.Context, w *waiter, token uint64, o *order)
 	case <-w.wake:
 		return p.take(ctx, w, o)
 	case <-cancelled:
+	}
+	if o.fromContext && ctx.Err() == context.DeadlineExceeded {
+		// The library has the same deadline, at which an outbox stores what it must not be told to cancel.
+		timer := time.NewTimer(storePatience)
+		defer timer.Stop()
+		select {
+		case <-w.wake:
+			return p.take(ctx, w, o)
+		case <-timer.C:
+		}
 	}
 	cProducerCancel(p.id, token)
 	timer := time.NewTimer(cancelPatience)
