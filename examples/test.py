@@ -1,5 +1,5 @@
-"""Runs every program of this folder against a broker: the first programs, and the main job over files of every
-kind. Closes with one line that says how many passed."""
+"""Runs every program of this folder against a broker: the first programs, the main job over files of every kind, and
+those for MNS (test_mns.py). Closes with one line that says how many passed."""
 
 import json
 import subprocess
@@ -12,6 +12,7 @@ import urllib.request
 from pathlib import Path
 
 import run
+import test_mns
 
 HUGE = 16 << 20
 
@@ -192,7 +193,8 @@ class Counting(unittest.TestCase):
 
 def main():
     run.check_tools(run.LANGUAGES)
-    suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules[__name__])
+    load = unittest.defaultTestLoader.loadTestsFromModule
+    suite = unittest.TestSuite([load(sys.modules[__name__]), load(test_mns)])
     result = unittest.TextTestRunner(verbosity=2).run(suite)
     failed = len(result.failures) + len(result.errors)
     print(f"examples: {result.testsRun - failed} passed, {failed} failed")

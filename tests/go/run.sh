@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The Go package, its limiters, a program written for go-comm, a plain client of the wire against the broker, and
-# the official SDK of MNS against its front.
+# the official SDK of MNS against its front. What was written for go-mns is run by examples/test.sh.
 # Needs target/ceiba, target/debug/ceiba and redis-server.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -9,3 +9,4 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 (cd "$root/tests/go/comm" && go vet ./... && go test -count=1 ./...)
 (cd "$root/tests/go/wire" && go vet ./... && go test -count=1 ./...)
 (cd "$root/tests/go/mns" && go vet ./... && go test -count=1 ./...)
+(cd "$root/tests/go/go-mns" && go vet ./...)
