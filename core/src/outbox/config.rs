@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 
 use super::backoff::Backoff;
 use super::schedule::Schedule;
-use crate::config::{Span, from_value};
+use crate::config::{Span, deserialize_secret, from_value};
 use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
 
 /// When a message is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -57,8 +58,9 @@ pub(super) enum Deduplicate {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Config {
-    /// The store: `sqlite:FILE`.
-    pub(super) url: String,
+    /// The store: `sqlite:FILE`, or `mongodb://USER:PASSWORD@HOST/DATABASE?collection=NAME`.
+    #[serde(deserialize_with = "deserialize_secret")]
+    url: Secret,
     /// When a message is stored.
     #[serde(default)]
     pub(super) when: When,
@@ -140,7 +142,7 @@ impl Terms {
     pub(super) fn parse(section: Map<String, Value>) -> Result<Terms> {
         let config: Config = from_value(Value::Object(section))?;
         let wrong = |text: String| Error::new(Kind::InvalidConfig, text);
-        let address = Address::parse(&config.url)?;
+        let address = Address::parse(config.url.expose())?;
         if !(1..=10_000).contains(&config.max_attempts) {
             return Err(wrong(format!("`max_attempts` is 1 to 10000, not {}", config.max_attempts)));
         }
@@ -199,6 +201,9 @@ impl Terms {
 pub enum Address {
     /// A file.
     Sqlite(PathBuf),
+    /// A database of MongoDB.
+    #[cfg(feature = "mongodb")]
+    Mongo(super::mongodb::Target),
 }
 
 impl Address {
@@ -208,7 +213,8 @@ impl Address {
     }
 
     /// Reads `sqlite:FILE`, where FILE is a path of this process: `sqlite:outbox.db`, `sqlite:/var/lib/outbox.db`
-    /// or `sqlite:///var/lib/outbox.db`.
+    /// or `sqlite:///var/lib/outbox.db`; or `mongodb://USER:PASSWORD@HOST/DATABASE`, with the options of MongoDB and
+    /// `collection`, whose default is `ceiba_outbox`. The default of the database is `ceiba`.
     ///
     /// # Errors
     /// `invalid_config`; the address is not quoted, it may hold a password.
@@ -228,9 +234,12 @@ impl Address {
             return Ok(Address::Sqlite(PathBuf::from(path)));
         }
         if text.starts_with("mongodb:") || text.starts_with("mongodb+srv:") {
+            #[cfg(feature = "mongodb")]
+            return super::mongodb::Target::parse(text).map(Address::Mongo);
+            #[cfg(not(feature = "mongodb"))]
             return wrong("this build has no MongoDB");
         }
-        wrong("an outbox is in a file: write sqlite:FILE")
+        wrong("an outbox is in a file or in a MongoDB: write sqlite:FILE or mongodb://HOST/DATABASE")
     }
 }
 
@@ -258,6 +267,7 @@ mod tests {
             (r#""url": "redis://x""#, "sqlite:FILE"),
             (r#""url": "sqlite:""#, "names no file"),
             (r#""url": "sqlite::memory:""#, "names no file"),
+            (r#""url": "mongodb://""#, "mongodb://USER"),
             (r#""url": "sqlite:a", "when": "sometimes""#, "when"),
             (r#""url": "sqlite:a", "max_attempts": 0"#, "max_attempts"),
             (r#""url": "sqlite:a", "concurrency": 0"#, "concurrency"),

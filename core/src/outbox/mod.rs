@@ -10,6 +10,8 @@ mod chores;
 mod config;
 
 mod desk;
+#[cfg(feature = "mongodb")]
+pub mod mongodb;
 mod producer;
 pub mod row;
 mod runner;
@@ -125,6 +127,8 @@ pub async fn open_store(address: &Address) -> Result<Arc<dyn Store>> {
         Address::Sqlite(path) => Ok(sqlite::SqliteStore::open(path).await?),
         #[cfg(not(feature = "sqlite"))]
         Address::Sqlite(_) => Err(Error::new(Kind::Unsupported, "this build has no SQLite")),
+        #[cfg(feature = "mongodb")]
+        Address::Mongo(target) => Ok(mongodb::MongoStore::open(target).await?),
     }
 }
 
