@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"os"
+	"path/filepath"
 	"time"
 
 	"ceiba"
@@ -175,4 +177,43 @@ func ExampleConsumer_All() {
 	// 0
 	// 1
 	// 2
+}
+
+func ExampleOutbox() {
+	ctx := context.Background()
+	folder, err := os.MkdirTemp("", "ceiba")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(folder)
+	p, err := ceiba.OpenProducer(ctx, ceiba.Config{
+		ID:         "orders",
+		Provider:   ceiba.Memory{Topic: "full", Capacity: 1},
+		Strategies: []any{ceiba.OutboxStrategy{File: filepath.Join(folder, "outbox.db"), Schedule: "0 */10 * * * *"}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer p.Close(ctx)
+	for _, body := range []string{"first", "second"} {
+		receipt, err := p.Send(ctx, []byte(body))
+		if err != nil {
+			log.Fatal(err) // neither sent nor stored
+		}
+		fmt.Println(body, "is stored:", receipt.Stored)
+	}
+	for row, err := range p.Outbox().Rows(ctx, ceiba.ListOptions{}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(row.State, row.Short, errors.Is(row.Err, ceiba.ErrQueueFull))
+	}
+	// The same without the producer, from any process: ceiba.OpenOutbox("sqlite:outbox.db").
+	dropped, err := p.Outbox().Drop(ctx, "12")
+	fmt.Println(dropped.Unknown, err)
+	// Output:
+	// first is stored: false
+	// second is stored: true
+	// pending second true
+	// [12] <nil>
 }
