@@ -1483,13 +1483,53 @@ int32_t ceiba_outbox_drain(const char *target,
                            struct ceiba_error **error);
 
 /**
+ * Carries out a command on an MNS account. `config` is the config of a client, as a URL or JSON: its service and keys
+ * count, and a queue or topic that it names does not; "mns://KEY_ID@HOST:PORT?secret_file=FILE" is enough.
+ *
+ * `command` is a JSON object with one key: `create_queue`, `set_queue`, `get_queue`, `delete_queue` and `peek` with an
+ * object that has the key `queue`; `create_topic`, `set_topic`, `get_topic` and `delete_topic` with `topic`;
+ * `subscribe`, `set_subscription`, `get_subscription` and `unsubscribe` with `topic` and `subscription`; `list_queues`,
+ * `list_topics`, and `list_subscriptions` with `topic`. Those that make or change something take `attributes` too:
+ *
+ * - of a queue `delay_seconds`, `maximum_message_size`, `message_retention_period`, `visibility_timeout`,
+ *   `polling_wait_seconds`, `logging_enabled`
+ * - of a topic `maximum_message_size`, `logging_enabled`
+ * - of a subscription `endpoint` ("http://…", "acs:mns:REGION:ACCOUNT:queues/QUEUE"), `filter_tag`,
+ *   `notify_strategy` ("BACKOFF_RETRY", "EXPONENTIAL_DECAY_RETRY"), `notify_content_format` ("XML", "SIMPLIFIED",
+ *   "JSON"); only the strategy can be changed
+ *
+ * as in {"create_queue": {"queue": "orders", "attributes": {"visibility_timeout": 60}}}. Lists take `prefix`, `limit`
+ * (up to 1000, 100 unless set) and `after`, the `next` of the page before; `peek` takes `limit` (up to 16, 1 unless
+ * set). A key that is not known is an error. MNS cannot empty a queue: delete it and make it again.
+ *
+ * `json` gets the answer, which the caller frees: {"created": true} of what makes something, false where the same is
+ * there already; {} of what changes or deletes; a `name` and attributes and counts of what gets; {"queues": […],
+ * "next": null}, {"topics": …} and {"subscriptions": …} of lists; {"messages": [{"message_id", "body", "enqueued_ms",
+ * "dequeue_count", "priority"}]} of `peek`, where a body that is no text is in `body_base64`. New keys may come.
+ *
+ * Any thread; blocks, for 30 seconds unless `timeout_ms` says otherwise. Errors: CEIBA_ERR_INVALID_CONFIG,
+ * CEIBA_ERR_INVALID_ARGUMENT (also: it exists with other attributes), CEIBA_ERR_NOT_FOUND,
+ * CEIBA_ERR_AUTHENTICATION, CEIBA_ERR_PERMISSION, CEIBA_ERR_THROTTLED, CEIBA_ERR_UNAVAILABLE, CEIBA_ERR_UNSUPPORTED,
+ * CEIBA_ERR_TIMEOUT (it may have been done), CEIBA_ERR_FORKED, CEIBA_ERR_WOULD_DEADLOCK.
+ */
+int32_t ceiba_mns_admin(const char *config,
+                        size_t config_len,
+                        const char *command,
+                        size_t command_len,
+                        int64_t timeout_ms,
+                        struct ceiba_string **json,
+                        struct ceiba_error **error);
+
+/**
  * Starts a broker in this process, which speaks the KapokMQ protocol on loopback or wherever it is told to
  * listen. `config` is a JSON object with `secret_key`, and where wanted `listen` ("127.0.0.1:0" takes a free
  * port, and is the default), `delivery` ("work_queue" or "publish_subscribe"), `data` (a folder for the messages;
  * without one they are in memory), `durability` (of that folder: "fsync", the default, "interval:200ms" or "memory"),
  * `redeliver_after` ("300s"), `nodes` (other brokers that the registry names: a list of "HOST:PORT"), `advertise`
- * (the host that the registry names for this one) and `dpmq` (true: the DPMQ protocol too, which has no login). Of
- * all topics: `max_attempts` (then a message goes to the dead letters, the topic NAME.dead), `expire_after` ("24h";
+ * (the host that the registry names for this one) `dpmq` (true: the DPMQ protocol too, which has no login) and
+ * `mns` (MNS at an address of its own: an object with `keys`, {"ID": "SECRET"}, and where wanted `listen`, "127.0.0.1:0"
+ * unless set, `private_endpoints`, true to let subscriptions push to HTTP endpoints at loopback, link-local and private
+ * addresses, and `endpoints`, networks of such that they may push to, ["10.1.0.0/16"]). Of all topics: `max_attempts` (then a message goes to the dead letters, the topic NAME.dead), `expire_after` ("24h";
  * dead letters too), `push_every` ("1s") and `push_count` (messages that go together), `max_messages`, `max_bytes`,
  * `when_full` ("wait" or "refuse"), `deduplicate` ("10m": how long a key is remembered) and `compat`
  * (publish-subscribe: the first ack consumes for all); `topics` has objects of the same keys for single topics.

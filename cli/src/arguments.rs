@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ceiba_core::broker::Durability;
+use ceiba_core::broker::{Durability, Network};
 use ceiba_core::config::{Span, named_span};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -142,6 +142,11 @@ pub(crate) struct BrokerArgs {
     /// Let MNS subscriptions push to HTTP endpoints at loopback, link-local and private addresses
     #[arg(long, requires = "mns")]
     pub(crate) mns_private_endpoints: bool,
+
+    /// A network of such addresses that they may push to, and no other: an address, or 10.1.0.0/16; may be given many
+    /// times
+    #[arg(long = "mns-endpoint", value_name = "NETWORK", requires = "mns")]
+    pub(crate) mns_endpoints: Vec<Network>,
 
     /// Folder for the messages, locked for this process; without one they are in memory and end with the broker
     #[arg(long, value_name = "DIR")]

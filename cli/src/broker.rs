@@ -93,6 +93,7 @@ fn settings(args: &BrokerArgs, file: Option<&Application>) -> Result<BrokerConfi
             listen: listen.clone(),
             keys: secret::mns_keys(args.mns_key_file.as_deref(), &args.mns_keys)?,
             private_endpoints: args.mns_private_endpoints,
+            endpoints: args.mns_endpoints.clone(),
         });
     }
     config.data = args.data.clone().or(config.data);

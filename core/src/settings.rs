@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::{Value, json as object};
 
-use crate::broker::{BrokerConfig, DeliveryMode, Durability, TopicConfig, WhenFull};
+use crate::broker::{BrokerConfig, DeliveryMode, Durability, MnsConfig, TopicConfig, WhenFull};
 use crate::config::{Span, deserialize_secret, from_value, json, named_span};
 use crate::error::{Error, Kind, Result};
 use crate::secret::Secret;
@@ -40,6 +41,62 @@ struct Topic {
     compat: Option<bool>,
 }
 
+/// The MNS front.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mns {
+    #[serde(default)]
+    listen: Option<String>,
+    /// Secrets by ids.
+    keys: BTreeMap<String, Value>,
+    #[serde(default)]
+    private_endpoints: bool,
+    #[serde(default)]
+    endpoints: Vec<String>,
+}
+
+impl Mns {
+    fn checked(self) -> Result<MnsConfig> {
+        let wrong = |text: String| Error::new(Kind::InvalidConfig, format!("at `mns`: {text}"));
+        let mut keys = BTreeMap::new();
+        for (id, secret) in self.keys {
+            #[derive(Deserialize)]
+            struct One {
+                #[serde(deserialize_with = "deserialize_secret")]
+                secret: Secret,
+            }
+            let at = |error: Error| wrong(format!("`keys.{id}`: {}", error.message()));
+            let One { secret } = from_value(object!({ "secret": secret })).map_err(at)?;
+            if id.is_empty() || secret.expose().is_empty() {
+                return Err(wrong("an id or a secret of `keys` is empty".to_owned()));
+            }
+            keys.insert(id, secret);
+        }
+        if keys.is_empty() {
+            return Err(wrong("`keys` has none: write {\"ID\": \"SECRET\"}".to_owned()));
+        }
+        Ok(MnsConfig {
+            listen: self.listen.unwrap_or_else(|| "127.0.0.1:0".to_owned()),
+            keys,
+            private_endpoints: self.private_endpoints,
+            endpoints: self
+                .endpoints
+                .iter()
+                .map(|network| network.parse().map_err(|text| wrong(format!("`endpoints`: {text}"))))
+                .collect::<Result<_>>()?,
+        })
+    }
+}
+
+/// The settings of a broker's MNS front, as they stand under `mns`.
+///
+/// # Errors
+/// `invalid_config`, naming the key and never quoting a secret.
+pub fn mns(text: &str) -> Result<MnsConfig> {
+    let mns: Mns = from_value(json(text)?)?;
+    mns.checked()
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
@@ -51,6 +108,8 @@ struct Config {
     delivery: Option<Delivery>,
     #[serde(default)]
     dpmq: bool,
+    #[serde(default)]
+    mns: Option<Mns>,
     #[serde(default)]
     data: Option<PathBuf>,
     #[serde(default)]
@@ -201,6 +260,7 @@ pub fn broker(text: &str) -> Result<BrokerConfig> {
             None => standard.delivery,
         },
         dpmq: config.dpmq,
+        mns: config.mns.map(Mns::checked).transpose()?,
         durability: match &config.durability {
             Some(text) => durability(text, config.data.as_deref())?,
             None => standard.durability,
@@ -298,6 +358,32 @@ mod tests {
             assert_eq!(error.kind(), Kind::InvalidConfig, "{more}");
             assert!(error.text().contains(named), "{more}: {error}");
             assert!(!error.text().contains("canary"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_front_of_mns() {
+        let text = r#", "mns": {"listen": "127.0.0.1:8012", "keys": {"id": "canary", "other": {"env": "HOME"}},
+                          "endpoints": ["10.0.0.0/8"]}"#;
+        let mns = parsed(text).unwrap().mns.unwrap();
+        assert_eq!(
+            (mns.listen.as_str(), mns.keys.len(), mns.private_endpoints),
+            ("127.0.0.1:8012", 2, false)
+        );
+        assert_eq!(
+            (mns.keys["id"].expose(), mns.endpoints[0].to_string()),
+            ("canary", "10.0.0.0/8".to_owned())
+        );
+        for (more, named) in [
+            (r#"{}"#, "keys"),
+            (r#"{"keys": {}}"#, "`keys` has none"),
+            (r#"{"keys": {"id": ""}}"#, "is empty"),
+            (r#"{"keys": {"id": 7}}"#, "`keys.id`"),
+            (r#"{"keys": {"id": "canary"}, "endpoints": ["here"]}"#, "`here` is no network"),
+            (r#"{"keys": {"id": "canary"}, "endpoint": []}"#, "`endpoints`"),
+        ] {
+            let error = parsed(&format!(r#", "mns": {more}"#)).unwrap_err();
+            assert!(error.text().contains(named) && !error.text().contains("canary"), "{more}: {error}");
         }
     }
 

@@ -33,8 +33,10 @@ opaque! {
 /// port, and is the default), `delivery` ("work_queue" or "publish_subscribe"), `data` (a folder for the messages;
 /// without one they are in memory), `durability` (of that folder: "fsync", the default, "interval:200ms" or "memory"),
 /// `redeliver_after` ("300s"), `nodes` (other brokers that the registry names: a list of "HOST:PORT"), `advertise`
-/// (the host that the registry names for this one) and `dpmq` (true: the DPMQ protocol too, which has no login). Of
-/// all topics: `max_attempts` (then a message goes to the dead letters, the topic NAME.dead), `expire_after` ("24h";
+/// (the host that the registry names for this one) `dpmq` (true: the DPMQ protocol too, which has no login) and
+/// `mns` (MNS at an address of its own: an object with `keys`, {"ID": "SECRET"}, and where wanted `listen`, "127.0.0.1:0"
+/// unless set, `private_endpoints`, true to let subscriptions push to HTTP endpoints at loopback, link-local and private
+/// addresses, and `endpoints`, networks of such that they may push to, ["10.1.0.0/16"]). Of all topics: `max_attempts` (then a message goes to the dead letters, the topic NAME.dead), `expire_after` ("24h";
 /// dead letters too), `push_every` ("1s") and `push_count` (messages that go together), `max_messages`, `max_bytes`,
 /// `when_full` ("wait" or "refuse"), `deduplicate` ("10m": how long a key is remembered) and `compat`
 /// (publish-subscribe: the first ack consumes for all); `topics` has objects of the same keys for single topics.
@@ -91,6 +93,7 @@ pub extern "C" fn ceiba_broker_status(
         put(json, || {
             let status = serde_json::json!({
                 "address": held.address,
+                "mns_address": held.broker.mns_address().map(|address| address.to_string()),
                 "accepted": status.accepted,
                 "pushed": status.pushed,
                 "redelivered": status.redelivered,

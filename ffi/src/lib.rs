@@ -6,7 +6,8 @@
 //! - `message`, `receipt`, `send`, `submit`, `queue`: the way out
 //! - `receive`: the way in
 //! - `callback`, `log`: calls of the host's functions, on threads of their own
-//! - `file`, `outbox`, `broker`: clients by configuration file, rows of outboxes, the embedded broker
+//! - `file`, `outbox`, `mns`, `broker`: clients by configuration file, rows of outboxes, the administration of MNS, the
+//!   embedded broker
 
 // C names are the public names here.
 #![allow(non_camel_case_types)]
@@ -61,6 +62,9 @@ mod host;
 
 #[allow(unsafe_code)]
 mod outbox;
+
+#[allow(unsafe_code)]
+mod mns;
 
 #[allow(unsafe_code)]
 mod broker;

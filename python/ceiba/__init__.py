@@ -8,7 +8,7 @@
 The calls by id (`producer_send`, `consumer_receive`, ...) and the classes over them (`Producer`,
 `Consumer`) can be mixed. `strategy` puts retry, timeout,
 rate limit and circuit breaker around functions of your own. `Outbox` shows what an outbox holds, and has it tried
-again. Every call may be made from any thread; calls that wait release the interpreter's
+again. `MnsAdmin` makes and lists queues, topics and subscriptions of MNS. Every call may be made from any thread; calls that wait release the interpreter's
 lock and can be interrupted by Ctrl-C. Every failure is a `ceiba.Error`.
 """
 
@@ -85,6 +85,7 @@ from ._errors import (
     WouldDeadlock,
 )
 from ._logging import disable_logging, enable_logging
+from ._mns import MnsAdmin
 from ._outbox import AsyncOutbox, Outbox
 from ._strategy import strategy
 
@@ -108,6 +109,7 @@ __all__ = [
     "InvalidConfig",
     "Limited",
     "Message",
+    "MnsAdmin",
     "NotFound",
     "Outbox",
     "Part",

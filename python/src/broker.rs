@@ -17,7 +17,7 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::failure::{Failure, invalid};
 use crate::input::{self, Text, text};
 use crate::wait::wait;
-use crate::{log, state};
+use crate::{json, log, state};
 
 /// The modes of delivery.
 const MODES: [&str; 2] = [DeliveryMode::WorkQueue.name(), DeliveryMode::PublishSubscribe.name()];
@@ -37,10 +37,15 @@ const STOP: Duration = Duration::from_secs(5);
 /// `max_bytes` and `when_full` ("wait" or "refuse"); `deduplicate`, how long a key is remembered; `compat`, the
 /// first ack of publish_subscribe consumes for all. Times are seconds or a timedelta. `topics` maps the names of
 /// single topics to dicts of the same keys, with times as texts such as "24h".
+///
+/// `mns` makes it speak MNS at an address of its own: a dict with `keys`, secrets by their ids, and where wanted
+/// `listen`, `private_endpoints` (whether subscriptions may push to HTTP endpoints at loopback, link-local and private
+/// addresses) and `endpoints` (networks of such that they may push to, as in "10.1.0.0/16").
 #[pyclass(frozen, module = "ceiba")]
 pub(crate) struct Broker {
     running: Mutex<Option<Arc<CoreBroker>>>,
     address: String,
+    mns_address: Option<String>,
     secret: Secret,
     generation: u32,
 }
@@ -53,12 +58,12 @@ impl Broker {
                         redeliver_after=None, advertise=None, nodes=None, dpmq=false, durability=None,
                         max_attempts=None, expire_after=None, push_every=None, push_count=None,
                         max_messages=None, max_bytes=None, when_full=None, deduplicate=None, compat=false,
-                        topics=None),
+                        topics=None, mns=None),
            text_signature = "(listen='127.0.0.1:0', *, secret=None, delivery='work_queue', data=None, \
                              redeliver_after=None, advertise=None, nodes=(), dpmq=False, durability=None, \
                              max_attempts=None, expire_after=None, push_every=None, push_count=None, \
                              max_messages=None, max_bytes=None, when_full=None, deduplicate=None, \
-                             compat=False, topics=None)")]
+                             compat=False, topics=None, mns=None)")]
     fn new(
         py: Python<'_>,
         listen: Text<'_>,
@@ -80,6 +85,7 @@ impl Broker {
         deduplicate: Option<&Bound<'_, PyAny>>,
         compat: bool,
         topics: Option<&Bound<'_, PyAny>>,
+        mns: Option<&Bound<'_, PyAny>>,
     ) -> Result<Broker, Failure> {
         let secret = match secret {
             Some(text) if text.0.is_empty() => return Err(invalid("the secret is empty")),
@@ -132,6 +138,10 @@ impl Broker {
                 config.topics.insert(name, one);
             }
         }
+        if let Some(mns) = mns {
+            let keys = json::from_python("mns", mns)?.to_string();
+            config.mns = Some(settings::mns(&keys)?);
+        }
         if let Some(nodes) = nodes {
             for node in nodes.try_iter()? {
                 config.nodes.push(node_at(text("nodes", &node?)?)?);
@@ -145,6 +155,7 @@ impl Broker {
         let broker = wait(py, CoreBroker::start(config))?;
         Ok(Broker {
             address: broker.address().to_string(),
+            mns_address: broker.mns_address().map(|address| address.to_string()),
             running: Mutex::new(Some(Arc::new(broker))),
             secret: Secret::new(secret),
             generation: runtime::generation(),
@@ -155,6 +166,12 @@ impl Broker {
     #[getter]
     fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Host and port of MNS, where it is spoken.
+    #[getter]
+    fn mns_address(&self) -> Option<&str> {
+        self.mns_address.as_deref()
     }
 
     /// The key that clients must know.

@@ -13,6 +13,7 @@ mod input;
 mod json;
 mod log;
 mod message;
+mod mns;
 mod outbox;
 mod process;
 mod producer;
@@ -44,6 +45,8 @@ mod _ceiba {
     use crate::log::{_log_close, _log_level, _log_take};
     #[pymodule_export]
     use crate::message::{Message, Receipt};
+    #[pymodule_export]
+    use crate::mns::_mns_admin;
     #[pymodule_export]
     use crate::outbox::_outbox;
     #[pymodule_export]

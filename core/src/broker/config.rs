@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::log::Durability;
+use super::network::Network;
 use crate::secret::Secret;
 use crate::wire::kapokmq::Node;
 
@@ -177,6 +178,8 @@ pub struct MnsConfig {
     pub keys: BTreeMap<String, Secret>,
     /// Whether subscriptions may push to HTTP endpoints at loopback, link-local and private addresses.
     pub private_endpoints: bool,
+    /// Networks of such addresses that they may push to in any case.
+    pub endpoints: Vec<Network>,
 }
 
 impl MnsConfig {
@@ -186,6 +189,7 @@ impl MnsConfig {
             listen: "127.0.0.1:0".to_owned(),
             keys: BTreeMap::from([(key_id.into(), key_secret)]),
             private_endpoints: false,
+            endpoints: Vec::new(),
         }
     }
 }

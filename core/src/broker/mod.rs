@@ -27,6 +27,7 @@ mod history;
 mod hub;
 mod listen;
 mod log;
+mod network;
 mod queue;
 mod room;
 mod session;
@@ -44,6 +45,7 @@ use tokio::net::TcpListener;
 
 pub use config::{BrokerConfig, DeliveryMode, Limits, MnsConfig, TopicConfig, WhenFull};
 pub use log::{Damage, Durability, Repaired, SegmentReport};
+pub use network::Network;
 
 use crate::error::{Error, Kind, Result};
 use hub::Hub;
@@ -173,7 +175,7 @@ impl Broker {
         hub.tasks.spawn(listen::run(listener, Arc::clone(&hub), router));
         let mns_address = mns.as_ref().map(|(_, address, _)| *address);
         if let Some((listener, address, mns)) = mns {
-            let router = front::mns::router(&hub, mns);
+            let router = front::mns::router(&hub, mns).await;
             hub.tasks.spawn(listen::run(listener, Arc::clone(&hub), router));
             tracing::info!(%address, "the broker listens for MNS");
         }

@@ -12,7 +12,7 @@ use crate::{producer, section, send, setup, within};
 #[tokio::test]
 async fn queues() {
     let server = Server::start().await;
-    let admin = Admin::open(&setup(), section(&server, json!({}))).await.unwrap();
+    let admin = Admin::open(&setup(), section(&server, json!({"queue": null}))).await.unwrap();
     let ctx = within(10);
     let attributes = QueueAttributes { visibility_timeout: Some(5), ..QueueAttributes::default() };
     assert_eq!(admin.create_queue(&ctx, "new", attributes.clone()).await.unwrap(), Created::New);
@@ -54,6 +54,8 @@ async fn queues() {
     let many = Listing { number: Some(1001), ..Listing::default() };
     assert_eq!(admin.queues(&ctx, many).await.unwrap_err().kind(), Kind::InvalidArgument);
 
+    assert!(admin.peek(&ctx, "q", 16).await.unwrap().is_empty());
+    assert_eq!(admin.peek(&ctx, "missing", 16).await.unwrap_err().kind(), Kind::NotFound);
     let producer = producer(&server, json!({})).await;
     send(&producer, Message::new("seen")).await.unwrap();
     let seen = admin.peek(&ctx, "q", 16).await.unwrap();

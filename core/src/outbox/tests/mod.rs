@@ -1,7 +1,13 @@
 //! The outbox over a producer that does what a test says, and its stores.
 #![allow(clippy::indexing_slicing)]
 
+#[cfg(feature = "mongodb")]
+mod mongodb;
 mod sending;
+#[cfg(feature = "mongodb")]
+#[path = "../../../../tests/mongo.rs"]
+#[allow(unreachable_pub)]
+mod server;
 mod shared_file;
 #[cfg(feature = "sqlite")]
 mod sqlite;

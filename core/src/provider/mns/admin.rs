@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 use super::PROVIDER;
 use super::content::time;
 use super::credentials::Credentials;
-use super::section::Settings;
-use super::service::{Answer, Service};
+use super::section::{Account, BodyEncoding};
+use super::service::Service;
 use crate::client::Context;
-use crate::config::{Role, WhenDisconnected};
+use crate::config::WhenDisconnected;
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::provider::Setup;
 use crate::wire::mns::{
@@ -52,16 +52,17 @@ pub struct Peeked {
 /// up is ended with it.
 pub struct Admin {
     service: Service,
+    encoding: BodyEncoding,
 }
 
 impl Admin {
-    /// Opens one for the service and the keys of a section, which names a queue or a topic as that of a producer does.
-    /// Nothing is asked before the first call.
+    /// Opens one for the service and the keys of a section, which may be that of a producer or consumer and need name no
+    /// queue and no topic. Nothing is asked before the first call.
     ///
     /// # Errors
     /// `invalid_config`.
     pub async fn open(setup: &Setup, section: Map<String, Value>) -> Result<Admin> {
-        Admin::of(setup, Settings::read(Role::Producer, section)?).await
+        Admin::of(setup, Account::read(section, None)?).await
     }
 
     /// The same in the name of keys that come from elsewhere.
@@ -73,18 +74,25 @@ impl Admin {
         section: Map<String, Value>,
         credentials: Arc<dyn Credentials>,
     ) -> Result<Admin> {
-        Admin::of(setup, Settings::read_as(Role::Producer, section, credentials)?).await
+        Admin::of(setup, Account::read(section, Some(credentials))?).await
     }
 
-    async fn of(setup: &Setup, settings: Settings) -> Result<Admin> {
+    async fn of(setup: &Setup, account: Account) -> Result<Admin> {
         let setup = Setup {
             connect: crate::config::Connect::Lazy,
             when_disconnected: WhenDisconnected::Fail,
             ..setup.clone()
         };
+        let stop = CancellationToken::new();
         Ok(Admin {
-            service: Service::open(&setup, &settings, settings.connections, CancellationToken::new()).await?,
+            service: Service::open(&setup, &account, None, account.connections, stop).await?,
+            encoding: account.encoding,
         })
+    }
+
+    /// How bodies are on the wire, as the section says.
+    pub fn encoding(&self) -> BodyEncoding {
+        self.encoding
     }
 
     async fn created(&self, ctx: &Context, operation: Operation<'_>) -> Result<Created> {
@@ -157,15 +165,15 @@ impl Admin {
         self.page(ctx, with_meta, Operation::ListQueues(checked(listing)?)).await
     }
 
-    /// Looks at up to sixteen messages, which stay as they are.
+    /// Looks at up to sixteen messages, which stay as they are; none of an empty queue.
     ///
     /// # Errors
-    /// Those of the service; `not_found` also for an empty queue.
+    /// Those of the service.
     pub async fn peek(&self, ctx: &Context, queue: &str, number: usize) -> Result<Vec<Peeked>> {
         let number = number.clamp(1, MAX_BATCH) as u32;
         let asked = Operation::PeekBatch { queue: name(queue)?.into(), number };
-        let Answer { body, .. } = self.service.call(ctx, &asked).await?;
-        let seen = decode_received_batch(&body).map_err(strange)?;
+        let Some(answer) = self.service.receive(ctx, &asked).await? else { return Ok(Vec::new()) };
+        let seen = decode_received_batch(&answer.body).map_err(strange)?;
         Ok(seen.into_iter().map(peeked).collect())
     }
 

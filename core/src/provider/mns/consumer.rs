@@ -103,8 +103,9 @@ impl Drop for MnsConsumer {
 
 pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Consumer>> {
     // Receives that wait must not keep acks waiting.
-    let places = settings.connections + settings.pollers;
-    let service = Service::open(setup, &settings, places, CancellationToken::new()).await?;
+    let places = settings.account.connections + settings.pollers;
+    let stop = CancellationToken::new();
+    let service = Service::open(setup, &settings.account, Some(&settings.place), places, stop).await?;
     let Place::Queue(queue) = &settings.place else {
         return Err(Error::new(Kind::InvalidConfig, "a consumer is one of a queue").by(PROVIDER));
     };
@@ -114,8 +115,8 @@ pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Co
         service,
         held: Held::new(settings.prefetch),
         settings: Few {
-            encoding: settings.encoding,
-            connections: settings.connections,
+            encoding: settings.account.encoding,
+            connections: settings.account.connections,
             wait: settings.wait,
             visibility: settings.visibility,
             extend_for: settings.extend_for,

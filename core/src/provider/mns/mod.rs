@@ -35,6 +35,11 @@ pub use admin::{Admin, Created, Page, Peeked};
 pub use credentials::{Credentials, Keys};
 pub use section::{BodyEncoding, Section};
 
+pub use crate::wire::mns::{
+    Listed, Listing, QueueAttributes, QueueMeta, SubscriptionAttributes, SubscriptionMeta, TopicAttributes,
+    TopicMeta,
+};
+
 /// The provider's name.
 pub(crate) const PROVIDER: &str = "mns";
 const SERVER: Server = Server {

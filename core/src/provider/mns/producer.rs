@@ -34,18 +34,19 @@ pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Pr
     let under_way: Arc<UnderWay> = Arc::default();
     // A close without time ends what is under way, each with its outcome.
     let stop = under_way.stop().clone();
-    let service = Service::open(setup, &settings, settings.connections, stop).await?;
+    let (account, place) = (settings.account, settings.place);
+    let service = Service::open(setup, &account, Some(&place), account.connections, stop).await?;
     Ok(Arc::new(MnsProducer {
         service,
         shape: Shape {
-            place: settings.place,
-            encoding: settings.encoding,
+            place,
+            encoding: account.encoding,
             max_body: settings.max_body,
             priority: settings.priority,
         },
         room: Room::new(&setup.limits),
         under_way,
-        connections: settings.connections,
+        connections: account.connections,
         sent: AtomicU64::new(0),
         failed: AtomicU64::new(0),
         closed: std::sync::atomic::AtomicBool::new(false),

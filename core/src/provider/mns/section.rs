@@ -97,16 +97,21 @@ impl Place {
     }
 }
 
-/// A section, checked.
-pub(super) struct Settings {
+/// The part of a section that is about the service, whatever is asked of it.
+pub(super) struct Account {
     pub(super) target: Target,
-    pub(super) place: Place,
     pub(super) credentials: Arc<dyn Credentials>,
-    pub(super) encoding: BodyEncoding,
-    pub(super) max_body: usize,
-    pub(super) priority: Option<u32>,
     pub(super) connections: usize,
     pub(super) ca_file: Option<PathBuf>,
+    pub(super) encoding: BodyEncoding,
+}
+
+/// A section of a producer or consumer, checked.
+pub(super) struct Settings {
+    pub(super) account: Account,
+    pub(super) place: Place,
+    pub(super) max_body: usize,
+    pub(super) priority: Option<u32>,
     pub(super) prefetch: usize,
     pub(super) pollers: usize,
     pub(super) wait: u32,
@@ -116,6 +121,28 @@ pub(super) struct Settings {
 
 fn wrong(text: impl Into<String>) -> Error {
     Error::new(Kind::InvalidConfig, text)
+}
+
+impl Account {
+    /// The section of a producer or consumer, which need not name a queue or a topic.
+    pub(super) fn read(section: Map<String, Value>, given: Option<Arc<dyn Credentials>>) -> Result<Account> {
+        let section: Result<Section> = from_value(Value::Object(section));
+        section.and_then(|mut section| Account::of(&mut section, given)).map_err(|error| error.by(PROVIDER))
+    }
+
+    fn of(section: &mut Section, given: Option<Arc<dyn Credentials>>) -> Result<Account> {
+        let target = Target::parse(SERVER, &section.url, ["http", "https"], "")?;
+        if target.uri.len() != target.label.len() {
+            return Err(wrong("`url` names a server only: nothing may follow its port"));
+        }
+        Ok(Account {
+            target,
+            credentials: credentials(section, given)?,
+            connections: within("connections", section.connections, 8, MAX_CONNECTIONS)?,
+            ca_file: section.ca_file.take(),
+            encoding: section.body_encoding,
+        })
+    }
 }
 
 impl Settings {
@@ -150,7 +177,7 @@ impl Settings {
             ("extend_for", section.extend_for.is_some()),
         ];
         refuse_foreign(role, &of_producers, &of_consumers)?;
-        let credentials = credentials(&mut section, given)?;
+        let account = Account::of(&mut section, given)?;
         let place = match (section.queue, section.topic) {
             (Some(queue), None) => Place::Queue(queue.into()),
             (None, Some(topic)) => Place::Topic(topic.into()),
@@ -172,10 +199,6 @@ impl Settings {
         if section.priority.is_some_and(|priority| !PRIORITIES.contains(&priority)) {
             return Err(wrong("`priority` must be from 1 to 16"));
         }
-        let target = Target::parse(SERVER, &section.url, ["http", "https"], "")?;
-        if target.uri.len() != target.label.len() {
-            return Err(wrong("`url` names a server only: nothing may follow its port"));
-        }
         let max_body = section.max_body.unwrap_or(MAX_BODY as u64);
         if !(1..=LONGEST_BODY).contains(&max_body) {
             return Err(wrong(format!("`max_body` must be from 1 to {LONGEST_BODY}")));
@@ -185,14 +208,10 @@ impl Settings {
             return Err(wrong("`prefetch` must be from 1 to 100000"));
         }
         Ok(Settings {
-            target,
+            account,
             place,
-            credentials,
-            encoding: section.body_encoding,
             max_body: usize::try_from(max_body).unwrap_or(MAX_BODY),
             priority: section.priority,
-            connections: within("connections", section.connections, 8, MAX_CONNECTIONS)?,
-            ca_file: section.ca_file,
             prefetch: usize::try_from(prefetch).unwrap_or(16),
             pollers: within("pollers", section.pollers, 1, MAX_POLLERS)?,
             wait: seconds("wait", section.wait, 30, 0..=MAX_WAIT)?,
@@ -264,13 +283,15 @@ mod tests {
     fn what_is_left_out_has_its_default() {
         let settings = read(Role::Consumer, json!({})).unwrap();
         assert_eq!(settings.place, Place::Queue("q".into()));
-        assert_eq!((settings.connections, settings.prefetch, settings.pollers), (8, 16, 1));
+        assert_eq!((settings.account.connections, settings.prefetch, settings.pollers), (8, 16, 1));
         assert_eq!((settings.wait, settings.visibility, settings.max_body), (30, 30, 65_536));
-        assert_eq!(settings.encoding, BodyEncoding::Raw);
+        assert_eq!(settings.account.encoding, BodyEncoding::Raw);
         let settings = read(Role::Producer, json!({"queue": null, "topic": "t", "body_encoding": "base64"}));
         assert_eq!(settings.unwrap().place, Place::Topic("t".into()));
         let other = json!({"access_key_id": null, "access_key_secret": null, "credentials": "environment"});
         read(Role::Producer, other).unwrap();
+        let account = json!({"url": "http://h", "access_key_id": "id", "access_key_secret": "s"});
+        assert_eq!(Account::read(account.as_object().unwrap().clone(), None).unwrap().connections, 8);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::PROVIDER;
 use super::clock::ServiceClock;
 use super::credentials::{Credentials, Keys};
 use super::link::{Failed, Link, Ready};
-use super::section::{Place, Settings};
+use super::section::{Account, Place};
 use crate::client::Context;
 use crate::config::{Connect, WhenDisconnected};
 use crate::error::{Error, Kind, Outcome, Result};
@@ -78,22 +78,23 @@ pub(super) struct Service {
 
 impl Service {
     /// Makes one for so many requests at once, which all end when `stop` is cancelled, and unless open is lazy makes sure
-    /// that the service knows the keys and the queue or the topic.
+    /// that the service knows the keys and the queue or the topic, where it is about one.
     ///
     /// # Errors
     /// `invalid_config`; `unavailable`, `authentication` and `not_found` of the service.
     pub(super) async fn open(
         setup: &Setup,
-        settings: &Settings,
+        account: &Account,
+        place: Option<&Place>,
         places: usize,
         stop: CancellationToken,
     ) -> Result<Service> {
-        let target = settings.target.clone();
-        let dialer = Dialer::new(setup, target.tls, settings.ca_file.as_deref(), 0, None).await;
+        let target = account.target.clone();
+        let dialer = Dialer::new(setup, target.tls, account.ca_file.as_deref(), 0, None).await;
         let link = Link::new(target, dialer.map_err(|error| error.by(PROVIDER))?)?;
         let service = Service {
             link,
-            credentials: settings.credentials.clone(),
+            credentials: account.credentials.clone(),
             clock: ServiceClock::new(setup.clock.clone()),
             random: setup.random.clone(),
             id: setup.id.clone(),
@@ -102,8 +103,8 @@ impl Service {
             counts: Counts::default(),
             stop,
         };
-        if setup.connect == Connect::Eager {
-            service.reach(setup.connect_timeout, &settings.place).await?;
+        if let (Connect::Eager, Some(place)) = (setup.connect, place) {
+            service.reach(setup.connect_timeout, place).await?;
         }
         Ok(service)
     }

@@ -21,7 +21,7 @@ pub struct Refusal {
 impl Refusal {
     /// The answer.
     pub fn encode(&self) -> String {
-        let mut into = Writer::answer("Error", 300);
+        let mut into = Writer::refusal("Error", 300);
         into.leaf("Code", &self.code);
         into.leaf("Message", &self.text);
         into.leaf("RequestId", &self.request_id);

@@ -16,6 +16,8 @@ pub const MAX_ELEMENTS: usize = 64 << 10;
 
 /// The namespace of all that MNS writes.
 pub const NAMESPACE: &str = "http://mns.aliyuncs.com/doc/v1/";
+/// That of refusals: the Java SDK knows them by it alone.
+const OF_REFUSALS: &str = "http://mns.aliyuncs.com/doc/v1";
 
 /// What is wrong with a document: never a part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -231,8 +233,17 @@ impl Writer {
 
     /// An answer, with its declaration; the root is opened with the namespace.
     pub(super) fn answer(root: &str, room: usize) -> Writer {
+        Writer::within(NAMESPACE, root, room)
+    }
+
+    /// A refusal, the same way.
+    pub(super) fn refusal(root: &str, room: usize) -> Writer {
+        Writer::within(OF_REFUSALS, root, room)
+    }
+
+    fn within(namespace: &str, root: &str, room: usize) -> Writer {
         let mut text = String::with_capacity(room);
-        let _ = write!(text, "<?xml version=\"1.0\" ?>\n<{root} xmlns=\"{NAMESPACE}\">");
+        let _ = write!(text, "<?xml version=\"1.0\" ?>\n<{root} xmlns=\"{namespace}\">");
         Writer(text)
     }
 

@@ -12,6 +12,7 @@ mod note;
 mod publish;
 mod push;
 mod sign_in;
+mod spelling;
 mod subscriptions;
 
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, header};
 use axum::response::Response;
 use rand::Rng;
 
@@ -42,13 +43,15 @@ struct Front {
     /// The first half of every request's id, and the second half of the last.
     run: u64,
     requests: AtomicU64,
+    /// How the names of an answer's headers are written.
+    names: Extensions,
 }
 
 /// All paths; and what was published before goes on to subscribers.
-pub(in crate::broker) fn router(hub: &Arc<Hub>, config: MnsConfig) -> Router {
-    let front =
-        Front { hub: Arc::clone(hub), config, run: rand::rng().random(), requests: AtomicU64::new(0) };
-    let front = Arc::new(front);
+pub(in crate::broker) async fn router(hub: &Arc<Hub>, config: MnsConfig) -> Router {
+    let names = spelling::spelled(&["Location", "Content-Type", "x-mns-version", "x-mns-request-id"]).await;
+    let run = rand::rng().random();
+    let front = Arc::new(Front { hub: Arc::clone(hub), config, run, requests: AtomicU64::new(0), names });
     front.push_all();
     Router::new().fallback(answer).with_state(front)
 }
@@ -115,5 +118,7 @@ async fn answer(State(front): State<Arc<Front>>, request: Request) -> Response {
         Ok(answer) => answer,
         Err(refused) => refused,
     };
-    answer.into_response(&caller)
+    let mut response = answer.into_response(&caller);
+    response.extensions_mut().extend(front.names.clone());
+    response
 }

@@ -1,7 +1,7 @@
 //! One message to an HTTP endpoint. The address is looked up and judged here, and the connection goes to that
 //! very address: a name that leads elsewhere a moment later leads nowhere. Redirects are failures.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -12,7 +12,6 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use url::{Host, Url};
 
-use super::address::is_public;
 use super::content::Content;
 use crate::wire::mns::{VERSION, content_md5};
 
@@ -21,9 +20,13 @@ const ANSWER: usize = 64 << 10;
 
 static REQUESTS: AtomicU64 = AtomicU64::new(0);
 
-/// Posts a message; why it did not arrive. To be given up after a time.
-pub(super) async fn post(url: &Url, content: &Content, private: bool) -> Result<(), String> {
-    let address = resolve(url, private).await?;
+/// Posts a message to an address that may be; why it did not arrive. To be given up after a time.
+pub(super) async fn post(
+    url: &Url,
+    content: &Content,
+    may_be: impl Fn(IpAddr) -> bool,
+) -> Result<(), String> {
+    let address = resolve(url, may_be).await?;
     let stream = TcpStream::connect(address).await.map_err(|error| format!("no connection: {error}"))?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
@@ -67,7 +70,7 @@ pub(super) async fn post(url: &Url, content: &Content, private: bool) -> Result<
     }
 }
 
-async fn resolve(url: &Url, private: bool) -> Result<SocketAddr, String> {
+async fn resolve(url: &Url, may_be: impl Fn(IpAddr) -> bool) -> Result<SocketAddr, String> {
     let port = url.port_or_known_default().unwrap_or(80);
     let found: Vec<SocketAddr> = match url.host() {
         Some(Host::Ipv4(address)) => vec![(address, port).into()],
@@ -78,6 +81,6 @@ async fn resolve(url: &Url, private: bool) -> Result<SocketAddr, String> {
         }
         None => Vec::new(),
     };
-    let allowed = found.into_iter().find(|address| private || is_public(address.ip()));
+    let allowed = found.into_iter().find(|address| may_be(address.ip()));
     allowed.ok_or_else(|| "the address is not one of the open network, and such are not allowed".to_owned())
 }

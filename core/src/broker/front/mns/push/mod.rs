@@ -8,6 +8,7 @@ mod endpoint;
 mod http;
 mod strategy;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::broker::depot::{Delivery, Shelf, Store};
 use crate::broker::log::record::Sort;
 use crate::broker::queue::LeaseDraft;
 use crate::wire::mns::DEFAULT_PRIORITY;
+use address::is_public;
 use content::Content;
 
 /// Messages of one subscription that are on their way at once.
@@ -109,12 +111,19 @@ impl Front {
         match endpoint {
             Endpoint::Queue(queue) => self.bring_to_queue(queue, &content).await,
             Endpoint::Http(url) => {
-                let request = http::post(&url, &content, self.config.private_endpoints);
+                let request = http::post(&url, &content, |address| self.may_push_to(address));
                 tokio::time::timeout(TRY, request)
                     .await
                     .unwrap_or_else(|_| Err("no answer in time".to_owned()))
             }
         }
+    }
+
+    fn may_push_to(&self, address: IpAddr) -> bool {
+        let config = &self.config;
+        config.private_endpoints
+            || is_public(address)
+            || config.endpoints.iter().any(|network| network.contains(address))
     }
 
     async fn bring_to_queue(&self, queue: &str, content: &Content) -> Result<(), String> {
