@@ -6,7 +6,7 @@ use std::path::Path;
 
 use ceiba_core::calls;
 use ceiba_core::error::Error;
-use ceiba_core::message::{Fields, Message, Receipt};
+use ceiba_core::message::{Disposition, Fields, Message, Receipt};
 use ceiba_core::template::{Escape, Template, Values};
 use serde_json::{Map, Value, json};
 
@@ -143,12 +143,14 @@ fn told(receipt: &Receipt, as_json: bool) -> Exit {
     let _ = if as_json {
         let mut told = receipt.to_json();
         if let Some(told) = told.as_object_mut() {
-            told.insert("sent".to_owned(), json!(1));
+            let sent = receipt.disposition == Disposition::Sent;
+            told.insert("sent".to_owned(), json!(u8::from(sent)));
         }
         writeln!(stdout, "{told}")
     } else {
         let id = receipt.message_id.as_deref().map(|id| format!(", id {id}")).unwrap_or_default();
-        writeln!(std::io::stderr(), "sent{id}")
+        let how = if receipt.disposition == Disposition::Sent { "sent" } else { "stored" };
+        writeln!(std::io::stderr(), "{how}{id}")
     }
     .and_then(|()| stdout.flush());
     Exit::Done

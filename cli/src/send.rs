@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ceiba_core::calls;
 use ceiba_core::completion::CompletionQueue;
 use ceiba_core::error::{Error, Kind, Outcome};
+use ceiba_core::message::Disposition;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -86,6 +87,8 @@ struct Work {
     under_way: u64,
     last_line: u64,
     sent: u64,
+    // Kept by an outbox.
+    stored: u64,
     failed: u64,
     unknown: u64,
     warned: u64,
@@ -108,6 +111,7 @@ impl Work {
             under_way: 0,
             last_line: 0,
             sent: 0,
+            stored: 0,
             failed: 0,
             unknown: 0,
             warned: 0,
@@ -150,7 +154,10 @@ impl Work {
                 self.under_way = self.under_way.saturating_sub(1);
                 match completion.result {
                     Ok(receipt) => {
-                        self.sent += 1;
+                        match receipt.disposition {
+                            Disposition::Sent => self.sent += 1,
+                            Disposition::Stored => self.stored += 1,
+                        }
                         if let Some(warning) = receipt.warning {
                             self.warn(completion.token, &warning);
                         }
@@ -200,18 +207,20 @@ impl Work {
             self.say(&format!("{unshown} more lines failed"));
         }
         let seconds = self.took.as_secs_f64();
-        let rate = if seconds > 0.0 { (self.sent as f64 / seconds).round() } else { 0.0 };
+        let taken = (self.sent + self.stored) as f64;
+        let rate = if seconds > 0.0 { (taken / seconds).round() } else { 0.0 };
         if self.as_json {
             let summary = json!({
-                "sent": self.sent, "failed": self.failed, "unknown": self.unknown, "last_line": self.last_line,
+                "sent": self.sent, "stored": self.stored, "failed": self.failed, "unknown": self.unknown, "last_line": self.last_line,
                 "interrupted": interrupted, "seconds": seconds, "messages_per_second": rate,
             });
             let mut stdout = std::io::stdout();
             // A reader that is gone does not change how the sends ended.
             let _ = writeln!(stdout, "{summary}").and_then(|()| stdout.flush());
         } else {
+            let stored = if self.stored > 0 { format!(", stored {}", self.stored) } else { String::new() };
             let mut line = format!(
-                "sent {}, failed {}, unknown {} in {seconds:.2} s ({rate:.0} messages per second)",
+                "sent {}{stored}, failed {}, unknown {} in {seconds:.2} s ({rate:.0} messages per second)",
                 self.sent, self.failed, self.unknown
             );
             if interrupted {

@@ -40,7 +40,8 @@ class Outbox(WithBroker):
         lines = "".join(body + "\n" for body in bodies).encode()
         code, out, err = self.run_it("send", config, "--json", input=lines)
         self.assertEqual(code, 0, err)
-        self.assertEqual(json.loads(out)["sent"], len(bodies))
+        counts = json.loads(out)
+        self.assertEqual((counts["sent"], counts["stored"], counts["failed"]), (0, len(bodies), 0))
         self.assertIn("it is stored", err)
 
     def outbox(self, command, *arguments, code=0, where=None, input=b""):
@@ -283,6 +284,18 @@ class Transfer(Outbox):
 
 
 class Around(Outbox):
+    def test_a_send_says_what_it_stored(self):
+        config = json.dumps(self.producer(self.down))
+        code, out, err = self.run_it("send", config, input=b"first\nsecond\n")
+        self.assertEqual((code, out), (0, b""))
+        self.assertIn("warning: line 2: it is stored", err)
+        self.assertIn("sent 0, stored 2, failed 0, unknown 0 in ", err)
+        code, out, err = self.run_it("send", config, "--whole", "--json", input=b"third")
+        told = json.loads(out)
+        self.assertEqual((code, told["sent"], told["stored"]), (0, 0, True))
+        code, out, err = self.run_it("send", config, "--whole", input=b"fourth")
+        self.assertRegex(err, r"stored, id [0-9]+\n$")
+
     def test_a_config_with_an_outbox_is_checked(self):
         good = self.config(self.down)
         code, out, err = self.run_it("config", "check", good)
