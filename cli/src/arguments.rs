@@ -7,6 +7,7 @@ use ceiba_core::broker::{Durability, Network};
 use ceiba_core::config::{Span, named_span};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::mns::arguments::MnsArgs;
 use crate::outbox::arguments::OutboxArgs;
 
 pub(crate) const EXIT_CODES: &str = "Exit codes:
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     Receive(ReceiveArgs),
     /// See what outboxes hold, and have it sent again, moved or deleted
     Outbox(Box<OutboxArgs>),
+    /// Make, show, change and delete queues, topics and subscriptions of MNS
+    Mns(Box<MnsArgs>),
     /// Work on configs
     Config(ConfigArgs),
     /// Write the completion script of a shell to stdout

@@ -12,6 +12,7 @@ mod folder;
 pub mod fuzzing;
 mod lines;
 mod log;
+mod mns;
 mod notify;
 mod outbox;
 mod receive;
@@ -72,6 +73,9 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         }
         Command::Outbox(args) => {
             on_runtime()?.block_on(async { outbox::run(args, &Stop::listen()?, cli.json).await })
+        }
+        Command::Mns(args) => {
+            on_runtime()?.block_on(async { mns::run(args, &Stop::listen()?, cli.json).await })
         }
         Command::Receive(args) => {
             on_runtime()?.block_on(async { receive::run(args, &Stop::listen()?, cli.json).await })

@@ -90,6 +90,9 @@ pub(crate) fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> 
     if let Some(missing) = Robot::of(&config.provider) {
         return robot(config, missing, file);
     }
+    if is_mns(&config.provider) {
+        return mns(config, file);
+    }
     let wanted = wanted(&config.provider).filter(|(key, _)| !config.provider.contains_key(*key));
     match wanted {
         Some((key, example)) => match outside(file)? {
@@ -162,6 +165,57 @@ fn robot(mut config: ClientConfig, missing: Robot, file: Option<&Path>) -> Resul
         if let Some(text) = text {
             config.provider.insert(key.into(), Value::String(text.to_owned()));
         }
+    }
+    Ok(config)
+}
+
+fn is_mns(provider: &serde_json::Map<String, Value>) -> bool {
+    let is_mns = provider.get("type").and_then(Value::as_str) == Some("mns");
+    // What says where its keys are needs none.
+    is_mns && !provider.contains_key("credentials")
+}
+
+/// An access key of MNS is written `ID:SECRET`; where the config names the id the secret alone may be.
+fn mns(mut config: ClientConfig, file: Option<&Path>) -> Result<ClientConfig, Failure> {
+    let names = |key: &str| config.provider.contains_key(key);
+    let (has_id, has_secret) = (names("access_key_id"), names("access_key_secret"));
+    if has_id && has_secret {
+        return match file {
+            Some(_) => Err(Failure::usage(
+                "two secrets: --secret-file is for a config that needs a secret and names none",
+            )),
+            None => Ok(config),
+        };
+    }
+    let given = match file {
+        Some(path) => {
+            let name = format!("--secret-file {}", path.display());
+            Some((read(path, &name)?, name))
+        }
+        None => match std::env::var(MNS_VARIABLE) {
+            Ok(text) => Some((text, format!("the environment variable {MNS_VARIABLE}"))),
+            Err(_) => None,
+        },
+    };
+    let Some((text, place)) = given else {
+        return Err(Failure::usage(format!(
+            "no access key: give --secret-file FILE or set {MNS_VARIABLE}, with ID:SECRET, or name `access_key_id` and \
+             `access_key_secret` in the config"
+        )));
+    };
+    // A broker may have more of them; the first is as good as any.
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+    let (id, secret) = match line.split_once(':') {
+        Some((id, secret)) => (Some(id), secret),
+        None if has_id => (None, line),
+        None => return Err(Failure::usage(format!("{place}: an access key is written ID:SECRET"))),
+    };
+    let secret = checked(&place, secret)?;
+    if let Some(id) = id.filter(|_| !has_id) {
+        config.provider.insert("access_key_id".into(), Value::String(id.to_owned()));
+    }
+    if !has_secret {
+        config.provider.insert("access_key_secret".into(), Value::String(secret.expose().to_owned()));
     }
     Ok(config)
 }
