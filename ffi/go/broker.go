@@ -21,6 +21,8 @@ type BrokerConfig struct {
 	// DPMQ makes it speak the DPMQ protocol too, which has no login: whoever reaches the address can send
 	// and receive.
 	DPMQ bool
+	// MNS makes it speak MNS too, at an address of its own.
+	MNS *BrokerMNS
 	// Data is a folder for the messages; without one they are in memory.
 	Data string
 	// Durability says when a message in the folder of Data counts as safe: "fsync" (default), "interval",
@@ -36,6 +38,36 @@ type BrokerConfig struct {
 	Topic TopicConfig
 	// Topics are settings of single topics over those of Topic, by name.
 	Topics map[string]TopicConfig
+}
+
+// BrokerMNS is how a broker speaks MNS.
+type BrokerMNS struct {
+	// Listen is the address; "127.0.0.1:0", the default, takes a free port.
+	Listen string
+	// Keys are the secrets of access keys, by their ids.
+	Keys map[string]Secret
+	// PrivateEndpoints lets subscriptions push to HTTP endpoints at loopback, link-local and private addresses.
+	PrivateEndpoints bool
+	// Endpoints are networks of such addresses that they may push to in any case, such as "10.1.0.0/16".
+	Endpoints []string
+}
+
+type brokerMNS struct {
+	Listen           string         `json:"listen,omitempty"`
+	Keys             map[string]any `json:"keys"`
+	PrivateEndpoints bool           `json:"private_endpoints,omitempty"`
+	Endpoints        []string       `json:"endpoints,omitempty"`
+}
+
+func (m *BrokerMNS) plain() *brokerMNS {
+	if m == nil {
+		return nil
+	}
+	keys := make(map[string]any, len(m.Keys))
+	for id, secret := range m.Keys {
+		keys[id] = secret.plain()
+	}
+	return &brokerMNS{m.Listen, keys, m.PrivateEndpoints, m.Endpoints}
 }
 
 // TopicConfig is how a topic keeps and delivers its messages. Nothing of it is on unless set.
@@ -106,19 +138,20 @@ func StartBroker(config BrokerConfig) (*Broker, error) {
 		topics[name] = topic.keys()
 	}
 	text, failure := json.Marshal(struct {
-		Listen         string   `json:"listen,omitempty"`
-		SecretKey      string   `json:"secret_key"`
-		Delivery       string   `json:"delivery,omitempty"`
-		DPMQ           bool     `json:"dpmq,omitempty"`
-		Data           string   `json:"data,omitempty"`
-		Durability     string   `json:"durability,omitempty"`
-		RedeliverAfter string   `json:"redeliver_after,omitempty"`
-		Advertise      string   `json:"advertise,omitempty"`
-		Nodes          []string `json:"nodes,omitempty"`
+		Listen         string     `json:"listen,omitempty"`
+		SecretKey      string     `json:"secret_key"`
+		Delivery       string     `json:"delivery,omitempty"`
+		DPMQ           bool       `json:"dpmq,omitempty"`
+		MNS            *brokerMNS `json:"mns,omitempty"`
+		Data           string     `json:"data,omitempty"`
+		Durability     string     `json:"durability,omitempty"`
+		RedeliverAfter string     `json:"redeliver_after,omitempty"`
+		Advertise      string     `json:"advertise,omitempty"`
+		Nodes          []string   `json:"nodes,omitempty"`
 		topicKeys
 		Topics map[string]topicKeys `json:"topics,omitempty"`
 	}{
-		config.Listen, secret, config.Delivery, config.DPMQ, config.Data, config.Durability,
+		config.Listen, secret, config.Delivery, config.DPMQ, config.MNS.plain(), config.Data, config.Durability,
 		span(config.RedeliverAfter), config.Advertise, config.Nodes, config.Topic.keys(), topics,
 	})
 	if failure != nil {
@@ -137,6 +170,18 @@ func StartBroker(config BrokerConfig) (*Broker, error) {
 
 // Address returns "HOST:PORT".
 func (b *Broker) Address() string { return b.address }
+
+// MNSAddress returns "HOST:PORT" of its MNS, empty where it speaks none or was stopped.
+func (b *Broker) MNSAddress() string {
+	var answer struct {
+		Address string `json:"mns_address"`
+	}
+	status, err := b.Status()
+	if err != nil || json.Unmarshal(status, &answer) != nil {
+		return ""
+	}
+	return answer.Address
+}
 
 // SecretKey returns the key that clients must know.
 func (b *Broker) SecretKey() string { return *b.secret.text }

@@ -17,9 +17,10 @@ import (
 type Config struct {
 	// ID is the id that the client is known by; [WithID] overrides it.
 	ID string
-	// Provider is the section of one provider: [KapokMQ], [DPMQ], [Memory], or any value that marshals to it.
+	// Provider is the section of one provider: [KapokMQ], [DPMQ], [MNS], [Memory], or any value that marshals to it.
 	Provider any
-	// Strategies are the strategies over it, the first listed outermost.
+	// Strategies are the strategies over it, the first listed outermost: an [OutboxStrategy], or any value that marshals
+	// to the section of one.
 	Strategies []any
 	// Deadline of a call whose context has none.
 	Deadline time.Duration

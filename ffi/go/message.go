@@ -52,7 +52,8 @@ type Receipt struct {
 	Provider string
 	// Attempts made, at least 1.
 	Attempts int
-	// Stored: the outbox has the message and will send it. Otherwise the other side has it.
+	// Stored: the outbox has the message and will send it, and MessageID is the id of its row. Otherwise the other side
+	// has it.
 	Stored bool
 	// Warning is what the caller should know though the send succeeded; mostly empty.
 	Warning string

@@ -378,14 +378,14 @@ func (o *Outbox) Drain(ctx context.Context) (Drained, error) {
 		Failed  int64 `json:"failed"`
 		GivenUp int64 `json:"given_up"`
 	}
-	err := o.call(orBackground(ctx), draining, &answer, func(timeout int64) (string, *Error) {
+	err := answered(orBackground(ctx), draining, &answer, func(timeout int64) (string, *Error) {
 		return cOutboxDrain(o.target, timeout)
 	})
 	return Drained(answer), orNil(err)
 }
 
 var (
-	// looking is for calls on outboxes.
+	// looking is for calls on outboxes, and for the administration of MNS.
 	looking = make(gate, 32)
 	// draining is for drains, which take long: other calls on outboxes wait for none of them.
 	draining = make(gate, 32)
@@ -401,12 +401,13 @@ func (o *Outbox) ask(ctx context.Context, operation outboxOperation, options, an
 		}
 		text = string(asked)
 	}
-	return orNil(o.call(orBackground(ctx), looking, answer, func(timeout int64) (string, *Error) {
+	return orNil(answered(orBackground(ctx), looking, answer, func(timeout int64) (string, *Error) {
 		return cOutbox(operation, o.target, text, timeout)
 	}))
 }
 
-func (o *Outbox) call(ctx context.Context, calls gate, answer any, call func(timeout int64) (string, *Error)) *Error {
+// answered makes a call that answers with JSON, and reads that.
+func answered(ctx context.Context, calls gate, answer any, call func(timeout int64) (string, *Error)) *Error {
 	if err := checkLibrary(); err != nil {
 		return err
 	}

@@ -335,6 +335,13 @@ shim_text shim_outbox_drain(const char *target, size_t target_len, int64_t timeo
     return given;
 }
 
+shim_text shim_mns_admin(const char *config, size_t config_len, const char *command, size_t command_len,
+                         int64_t timeout_ms) {
+    shim_text given = {NULL, NULL};
+    ceiba_mns_admin(config, config_len, command, command_len, timeout_ms, &given.text, &given.error);
+    return given;
+}
+
 static void host_send(void *user, ceiba_call *call) { ceibaGoSend((uintptr_t)user, call); }
 
 static void host_abandoned(void *user, uint64_t number) { ceibaGoSendAbandoned((uintptr_t)user, number); }

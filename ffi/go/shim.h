@@ -156,6 +156,8 @@ enum {
 shim_text shim_outbox(int operation, const char *target, size_t target_len, const char *options, size_t options_len,
                       int64_t timeout_ms);
 shim_text shim_outbox_drain(const char *target, size_t target_len, int64_t timeout_ms);
+shim_text shim_mns_admin(const char *config, size_t config_len, const char *command, size_t command_len,
+                         int64_t timeout_ms);
 
 /* `handle` comes back to Go's functions with each call and at the release. */
 ceiba_error *shim_callback_register(const char *name, size_t name_len, uintptr_t handle);

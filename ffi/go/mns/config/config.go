@@ -81,8 +81,8 @@ func (c DingTalkConfig) LogValue() slog.Value { return slog.StringValue(fmt.Spri
 // NoticeFunc is called when messages were given up. It is not told which: see [DigestFunc].
 type NoticeFunc func() error
 
-// DigestFunc is called when messages were given up: once for all of a run. When it returns an error it is called again,
-// within an hour. Calling it with nothing tries whether it works.
+// DigestFunc is called when messages were given up: once for all of a run. When it returns an error it is called again
+// after a minute. Calling it with nothing tries whether it works.
 type DigestFunc func(given ...Digest) error
 
 // Digest is what was given up in a run.

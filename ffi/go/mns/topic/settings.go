@@ -23,8 +23,6 @@ type settings struct {
 	interval time.Duration
 	// After how many attempts rows are given up; 0 for as it is.
 	attempts int
-	// Whether somebody is told of them.
-	tells bool
 }
 
 func wrong(format string, args ...any) error {
@@ -78,8 +76,12 @@ func (s settings) id() string {
 	return id
 }
 
-// never is how long a row waits that nothing but a Retry is to try: the longest time that the library takes.
-const never = 3650 * 24 * time.Hour
+const (
+	// never is how long a row waits that nothing but a Retry is to try: the longest time that the library takes.
+	never = 3650 * 24 * time.Hour
+	// seldom is how often a process that tries nothing by itself looks for what a Retry elsewhere has to be tried.
+	seldom = 10 * time.Second
+)
 
 // client is the library's configuration.
 func (s settings) client(notices string) ceiba.Config {
@@ -100,14 +102,11 @@ func (s settings) client(notices string) ceiba.Config {
 	if s.store == "" {
 		return c
 	}
-	outbox := ceiba.OutboxStrategy{URL: ceiba.SecretText(s.store), MaxAttempts: s.attempts}
-	if s.tells {
-		outbox.Notify = notices
-	}
+	outbox := ceiba.OutboxStrategy{URL: ceiba.SecretText(s.store), MaxAttempts: s.attempts, Notify: notices}
 	if s.interval > 0 {
 		outbox.Schedule = fmt.Sprintf("%ds", s.interval/time.Second)
 	} else {
-		outbox.Backoff = ceiba.OutboxBackoff{Wait: never}
+		outbox.Backoff, outbox.Poll = ceiba.OutboxBackoff{Wait: never}, seldom
 	}
 	c.Strategies = []any{outbox}
 	return c

@@ -17,9 +17,14 @@ const (
 	openPatience = 30 * time.Second
 	// closingPause is the wait for a close that others began.
 	closingPause = 20 * time.Millisecond
+	// tellAgain is the time between a notice that failed and the next.
+	tellAgain = time.Minute
 	// noticePatience is how long a Retry waits for the notice, which has 30 seconds itself.
 	noticePatience = 35 * time.Second
 )
+
+// tellElsewhere is how long a process that cannot tell leaves that to others.
+var tellElsewhere = 15 * time.Second
 
 // shared is what all MNSTopics of one topic have in common.
 type shared struct {
@@ -32,7 +37,9 @@ type shared struct {
 	as       settings
 
 	telling sync.Mutex
-	tell    config.DigestFunc
+	// Who is told: nobody where it is known and nil. In a process without any Retry it is not known.
+	known bool
+	tell  config.DigestFunc
 	// Who waits for the next notice.
 	waiting []chan error
 }
@@ -70,7 +77,6 @@ func (s *shared) open(ctx context.Context, want settings) (*ceiba.Producer, erro
 	if want.attempts == 0 {
 		want.attempts = config.DefaultRetryTimes
 	}
-	want.tells = want.tells || s.as.tells
 	if s.producer != nil {
 		if want == s.as {
 			return s.producer, nil
@@ -83,7 +89,7 @@ func (s *shared) open(ctx context.Context, want settings) (*ceiba.Producer, erro
 		}
 	}
 	notices := "notices of " + s.id
-	if want.tells {
+	if want.store != "" {
 		if err := s.openNotices(ctx, notices); err != nil {
 			return nil, err
 		}
@@ -179,7 +185,7 @@ func (s *shared) retry(ctx context.Context, want settings, tell config.DigestFun
 func (s *shared) tellTo(tell config.DigestFunc) {
 	s.telling.Lock()
 	defer s.telling.Unlock()
-	s.tell = tell
+	s.known, s.tell = true, tell
 }
 
 func (s *shared) await() chan error {
@@ -217,8 +223,12 @@ func awaited(ctx context.Context, notice chan error) error {
 // told gets what the outbox tells of dead rows.
 func (s *shared) told(ctx context.Context, message *ceiba.Message) (string, error) {
 	s.telling.Lock()
-	tell := s.tell
+	known, tell := s.known, s.tell
 	s.telling.Unlock()
+	if !known {
+		// Another process has to, or this one once it knows.
+		return "", later(tellElsewhere, "nobody is to be told here yet")
+	}
 	var err error
 	if tell != nil {
 		text := string(message.Body)
@@ -230,7 +240,14 @@ func (s *shared) told(ctx context.Context, message *ceiba.Message) (string, erro
 		notice <- err
 	}
 	s.waiting = nil
-	return "", err
+	if err != nil {
+		return "", later(tellAgain, "the notice failed: "+err.Error())
+	}
+	return "", nil
+}
+
+func later(wait time.Duration, text string) error {
+	return &ceiba.Error{Kind: ceiba.ErrUnavailable, Retryable: true, RetryAfter: wait, Message: "mns topic: " + text}
 }
 
 // A row in the outbox's text begins a line with its id.

@@ -63,7 +63,6 @@ func NewMNSTopic(c *config.MNSConfig, notice ...any) *MNSTopic {
 	if tell, t.wrong = noticeOf(t.NoticeFunc); t.wrong != nil {
 		return t
 	}
-	t.settings.tells = tell != nil
 	s := sharedOf(t.settings)
 	if len(notice) > 0 {
 		s.tellTo(tell)
@@ -175,7 +174,7 @@ func (t *MNSTopic) RetryContext(ctx context.Context, retryTimes int, notice any)
 		return &ceiba.Error{Kind: ceiba.ErrInvalidArgument, Message: fmt.Sprintf("a message is tried 1 to 10000 times, not %d", retryTimes)}
 	}
 	want := t.settings
-	want.attempts, want.tells = retryTimes, tell != nil
+	want.attempts = retryTimes
 	return sharedOf(want).retry(ctx, want, tell)
 }
 

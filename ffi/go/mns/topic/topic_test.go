@@ -214,6 +214,39 @@ func TestTheNoticeIsToldWhatFailed(t *testing.T) {
 	}
 }
 
+// One process may publish, and another retry: what the first gives up the second is told of.
+func TestWhatIsGivenUpWhereNobodyIsToldIsToldLater(t *testing.T) {
+	tellElsewhere = 100 * time.Millisecond
+	defer func() { tellElsewhere = 15 * time.Second }()
+	s := startService(t)
+	c := s.config(t)
+	c.RetryIntervalInTimes = 1
+	c.RetryIntervalInSecond = 3600
+	s.down.Store(true)
+	if _, err := NewMNSTopic(c).SendMessage("dies unheard"); !errors.Is(err, ErrStored) {
+		t.Fatal(err)
+	}
+	settings, err := settingsOf(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	box := ceiba.OpenOutbox(settings.id())
+	if drained, err := box.Drain(t.Context()); err != nil || drained.GivenUp != 1 {
+		t.Fatal(drained, err)
+	}
+	var told atomic.Pointer[config.Digest]
+	if err := NewMNSTopic(c).Retry(1, func(given ...config.Digest) error {
+		told.Store(&given[0])
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is told", func() bool { return told.Load() != nil })
+	if failed := told.Load().Failed; len(failed) != 1 || failed[0].Short != "dies unheard" {
+		t.Errorf("%+v", failed)
+	}
+}
+
 func TestNoticesOfEveryForm(t *testing.T) {
 	s := startService(t)
 	s.down.Store(true)
