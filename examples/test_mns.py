@@ -69,6 +69,28 @@ def mns(address, folder):
         process.stdout.close()
 
 
+@contextmanager
+def mongodb(folder):
+    """A server of MongoDB's protocol, over the folder."""
+    program = run.ROOT / "target/ferretdb"
+    if not program.exists():
+        raise run.Failed(f"{program} is missing: tests/go/ferretdb/build.sh builds it")
+    data = Path(folder) / "mongodb"
+    data.mkdir()
+    process = subprocess.Popen([program, data], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        ready, _, _ = select.select([process.stdout], [], [], run.START_SECONDS)
+        address = process.stdout.readline().strip() if ready else ""
+        if not address:
+            raise run.Failed("the MongoDB of the tests did not start")
+        yield address
+    finally:
+        process.kill()
+        process.wait(20)
+        process.stdin.close()
+        process.stdout.close()
+
+
 class DingTalk(ThreadingHTTPServer):
     """Keeps the forms that it gets."""
 
@@ -95,16 +117,17 @@ class Form(BaseHTTPRequestHandler):
 class Program:
     """One of the three, with its settings."""
 
-    def __init__(self, language, folder, address, dingtalk):
-        self.store = f"sqlite:{folder}/mns.db"
+    def __init__(self, language, folder, address, dingtalk, mongo=None):
+        self.store = mongo or f"sqlite:{folder}/mns.db"
         self.environment = {**os.environ, "MNS_KEY_ID": KEY[0], "MNS_KEY_SECRET": KEY[1]}
         if language == "go":
             binary = run.BUILT / "go-mns"
             run.BUILT.mkdir(parents=True, exist_ok=True)
             run.build(["go", "build", "-o", binary, "."], cwd=run.ROOT / "tests/go/go-mns")
             self.command = [binary]
-            self.environment.update(MNS_ENDPOINT=f"http://{address}/", MNS_TOPIC=TOPIC, MNS_STORE=self.store,
-                                    MNS_SCHEDULE="* * * * * *", DINGTALK_URL=dingtalk)
+            self.environment.update(MNS_ENDPOINT=f"http://{address}/", MNS_TOPIC=TOPIC, MNS_SCHEDULE="* * * * * *",
+                                    DINGTALK_URL=dingtalk)
+            self.environment["MNS_MONGO_URI" if mongo else "MNS_STORE"] = self.store
             return
         config = json.loads((run.HERE / "mns.json").read_text())
         notifier, topic = config["clients"]
@@ -162,7 +185,12 @@ class Mns(unittest.TestCase):
             with self.subTest(language=language), tempfile.TemporaryDirectory() as folder:
                 self.program(language, folder)
 
-    def program(self, language, folder):
+    def test_the_same_with_a_mongodb(self):
+        for language in run.LANGUAGES:
+            with self.subTest(language=language), tempfile.TemporaryDirectory() as folder, mongodb(folder) as address:
+                self.program(language, folder, f"mongodb://{address}/admin")
+
+    def program(self, language, folder, mongo=None):
         address = f"127.0.0.1:{free_port()}"
         data = Path(folder) / "broker"
         dingtalk = DingTalk()
@@ -175,7 +203,7 @@ class Mns(unittest.TestCase):
             put(endpoint, f"/topics/{TOPIC}/subscriptions/all",
                 f"<Subscription><Endpoint>acs:mns:here:1:queues/{QUEUE}</Endpoint>"
                 "<NotifyContentFormat>SIMPLIFIED</NotifyContentFormat></Subscription>")
-        program = Program(language, folder, address, dingtalk.url)
+        program = Program(language, folder, address, dingtalk.url, mongo)
 
         # The topic is down.
         for _ in range(2):
