@@ -33,6 +33,7 @@ pub(super) struct Counters {
     pub(super) acknowledged: AtomicU64,
     pub(super) bad_frames: AtomicU64,
     pub(super) failed_logins: AtomicU64,
+    pub(super) given_up: AtomicU64,
 }
 
 /// Adds to a counter.
@@ -77,6 +78,7 @@ impl Hub {
             history: History::new(config.limits.consumed_shown),
             redelivered: AtomicU64::new(0),
             dead: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
             log,
         });
         let aborted = CancellationToken::new();

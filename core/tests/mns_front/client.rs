@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use ceiba_core::error::Kind;
 use ceiba_core::message::Message;
@@ -20,17 +21,21 @@ async fn every_message_arrives_once() {
     let producer = mns::open_producer(&setup(), section(&broker, json!({}))).await.unwrap();
     let options = json!({"wait": "5s", "prefetch": 64, "pollers": 2});
     let mut tasks = Vec::new();
+    let left = Arc::new(AtomicUsize::new(MANY));
     for _ in 0..2 {
+        let left = Arc::clone(&left);
         let consumer = mns::open_consumer(&setup(), section(&broker, options.clone())).await.unwrap();
         tasks.push(tokio::spawn(async move {
             let mut bodies = Vec::new();
-            loop {
-                let came = match consumer.receive(&within(2), 16).await {
-                    Ok(came) if came.is_empty() => break,
+            let end = Instant::now() + Duration::from_secs(60);
+            while left.load(Ordering::Acquire) > 0 && Instant::now() < end {
+                let came = match consumer.receive(&within(1), 16).await {
                     Ok(came) => came,
-                    Err(error) if error.kind() == Kind::Timeout => break,
+                    Err(error) if error.kind() == Kind::Timeout => continue,
                     Err(error) => panic!("{error}"),
                 };
+                let less = |left: usize| Some(left.saturating_sub(came.len()));
+                let _ = left.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
                 let codes = came.iter().map(|delivery| delivery.code.clone()).collect();
                 assert!(consumer.ack(&within(5), codes).await.iter().all(Result::is_ok));
                 bodies.extend(came.iter().map(|one| String::from_utf8(one.message.body().to_vec()).unwrap()));

@@ -12,7 +12,7 @@ use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use label::{About, Label};
-pub(super) use shelf::{Delivery, Shelf, Store};
+pub(super) use shelf::{Delivery, Shelf, Store, store_on_all};
 
 use super::log::Ticket;
 use super::log::record::{MessageRecord, Position, Sort};
@@ -37,6 +37,8 @@ pub(super) enum Made {
     Same,
     /// It is there with others.
     Other,
+    /// It is a subscription, and its topic is not there.
+    NoTopic,
 }
 
 #[derive(Debug, Default)]
@@ -59,14 +61,22 @@ impl Depot {
     /// With what a start found. Called on the runtime that the shelves are to run on.
     pub(super) fn new(
         shared: &Arc<Shared>,
-        kept: Vec<(u32, Kept)>,
+        mut kept: Vec<(u32, Kept)>,
         most: usize,
         aborted: CancellationToken,
     ) -> Depot {
         let depot = Depot { shelves: RwLock::default(), shared: Arc::clone(shared), most, aborted };
         let mut shelves = depot.shelves.write();
+        kept.sort_unstable_by_key(|(number, _)| *number);
         for (number, kept) in kept {
             let label = Label::read(kept.sort, &kept.label);
+            let before = shelves.by_name.get(&(kept.sort, Arc::clone(&kept.name))).map(Arc::clone);
+            if let Some(before) = before {
+                // The later one holds: it was made when the other was gone already.
+                tracing::error!(name = %kept.name, sort = ?kept.sort, "two of one name: the older one goes");
+                shelves.by_number.remove(&before.number);
+                let _ = before.remove();
+            }
             depot.add(&mut shelves, number, kept.name, label, kept.queue);
         }
         drop(shelves);
@@ -113,6 +123,12 @@ impl Depot {
             // Whoever made it may still wait for the disk.
             return Ok((if same { Made::Same } else { Made::Other }, self.shared.log.ticket()));
         }
+        let topic = name.split_once('/').map_or("", |(topic, _)| topic);
+        if about.sort() == Sort::Subscription
+            && !shelves.by_name.contains_key(&(Sort::Topic, Arc::from(topic)))
+        {
+            return Ok((Made::NoTopic, self.shared.log.ticket()));
+        }
         if shelves.by_name.len() >= self.most {
             return Err(Error::new(Kind::Limited, "too many queues, topics and subscriptions"));
         }
@@ -136,7 +152,7 @@ impl Depot {
                 gone.push(of_topic);
             }
         }
-        drop(shelves);
+        // Under the lock: one that is made of the same name is later in the log, too.
         gone.iter().map(|shelf| shelf.remove()).max()
     }
 
@@ -216,3 +232,6 @@ fn below(shelves: &Shelves, prefix: &str) -> Vec<Arc<Shelf>> {
     };
     from.take_while(of_topic).map(|(_, shelf)| Arc::clone(shelf)).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::label::{About, Label};
 use crate::broker::delay::NEVER;
 use crate::broker::log::record::{Journal, MessageRecord, Position, Record};
-use crate::broker::log::{Log, StoredMessage, Ticket};
+use crate::broker::log::{Admission, Log, StoredMessage, Ticket};
 use crate::broker::queue::{LeaseCounts, LeaseDraft, LeaseQueue, Received};
-use crate::broker::room::Room;
+use crate::broker::room::{Reserved, Room};
 use crate::broker::topic::{Shared, wall_ms};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// What is under the lock.
 #[derive(Debug)]
@@ -109,13 +109,17 @@ impl Shelf {
         Arc::clone(&self.label.read())
     }
 
-    /// Gives it other attributes. They are safe with the ticket.
-    pub(in crate::broker) fn relabel(&self, about: About) -> Ticket {
+    /// Gives it other attributes, made of those that it has: of two at once the second sees what the first made.
+    /// They are safe with the ticket.
+    pub(in crate::broker) fn relabel<E>(
+        &self,
+        about: impl FnOnce(&About) -> std::result::Result<About, E>,
+    ) -> std::result::Result<Ticket, E> {
         {
             let mut label = self.label.write();
-            *label = Arc::new(label.with(about));
+            *label = Arc::new(label.with(about(&label.about)?));
         }
-        self.describe_now()
+        Ok(self.describe_now())
     }
 
     fn locked<R>(&self, work: impl FnOnce(&mut Inner) -> R) -> R {
@@ -128,6 +132,9 @@ impl Shelf {
         self.shared.room.release(events.freed);
         if events.redelivered > 0 {
             self.shared.redelivered.fetch_add(events.redelivered, Ordering::Relaxed);
+        }
+        if events.expired > 0 {
+            self.shared.expired.fetch_add(events.expired, Ordering::Relaxed);
         }
         if !events.left.is_empty() {
             self.shared.log.free(events.left.iter().map(|left| (left.position, left.length)));
@@ -197,29 +204,30 @@ impl Shelf {
         &self,
         drafts: &[LeaseDraft<'_>],
     ) -> std::result::Result<Vec<u64>, Store> {
-        let kept: usize = drafts.iter().map(|draft| Room::cost(draft.body.len())).sum();
-        let cost = kept + drafts.iter().map(|draft| draft.note.len()).sum::<usize>();
-        let mut reserved = self.shared.room.try_reserve(kept).ok_or(Store::Full)?;
-        let admission = self.shared.log.admit(cost).await;
-        // A full disk refuses; what failed before takes nothing either.
-        let admission =
-            admission.map_err(|error| if error.retryable() { Store::Full } else { Store::Failed(error) })?;
+        let cost = cost(drafts);
+        let mut reserved = self.shared.room.try_reserve(cost).ok_or(Store::Full)?;
+        let admission = admit(&self.shared, cost).await?;
+        let stored = self.accept(drafts, &mut reserved);
+        drop((admission, reserved));
+        let (sequences, ticket) = stored.ok_or(Store::Gone)?;
+        self.shared.log.committed(ticket).await.map_err(Store::Failed)?;
+        Ok(sequences)
+    }
+
+    /// Takes in what room was reserved for; none where the shelf is gone.
+    fn accept(&self, drafts: &[LeaseDraft<'_>], reserved: &mut Reserved<'_>) -> Option<(Vec<u64>, Ticket)> {
         let (now, wall) = (self.shared.clock.now(), wall_ms());
-        let stored = self.locked(|inner| {
+        self.locked(|inner| {
             if inner.removed {
                 return None;
             }
             let mut accept = |journal: &mut dyn Journal| -> Vec<u64> {
                 drafts.iter().map(|draft| inner.queue.accept(draft, now, wall, journal)).collect()
             };
-            let (sequences, ticket) = self.shared.log.append(|journal| accept(journal));
-            reserved.keep(kept);
-            Some((sequences, ticket))
-        });
-        drop((admission, reserved));
-        let (sequences, ticket) = stored.ok_or(Store::Gone)?;
-        self.shared.log.committed(ticket).await.map_err(Store::Failed)?;
-        Ok(sequences)
+            let stored = self.shared.log.append(|journal| accept(journal));
+            reserved.keep(cost(drafts));
+            Some(stored)
+        })
     }
 
     /// For one receive that may have to wait.
@@ -246,6 +254,17 @@ impl Shelf {
             }
         });
         self.read(&mut reading, taken)
+    }
+
+    /// Whether there is a message to receive; where there is none the waiter waits, as for [`Shelf::take`].
+    pub(in crate::broker) fn has_ready(&self, waiter: &mut Waiter<'_>) -> bool {
+        self.with(|queue, _| {
+            let ready = queue.counts().ready > 0;
+            if !ready {
+                queue.wait(&waiter.waker, &mut waiter.place);
+            }
+            ready
+        })
     }
 
     /// The messages that would be received next.
@@ -299,6 +318,41 @@ impl Shelf {
     /// Bytes of memory that its messages take, without their bodies.
     pub(in crate::broker) fn memory(&self) -> usize {
         self.inner.lock().queue.memory()
+    }
+}
+
+/// What messages take of the room.
+fn cost(drafts: &[LeaseDraft<'_>]) -> usize {
+    drafts.iter().map(|draft| Room::cost(draft.length())).fold(0, usize::saturating_add)
+}
+
+async fn admit(shared: &Shared, cost: usize) -> std::result::Result<Admission, Store> {
+    let admission = shared.log.admit(cost).await;
+    // A full disk refuses; what failed before takes nothing either.
+    admission.map_err(|error| match error.kind() {
+        Kind::TooLarge => Store::Full,
+        _ if error.retryable() => Store::Full,
+        _ => Store::Failed(error),
+    })
+}
+
+/// Stores a message on each of these shelves that is still there, or on none of them.
+pub(in crate::broker) async fn store_on_all(
+    shelves: &[Arc<Shelf>],
+    draft: LeaseDraft<'_>,
+) -> std::result::Result<(), Store> {
+    let Some(shared) = shelves.first().map(|shelf| &shelf.shared) else { return Ok(()) };
+    let drafts = [draft];
+    let cost = cost(&drafts).saturating_mul(shelves.len());
+    let mut reserved = shared.room.try_reserve(cost).ok_or(Store::Full)?;
+    let admission = admit(shared, cost).await?;
+    // From here on nothing is waited for until all have it, and what is gone wants nothing any more.
+    let tickets = shelves.iter().filter_map(|shelf| shelf.accept(&drafts, &mut reserved));
+    let last = tickets.map(|(_, ticket)| ticket).max();
+    drop((admission, reserved));
+    match last {
+        Some(ticket) => shared.log.committed(ticket).await.map_err(Store::Failed),
+        None => Ok(()),
     }
 }
 

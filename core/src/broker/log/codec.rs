@@ -396,6 +396,7 @@ impl<'a> Frame<'a> {
             attempts,
             moved: self.flags & IS_MOVED != 0,
             key,
+            noted: false,
             body: rest,
         })
     }

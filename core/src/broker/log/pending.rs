@@ -267,8 +267,11 @@ impl Journal for Appender<'_> {
         pending.records += 1;
         let position = pending.put(self.shared, record);
         match record {
-            Record::Message(message) => pending.segment.count(message.body.len(), true),
-            Record::Topic { .. } | Record::Subscribed { .. } => pending.segment.named.lock().push(position.0),
+            Record::Message(message) => pending.segment.count(message.counted(), true),
+            // What a start calls named too, see `Frame::is_named`: it alone is looked at where no message is alive.
+            Record::Topic { .. } | Record::Subscribed { .. } | Record::Kept { .. } => {
+                pending.segment.named.lock().push(position.0);
+            }
             _ => {}
         }
         position

@@ -36,7 +36,16 @@ pub(in crate::broker) struct MessageRecord<'a> {
     pub(in crate::broker) moved: bool,
     /// For de-duplication; empty for none.
     pub(in crate::broker) key: &'a str,
+    /// The key is a note, which may be long, and counts as the body does. Not written.
+    pub(in crate::broker) noted: bool,
     pub(in crate::broker) body: &'a [u8],
+}
+
+impl MessageRecord<'_> {
+    /// What it is counted with where live bytes are summed up: whoever frees it names the same.
+    pub(in crate::broker) fn counted(&self) -> usize {
+        self.body.len() + if self.noted { self.key.len() } else { 0 }
+    }
 }
 
 #[cfg(test)]
@@ -53,6 +62,7 @@ impl<'a> MessageRecord<'a> {
             attempts: 0,
             moved: false,
             key: "",
+            noted: false,
             body,
         }
     }

@@ -130,7 +130,7 @@ pub(super) struct Segment {
     pub(super) end: AtomicU64,
     /// Bytes of messages in it that are not gone.
     pub(super) live: AtomicU64,
-    /// Where its topics and subscriptions lie.
+    /// Where its topics and subscriptions lie, and what is kept beside them.
     pub(super) named: Mutex<Vec<u64>>,
 }
 

@@ -129,6 +129,7 @@ impl Queue {
             attempts: 0,
             moved: false,
             key: draft.key,
+            noted: false,
             body: draft.body,
         }));
         if let Some(dedup) = self.dedup.as_mut().filter(|_| !draft.key.is_empty()) {

@@ -154,6 +154,8 @@ pub(in crate::broker) struct Dead {
 #[derive(Debug, Default)]
 pub(in crate::broker) struct Events {
     pub(in crate::broker) redelivered: u64,
+    /// Of a queue of leases: messages past their retention.
+    pub(in crate::broker) expired: u64,
     /// What the messages that left had cost, see [`crate::broker::room::Room::cost`].
     pub(in crate::broker) freed: usize,
     pub(in crate::broker) left: Vec<Left>,

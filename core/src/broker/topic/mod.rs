@@ -50,6 +50,7 @@ pub(super) struct Shared {
     pub(super) history: History,
     pub(super) redelivered: AtomicU64,
     pub(super) dead: AtomicU64,
+    pub(super) expired: AtomicU64,
 }
 
 /// One message to write to a consumer.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 
-use super::answer::{Answer, empty, found, partly, refuse, refused, too_many};
+use super::answer::{Answer, empty, found, refuse, refused, too_many};
 use super::{ACCOUNT, Caller, Front};
 use crate::broker::depot::{About, Made, Shelf};
 use crate::broker::log::Ticket;
@@ -20,7 +20,11 @@ const SMALLEST_BODY: u32 = 1024;
 
 /// The attributes of a queue, all of them.
 pub(super) fn queue_attributes(shelf: &Shelf) -> QueueAttributes {
-    match &shelf.label().about {
+    full_queue(&shelf.label().about)
+}
+
+fn full_queue(about: &About) -> QueueAttributes {
+    match about {
         About::Queue(attributes) => over(attributes, &defaults()),
         _ => defaults(),
     }
@@ -76,7 +80,11 @@ fn checked(attributes: &QueueAttributes) -> Result<(), Answer> {
 }
 
 pub(super) fn topic_attributes(shelf: &Shelf) -> TopicAttributes {
-    let given = match &shelf.label().about {
+    whole_topic(&shelf.label().about)
+}
+
+fn whole_topic(about: &About) -> TopicAttributes {
+    let given = match about {
         About::Topic(given) => given.clone(),
         _ => TopicAttributes::default(),
     };
@@ -141,7 +149,8 @@ impl Front {
         self.hub.depot.find(sort, name).ok_or_else(|| refused(missing(sort)))
     }
 
-    /// Makes a shelf; answers with where it is. A new one is handed to `then` once it is safe.
+    /// Makes a shelf; answers with where it is once it is safe. A new one is handed to `then` at once: who asks may
+    /// be gone before the answer, and the shelf is there all the same.
     pub(super) async fn make(
         &self,
         name: &str,
@@ -153,13 +162,14 @@ impl Front {
         let (made, ticket) = self.hub.depot.make(name, about).map_err(|_| too_many())?;
         let status = match made {
             Made::Other => return Err(refused(other)),
+            Made::NoTopic => return Err(refused(Code::TopicNotExist)),
             Made::Same => StatusCode::NO_CONTENT,
-            Made::New(_) => StatusCode::CREATED,
+            Made::New(shelf) => {
+                then(shelf);
+                StatusCode::CREATED
+            }
         };
         self.written(ticket).await?;
-        if let Made::New(shelf) = made {
-            then(shelf);
-        }
         Ok(Answer::Done { status, location: Some(location), body: String::new() })
     }
 
@@ -170,8 +180,14 @@ impl Front {
         })
     }
 
-    pub(super) async fn relabel(&self, shelf: &Shelf, about: About) -> Result<Answer, Answer> {
-        self.written(shelf.relabel(about)).await?;
+    /// Gives a shelf other attributes, made of those that it has.
+    pub(super) async fn relabel(
+        &self,
+        shelf: &Shelf,
+        about: impl FnOnce(&About) -> Result<About, Answer>,
+    ) -> Result<Answer, Answer> {
+        let ticket = shelf.relabel(about)?;
+        self.written(ticket).await?;
         Ok(empty())
     }
 
@@ -230,8 +246,7 @@ impl Front {
     async fn set_queue(&self, queue: &str, attributes: &QueueAttributes) -> Result<Answer, Answer> {
         checked(attributes)?;
         let shelf = self.shelf(Sort::Queue, queue)?;
-        let about = About::Queue(over(attributes, &queue_attributes(&shelf)));
-        self.relabel(&shelf, about).await
+        self.relabel(&shelf, |now| Ok(About::Queue(over(attributes, &full_queue(now))))).await
     }
 
     async fn create_topic(
@@ -249,8 +264,7 @@ impl Front {
 
     async fn set_topic(&self, topic: &str, attributes: TopicAttributes) -> Result<Answer, Answer> {
         let shelf = self.shelf(Sort::Topic, topic)?;
-        let about = About::Topic(full_topic(attributes, &topic_attributes(&shelf))?);
-        self.relabel(&shelf, about).await
+        self.relabel(&shelf, |now| Ok(About::Topic(full_topic(attributes, &whole_topic(now))?))).await
     }
 
     fn topic_meta(&self, shelf: &Shelf) -> TopicMeta {
@@ -284,12 +298,13 @@ impl Front {
             return Err(refuse(Code::InvalidArgument, "LoggingBucket is too long"));
         }
         let about = About::Account { logging_bucket: bucket.map(str::to_owned) };
-        if let Some(shelf) = self.hub.depot.find(Sort::Account, ACCOUNT) {
-            return self.relabel(&shelf, about).await;
+        let (made, ticket) = self.hub.depot.make(ACCOUNT, about.clone()).map_err(|_| too_many())?;
+        // It is never removed.
+        if let (Made::Other, Some(shelf)) = (made, self.hub.depot.find(Sort::Account, ACCOUNT)) {
+            return self.relabel(&shelf, |_| Ok(about)).await;
         }
-        let (_, ticket) = self.hub.depot.make(ACCOUNT, about).map_err(|_| too_many())?;
         self.written(ticket).await?;
-        Ok(partly(StatusCode::NO_CONTENT, String::new()))
+        Ok(empty())
     }
 }
 

@@ -7,7 +7,7 @@ use super::answer::{Answer, created, not_stored, refuse, refused};
 use super::directory::{TOPIC_RETENTION, topic_attributes};
 use super::note::{MAX_NOTE, Note};
 use super::subscriptions::{MAX_TAG, subscription_attributes};
-use crate::broker::depot::Store;
+use crate::broker::depot::store_on_all;
 use crate::broker::hub::count;
 use crate::broker::log::record::Sort;
 use crate::broker::queue::LeaseDraft;
@@ -52,28 +52,7 @@ impl Front {
                 filter.is_none_or(|filter| tag == Some(&*filter))
             })
             .collect();
-        // All at once: they wait for one commit.
-        let drafts = [draft];
-        let stores = subscriptions.iter().map(|shelf| shelf.store(&drafts));
-        let stored = futures_util::future::join_all(stores).await;
-        // One that is gone wants nothing any more; with one that failed nobody knows what others got.
-        let mut stored_any = false;
-        let mut failed = None;
-        for one in stored {
-            match one {
-                Ok(_) => stored_any = true,
-                Err(Store::Gone) => {}
-                Err(why) => failed = Some(why),
-            }
-        }
-        match failed {
-            Some(why) if stored_any => {
-                tracing::error!(topic, ?why, "a message reached some subscriptions alone");
-                return Err(refuse(Code::InternalError, "the message reached some subscriptions alone"));
-            }
-            Some(why) => return Err(not_stored(&why, Code::TopicNotExist)),
-            None => {}
-        }
+        store_on_all(&subscriptions, draft).await.map_err(|why| not_stored(&why, Code::TopicNotExist))?;
         count(&self.hub.counters.accepted, 1);
         let body_md5 = body_md5(message.body.as_bytes());
         Ok(created(Sent { message_id: id, body_md5, ..Sent::default() }.encode()))

@@ -15,7 +15,11 @@ const MAX_ENDPOINT: usize = 2048;
 
 /// The attributes of a subscription, all of them.
 pub(super) fn subscription_attributes(shelf: &Shelf) -> SubscriptionAttributes {
-    match &shelf.label().about {
+    attributes(&shelf.label().about)
+}
+
+fn attributes(about: &About) -> SubscriptionAttributes {
+    match about {
         About::Subscription(attributes) => attributes.clone(),
         _ => SubscriptionAttributes::default(),
     }
@@ -100,16 +104,9 @@ impl Front {
         location: String,
     ) -> Result<Answer, Answer> {
         let about = About::Subscription(full(attributes)?);
-        self.shelf(Sort::Topic, topic)?;
         let key = format!("{topic}/{name}");
         let push = |shelf| self.push(shelf);
-        let made = self.make(&key, about, location, Code::SubscriptionAlreadyExist, push).await?;
-        if self.hub.depot.find(Sort::Topic, topic).is_none() {
-            // The topic went meanwhile, and its subscriptions with it.
-            let _ = self.hub.depot.remove(Sort::Subscription, &key);
-            return Err(refused(Code::TopicNotExist));
-        }
-        Ok(made)
+        self.make(&key, about, location, Code::SubscriptionAlreadyExist, push).await
     }
 
     async fn set_subscription(
@@ -119,17 +116,20 @@ impl Front {
         given: SubscriptionAttributes,
     ) -> Result<Answer, Answer> {
         let shelf = self.subscription(topic, name)?;
-        let now = subscription_attributes(&shelf);
-        if given.endpoint.is_some() && given.endpoint != now.endpoint {
-            return Err(refuse(Code::InvalidArgument, "Endpoint cannot be changed"));
-        }
-        let about = full(SubscriptionAttributes {
-            endpoint: now.endpoint,
-            filter_tag: given.filter_tag.or(now.filter_tag),
-            notify_strategy: given.notify_strategy.or(now.notify_strategy),
-            notify_content_format: given.notify_content_format.or(now.notify_content_format),
-        })?;
-        self.relabel(&shelf, About::Subscription(about)).await
+        let changed = |about: &About| {
+            let now = attributes(about);
+            if given.endpoint.is_some() && given.endpoint != now.endpoint {
+                return Err(refuse(Code::InvalidArgument, "Endpoint cannot be changed"));
+            }
+            let changed = full(SubscriptionAttributes {
+                endpoint: now.endpoint,
+                filter_tag: given.filter_tag.or(now.filter_tag),
+                notify_strategy: given.notify_strategy.or(now.notify_strategy),
+                notify_content_format: given.notify_content_format.or(now.notify_content_format),
+            });
+            changed.map(About::Subscription)
+        };
+        self.relabel(&shelf, changed).await
     }
 }
 

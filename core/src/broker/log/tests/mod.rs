@@ -162,6 +162,7 @@ impl Material {
                 attempts: some(random) as u32,
                 moved: random.random(),
                 key: if random.random() { &self.text } else { "" },
+                noted: false,
                 body: &self.body,
             }),
         }

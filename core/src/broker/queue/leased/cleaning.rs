@@ -24,7 +24,7 @@ impl LeaseQueue {
             let attempts = count_of(&entry);
             let due_ms = if entry.stage() == Stage::Delayed { record.due_ms } else { 0 };
             let topic = self.topic;
-            let new = MessageRecord { topic, due_ms, attempts, moved: true, ..*record };
+            let new = MessageRecord { topic, due_ms, attempts, moved: true, noted: true, ..*record };
             let position = journal.append(&Record::Message(new));
             if let Some(entry) = self.entries.get_mut(sequence) {
                 entry.move_to(position);

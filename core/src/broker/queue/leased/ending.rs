@@ -22,6 +22,7 @@ impl LeaseQueue {
                 from = sequence + 1;
             }
         }
+        self.events.expired += done.len() as u64;
         self.append_done(done, journal);
         let entries = &self.entries;
         self.expiries.forget(entries.len(), |first, count| {

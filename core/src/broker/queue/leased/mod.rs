@@ -58,12 +58,19 @@ pub(in crate::broker) struct LeaseDraft<'a> {
     pub(in crate::broker) retention_ms: u64,
 }
 
+impl LeaseDraft<'_> {
+    /// Bytes that are counted of it.
+    pub(in crate::broker) fn length(&self) -> usize {
+        self.body.len().saturating_add(self.note.len())
+    }
+}
+
 /// A message that was received, or looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::broker) struct Received {
     pub(in crate::broker) sequence: u64,
     pub(in crate::broker) position: Position,
-    /// Bytes of its body.
+    /// Bytes of its body and note.
     pub(in crate::broker) length: u32,
     pub(in crate::broker) priority: u8,
     /// How often it was received, this time included.
@@ -91,7 +98,7 @@ type Leases = HashMap<u64, Lease, BuildHasherDefault<SequenceHasher>>;
 pub(in crate::broker) struct LeaseQueue {
     topic: u32,
     entries: Entries,
-    /// Bytes of bodies.
+    /// Bytes of bodies and notes.
     bytes: usize,
     /// By priority.
     ready: [Ready; PRIORITIES as usize],
@@ -191,9 +198,10 @@ impl LeaseQueue {
             attempts: 0,
             moved: false,
             key: draft.note,
+            noted: true,
             body: draft.body,
         }));
-        let length = u32::try_from(draft.body.len()).unwrap_or(u32::MAX);
+        let length = u32::try_from(draft.length()).unwrap_or(u32::MAX);
         let stage = if draft.delay_ms > 0 { Stage::Delayed } else { Stage::Live };
         let mut entry = Entry::new(position, length, stage);
         entry.set_attempts(packed(draft.priority, 0));

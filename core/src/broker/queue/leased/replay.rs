@@ -86,7 +86,7 @@ impl LeaseQueue {
         let sequence = message.sequence;
         self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
         let before = self.entries.remove(sequence);
-        let length = u32::try_from(message.body.len()).unwrap_or(u32::MAX);
+        let length = u32::try_from(message.body.len().saturating_add(message.key.len())).unwrap_or(u32::MAX);
         let base = message.due_ms.max(message.created_ms);
         let retention = message.expires_ms.saturating_sub(base).max(0).unsigned_abs();
         if !message.moved || self.retention_ms == 0 {
