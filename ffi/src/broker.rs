@@ -108,6 +108,8 @@ pub extern "C" fn ceiba_broker_status(
                 "producers": status.producers,
                 "consumers": status.consumers,
                 "dead": status.dead,
+                "expired": status.expired,
+                "given_up": status.given_up,
                 "durability": status.durability.name(),
                 "log": log,
                 "segments": status.segments,

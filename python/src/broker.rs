@@ -207,6 +207,8 @@ impl Broker {
             ("producers", status.producers as u64),
             ("consumers", status.consumers as u64),
             ("dead", status.dead),
+            ("expired", status.expired),
+            ("given_up", status.given_up),
             ("segments", status.segments as u64),
             ("log_bytes", status.log_bytes),
             ("live_bytes", status.live_bytes),

@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Sleep;
 use tower_service::Service;
 
 use super::hub::Hub;
@@ -69,7 +70,26 @@ pub(super) struct Peer {
 struct Guarded {
     stream: TcpStream,
     gate: Arc<Gate>,
+    /// How long what is written may wait for its reader, and when that is over.
+    unread: Option<Duration>,
+    until: Option<Pin<Box<Sleep>>>,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Guarded {
+    /// Ends the connection of a peer that does not read: its time begins when nothing more can be written.
+    fn bounded<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let Some(unread) = self.unread else { return written };
+        if written.is_ready() {
+            self.until = None;
+            return written;
+        }
+        let until = self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(unread)));
+        match until.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::Error::other("the peer does not read"))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
 impl AsyncRead for Guarded {
@@ -89,7 +109,8 @@ impl AsyncRead for Guarded {
 
 impl AsyncWrite for Guarded {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.bounded(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -105,7 +126,8 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        self.bounded(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -129,8 +151,8 @@ pub(super) fn failed(address: &str, error: io::Error) -> Error {
     Error::new(Kind::Unavailable, format!("cannot listen on {address}{why}")).caused_by(error)
 }
 
-/// Accepts until the broker stops.
-pub(super) async fn run(listener: TcpListener, hub: Arc<Hub>, router: Router) {
+/// Accepts until the broker stops. Where `unread` is given, a peer may leave what is written unread for so long.
+pub(super) async fn run(listener: TcpListener, hub: Arc<Hub>, router: Router, unread: Option<Duration>) {
     let places = Arc::new(Semaphore::new(hub.config.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
     loop {
         let accepted = async {
@@ -145,7 +167,7 @@ pub(super) async fn run(listener: TcpListener, hub: Arc<Hub>, router: Router) {
         };
         match accepted {
             Some((Ok((stream, address)), permit)) => {
-                let stopped = serve(stream, address, permit, Arc::clone(&hub), router.clone());
+                let stopped = serve(stream, address, permit, Arc::clone(&hub), router.clone(), unread);
                 hub.tasks.spawn(stopped);
             }
             Some((Err(error), _)) => {
@@ -164,11 +186,12 @@ async fn serve(
     permit: OwnedSemaphorePermit,
     hub: Arc<Hub>,
     router: Router,
+    unread: Option<Duration>,
 ) {
     prepare(&stream);
     let gate = Arc::new(Gate::new());
     let peer = Peer { address, gate: Arc::clone(&gate) };
-    let io = TokioIo::new(Guarded { stream, gate, _permit: permit });
+    let io = TokioIo::new(Guarded { stream, gate, unread, until: None, _permit: permit });
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         router.clone().call(request.map(Body::new))
@@ -207,5 +230,35 @@ fn prepare(stream: &TcpStream) {
         .and_then(|()| Ok(rustix::net::sockopt::set_tcp_keepcnt(stream, 3)?));
     if let Err(error) = set {
         tracing::debug!(%error, "cannot set an option of a connection");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn pair(unread: Option<Duration>) -> (Guarded, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        (Guarded { stream, gate: Arc::new(Gate::new()), unread, until: None, _permit: permit }, peer)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_is_let_go() {
+        const MUCH: usize = 64 << 20;
+        let (mut guarded, mut peer) = pair(Some(Duration::from_secs(60))).await;
+        let failed = guarded.write_all(&vec![0; MUCH]).await.unwrap_err();
+        assert_eq!(failed.to_string(), "the peer does not read");
+        drop(guarded);
+        let mut all = Vec::new();
+        let _ = peer.read_to_end(&mut all).await;
+        assert!(!all.is_empty() && all.len() < MUCH);
+        // A connection that stays has no such bound.
+        let (mut guarded, _peer) = pair(None).await;
+        let much = vec![0; MUCH];
+        tokio::time::timeout(Duration::from_secs(3600), guarded.write_all(&much)).await.unwrap_err();
     }
 }

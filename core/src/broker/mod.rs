@@ -48,6 +48,7 @@ pub use log::{Damage, Durability, Repaired, SegmentReport};
 pub use network::Network;
 
 use crate::error::{Error, Kind, Result};
+use crate::secret::Secret;
 use hub::Hub;
 use log::{Log, LogState};
 use queue::Queue;
@@ -84,6 +85,10 @@ pub struct BrokerStatus {
     pub consumers: usize,
     /// Messages that went to the dead letters since the start.
     pub dead: u64,
+    /// Messages of MNS queues and topics that left because their time was over, since the start.
+    pub expired: u64,
+    /// Messages of MNS topics that a subscription's endpoint did not take in all tries, since the start.
+    pub given_up: u64,
     /// When an accepted message counts as safe.
     pub durability: Durability,
     /// Whether the log can be relied on.
@@ -150,10 +155,15 @@ impl Broker {
     ///
     /// # Errors
     /// `unavailable` when the address cannot be listened on, `in_use` or `storage` for the data folder,
-    /// `internal` outside of a tokio runtime.
+    /// `invalid_config` for an access key that has no id or no secret, `internal` outside of a tokio runtime.
     pub async fn start(config: BrokerConfig) -> Result<Broker> {
         if tokio::runtime::Handle::try_current().is_err() {
             return Err(Error::new(Kind::Internal, "a broker starts on a tokio runtime"));
+        }
+        // With an empty secret whoever knows the id could sign.
+        let is_empty = |(id, secret): (&String, &Secret)| id.is_empty() || secret.expose().is_empty();
+        if config.mns.as_ref().is_some_and(|mns| mns.keys.iter().any(is_empty)) {
+            return Err(Error::new(Kind::InvalidConfig, "an access key of MNS has no id or no secret"));
         }
         let failed = |error| listen::failed(&config.listen, error);
         let listener = TcpListener::bind(&config.listen).await.map_err(failed)?;
@@ -172,11 +182,11 @@ impl Broker {
         stored.log.committed(stored.log.ticket()).await?;
         let hub = Hub::new(config, address, stored);
         let router = front::router(Arc::clone(&hub));
-        hub.tasks.spawn(listen::run(listener, Arc::clone(&hub), router));
+        hub.tasks.spawn(listen::run(listener, Arc::clone(&hub), router, None));
         let mns_address = mns.as_ref().map(|(_, address, _)| *address);
         if let Some((listener, address, mns)) = mns {
             let router = front::mns::router(&hub, mns).await;
-            hub.tasks.spawn(listen::run(listener, Arc::clone(&hub), router));
+            hub.tasks.spawn(listen::run(listener, Arc::clone(&hub), router, Some(front::mns::UNREAD)));
             tracing::info!(%address, "the broker listens for MNS");
         }
         tracing::info!(%address, delivery = hub.mode().name(), dpmq = hub.config.dpmq, "the broker listens");
@@ -277,6 +287,8 @@ impl Broker {
             producers: self.hub.sessions.count(Role::Producer),
             consumers: self.hub.sessions.consumers().len(),
             dead: self.hub.shared.dead.load(Ordering::Relaxed),
+            expired: self.hub.shared.expired.load(Ordering::Relaxed),
+            given_up: counters.given_up.load(Ordering::Relaxed),
             ..BrokerStatus::default()
         };
         let log = self.hub.log().status();

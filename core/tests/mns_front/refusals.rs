@@ -2,6 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use ceiba_core::broker::{Broker, MnsConfig};
+use ceiba_core::error::Kind;
+use ceiba_core::secret::Secret;
 use ceiba_core::wire::mns::*;
 
 use crate::raw::{ACCOUNT, ask_bytes, ask_for, bytes_as, queue, send, take};
@@ -97,6 +100,15 @@ async fn values_that_may_not_be() {
         ("POST", "/queues/q/messages", message("<Priority>0</Priority>"), "InvalidArgument"),
         ("POST", "/queues/q/messages", message("<Priority>17</Priority>"), "InvalidArgument"),
         ("POST", "/queues/q/messages", message("<DelaySeconds>604801</DelaySeconds>"), "InvalidArgument"),
+        ("POST", "/queues/q/messages", message("<Priority>-1</Priority>"), "InvalidArgument"),
+        ("POST", "/queues/q/messages", message("<DelaySeconds>-1</DelaySeconds>"), "InvalidArgument"),
+        (
+            "POST",
+            "/queues/q/messages",
+            message("<DelaySeconds>99999999999</DelaySeconds>"),
+            "InvalidArgument",
+        ),
+        ("POST", "/queues/q/messages", message("<DelaySeconds>-</DelaySeconds>"), "MalformedXML"),
         ("POST", "/queues/q/messages", large, "InvalidArgument"),
         ("POST", "/queues/q/messages", many, "InvalidArgument"),
         ("POST", "/queues/no/messages", message(""), "QueueNotExist"),
@@ -152,4 +164,50 @@ async fn values_that_may_not_be() {
         assert_eq!(answer.status, Code::find(code).unwrap().status(), "{method} {resource}");
     }
     assert!(take(&broker, "q").await.is_some() && take(&broker, "q").await.is_none());
+}
+
+#[tokio::test]
+async fn one_bad_number_is_not_the_batch() {
+    let broker = start().await;
+    queue(&broker, "q", 30).await;
+    let body = "<Messages><Message><MessageBody>good</MessageBody></Message>\
+                <Message><MessageBody>bad</MessageBody><DelaySeconds>-1</DelaySeconds></Message></Messages>";
+    let answer = ask_for(&broker, "POST", "/queues/q/messages", body).await;
+    assert_eq!(answer.status, 500, "{answer:?}");
+    let entries = decode_batch(answer.body.as_bytes()).unwrap();
+    assert!(matches!(&entries[0], Entry::Sent(_)), "{entries:?}");
+    assert!(matches!(&entries[1], Entry::Refused { code, .. } if code == "InvalidArgument"), "{entries:?}");
+    assert_eq!(take(&broker, "q").await.unwrap().0, "good");
+    assert_eq!(take(&broker, "q").await, None);
+}
+
+#[tokio::test]
+async fn a_document_over_the_bound_is_not_read() {
+    let broker = start().await;
+    queue(&broker, "q", 30).await;
+    let spaces = " ".repeat(MAX_DOCUMENT);
+    let body = format!("<Message>{spaces}<MessageBody>x</MessageBody></Message>");
+    let answer = ask_for(&broker, "POST", "/queues/q/messages", &body).await;
+    assert_eq!((answer.status, answer.code()), (400, "MalformedXML".into()));
+    assert_eq!(take(&broker, "q").await, None);
+}
+
+#[tokio::test]
+async fn a_key_without_a_secret_is_no_key() {
+    for (id, secret) in [("id", ""), ("", "secret")] {
+        let mut config = crate::config();
+        config.mns = Some(MnsConfig::new(id, Secret::new(secret)));
+        assert_eq!(Broker::start(config).await.unwrap_err().kind(), Kind::InvalidConfig);
+    }
+}
+
+#[tokio::test]
+async fn addresses_are_those_that_the_caller_uses() {
+    let broker = start().await;
+    let operation = Operation::CreateQueue { queue: "q".into(), attributes: QueueAttributes::default() };
+    let request = operation.encode();
+    let mut headers = signed(&request, ACCOUNT, SystemTime::now());
+    headers.push(("x-forwarded-proto", "https".to_owned()));
+    let made = ask_bytes(&broker, &bytes_as(&request, headers)).await;
+    assert_eq!((made.status, made.header("location")), (201, Some("https://here/queues/q")));
 }

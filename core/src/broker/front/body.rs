@@ -52,9 +52,8 @@ pub(super) async fn read(
     let over = Arc::new(AtomicBool::new(false));
     let request = match budget {
         None => request,
-        Some(budget) => request.map(|inner| {
-            Body::new(Metered { inner, budget: Arc::clone(budget), taken: 0, over: Arc::clone(&over) })
-        }),
+        Some(budget) => request
+            .map(|inner| Body::new(Metered { inner, taken: Taken::of(budget), over: Arc::clone(&over) })),
     };
     let form = tokio::time::timeout(BODY_TIMEOUT, Form::read(request, limit)).await;
     // A form that broke off may look like a whole one.
@@ -64,11 +63,53 @@ pub(super) async fn read(
     form.map_err(|_| Unread::Slow)?.map_err(|TooLarge| Unread::Large)
 }
 
-/// A body that counts what was read of it until it is dropped.
+/// Reads a body of at most so many bytes, which takes of the budget until what is told beside it is dropped.
+pub(super) async fn read_bytes(
+    body: Body,
+    limit: usize,
+    budget: &Arc<Budget>,
+) -> Result<(Bytes, Arc<Taken>), Unread> {
+    let (over, taken) = (Arc::new(AtomicBool::new(false)), Taken::of(budget));
+    let metered = Metered { inner: body, taken: Arc::clone(&taken), over: Arc::clone(&over) };
+    let read = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(Body::new(metered), limit)).await;
+    if over.load(Ordering::Acquire) {
+        return Err(Unread::Crowded);
+    }
+    let bytes = read.map_err(|_| Unread::Slow)?.map_err(|_| Unread::Large)?;
+    Ok((bytes, taken))
+}
+
+/// What was taken of a budget; dropping it gives it back.
+#[derive(Debug)]
+pub(super) struct Taken {
+    budget: Arc<Budget>,
+    bytes: AtomicUsize,
+}
+
+impl Taken {
+    fn of(budget: &Arc<Budget>) -> Arc<Taken> {
+        Arc::new(Taken { budget: Arc::clone(budget), bytes: AtomicUsize::new(0) })
+    }
+
+    fn more(&self, bytes: usize) -> bool {
+        let fits = self.budget.take(bytes);
+        if fits {
+            self.bytes.fetch_add(bytes, Ordering::AcqRel);
+        }
+        fits
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.budget.used.fetch_sub(*self.bytes.get_mut(), Ordering::AcqRel);
+    }
+}
+
+/// A body that counts what was read of it.
 struct Metered {
     inner: Body,
-    budget: Arc<Budget>,
-    taken: usize,
+    taken: Arc<Taken>,
     over: Arc<AtomicBool>,
 }
 
@@ -85,22 +126,15 @@ impl hyper::body::Body for Metered {
             Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
             _ => 0,
         };
-        if !self.budget.take(bytes) {
+        if !self.taken.more(bytes) {
             self.over.store(true, Ordering::Release);
             return Poll::Ready(Some(Err(axum::Error::new(io::Error::other("too many bodies at once")))));
         }
-        self.taken += bytes;
         Poll::Ready(frame)
     }
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-impl Drop for Metered {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.taken, Ordering::AcqRel);
     }
 }
 
@@ -146,6 +180,13 @@ mod tests {
         let form = || request(URL, Body::from(format!("a={}", "x".repeat(90))));
         assert_eq!(read(form(), 1000, Some(&budget)).await.unwrap_err(), Unread::Crowded);
         drop(reading);
+        // What was read counts for as long as it is used.
+        let (bytes, kept) = read_bytes(Body::from("x".repeat(90)), 1000, &budget).await.unwrap();
+        assert_eq!((bytes.len(), budget.used.load(Ordering::Relaxed)), (90, 90));
+        let more = read_bytes(Body::from("x".repeat(11)), 1000, &budget).await;
+        assert_eq!(more.unwrap_err(), Unread::Crowded);
+        assert_eq!(read_bytes(Body::from("12345"), 4, &budget).await.unwrap_err(), Unread::Large);
+        drop(kept);
         assert_eq!(read(form(), 1000, Some(&budget)).await.unwrap().get("a").len(), 90);
         assert_eq!(budget.used.load(Ordering::Relaxed), 0);
     }

@@ -75,8 +75,8 @@ impl<'a> Outgoing<'a> {
         }
         Ok(Outgoing {
             body: missing(node.take("MessageBody"))?,
-            delay_seconds: node.short("DelaySeconds")?,
-            priority: node.short("Priority")?,
+            delay_seconds: node.asked("DelaySeconds")?,
+            priority: node.asked("Priority")?,
             tag: node.take_filled("MessageTag"),
             group: node.take_filled("MessageGroupId"),
             attributes,

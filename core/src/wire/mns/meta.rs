@@ -152,11 +152,11 @@ impl QueueAttributes {
 
     pub(super) fn read(node: &Node<'_>) -> Result<QueueAttributes, Malformed> {
         Ok(QueueAttributes {
-            delay_seconds: node.short("DelaySeconds")?,
-            maximum_message_size: node.short("MaximumMessageSize")?,
-            message_retention_period: node.short("MessageRetentionPeriod")?,
-            visibility_timeout: node.short("VisibilityTimeout")?,
-            polling_wait_seconds: node.short("PollingWaitSeconds")?,
+            delay_seconds: node.asked("DelaySeconds")?,
+            maximum_message_size: node.asked("MaximumMessageSize")?,
+            message_retention_period: node.asked("MessageRetentionPeriod")?,
+            visibility_timeout: node.asked("VisibilityTimeout")?,
+            polling_wait_seconds: node.asked("PollingWaitSeconds")?,
             logging_enabled: node.switch("LoggingEnabled")?,
         })
     }
@@ -170,7 +170,7 @@ impl TopicAttributes {
 
     pub(super) fn read(node: &Node<'_>) -> Result<TopicAttributes, Malformed> {
         Ok(TopicAttributes {
-            maximum_message_size: node.short("MaximumMessageSize")?,
+            maximum_message_size: node.asked("MaximumMessageSize")?,
             logging_enabled: node.switch("LoggingEnabled")?,
         })
     }

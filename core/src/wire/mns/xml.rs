@@ -56,6 +56,21 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The number of what a caller asks for. One that is below zero or too large is the largest there is, which lies
+    /// outside of every range: it is then refused as what it is, and not the document.
+    pub(super) fn asked(&self, name: &str) -> Result<Option<u32>, Malformed> {
+        let Some(text) = self.child(name).map(|child| child.text.trim()) else { return Ok(None) };
+        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+        match text.parse() {
+            _ if text.is_empty() => Ok(None),
+            Ok(number) => Ok(Some(number)),
+            Err(_) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Ok(Some(u32::MAX))
+            }
+            Err(_) => Err(Malformed("a number is none")),
+        }
+    }
+
     /// The same of a number that is not long.
     pub(super) fn short(&self, name: &str) -> Result<Option<u32>, Malformed> {
         let short = |number| u32::try_from(number).map_err(|_| Malformed("a number is too large"));

@@ -1,7 +1,6 @@
 //! Messages of queues.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -32,10 +31,6 @@ struct Checked<'a> {
 }
 
 impl Front {
-    fn queue(&self, name: &str) -> Result<Arc<Shelf>, Answer> {
-        self.hub.depot.find(Sort::Queue, name).ok_or_else(|| refused(Code::QueueNotExist))
-    }
-
     pub(super) async fn of_messages(&self, operation: Operation<'_>) -> Answer {
         let done = match operation {
             Operation::Send { queue, message } => self.send(&queue, &message).await,
@@ -55,7 +50,7 @@ impl Front {
     }
 
     async fn send(&self, queue: &str, message: &Outgoing<'_>) -> Result<Answer, Answer> {
-        let shelf = self.queue(queue)?;
+        let shelf = self.shelf(Sort::Queue, queue)?;
         let attributes = queue_attributes(&shelf);
         let checked = check(message, &attributes)?;
         let sent = self.store(&shelf, &attributes, &[checked]).await?;
@@ -63,7 +58,7 @@ impl Front {
     }
 
     async fn send_batch(&self, queue: &str, messages: &[Outgoing<'_>]) -> Result<Answer, Answer> {
-        let shelf = self.queue(queue)?;
+        let shelf = self.shelf(Sort::Queue, queue)?;
         let attributes = queue_attributes(&shelf);
         let most = attributes.maximum_message_size.map_or(MAX_BODY, |most| most as usize).max(MAX_BODY);
         if messages.iter().map(|message| message.body.len()).sum::<usize>() > most {
@@ -122,7 +117,7 @@ impl Front {
             message_id: handle::id(codes, number, sequence),
             body_md5: body_md5(message.body.as_bytes()),
             receipt_handle: (message.delay > 0)
-                .then(|| handle::encode(codes, number, sequence, message.priority, 0)),
+                .then(|| self.handles.encode(number, sequence, message.priority, 0)),
             group: message.group.clone(),
         });
         Ok(sent.collect())
@@ -130,7 +125,7 @@ impl Front {
 
     async fn receive(&self, queue: &str, number: Option<u32>, wait: Option<u32>) -> Result<Answer, Answer> {
         let most = batch(number)?;
-        let shelf = self.queue(queue)?;
+        let shelf = self.shelf(Sort::Queue, queue)?;
         let attributes = queue_attributes(&shelf);
         let wait = wait.or(attributes.polling_wait_seconds).unwrap_or(0);
         if wait > MAX_WAIT {
@@ -145,7 +140,7 @@ impl Front {
         };
         if deliveries.is_empty() {
             // A queue that was deleted meanwhile has none either.
-            self.queue(queue)?;
+            self.shelf(Sort::Queue, queue)?;
             return Err(refused(Code::MessageNotExist));
         }
         count(&self.hub.counters.pushed, deliveries.len());
@@ -173,7 +168,7 @@ impl Front {
 
     fn peek(&self, queue: &str, number: Option<u32>) -> Result<Answer, Answer> {
         let most = batch(number)?;
-        let shelf = self.queue(queue)?;
+        let shelf = self.shelf(Sort::Queue, queue)?;
         let seen = shelf.peek(most);
         if seen.is_empty() {
             return Err(refused(Code::MessageNotExist));
@@ -201,7 +196,7 @@ impl Front {
         Received {
             message_id: handle::id(codes, number, received.sequence).into(),
             receipt_handle: is_taken
-                .then(|| handle::encode(codes, number, received.sequence, received.priority, serial).into()),
+                .then(|| self.handles.encode(number, received.sequence, received.priority, serial).into()),
             body_md5: body_md5(&stored.body).into(),
             body: String::from_utf8_lossy(&stored.body),
             enqueue_time: ms(stored.created_ms),
@@ -216,8 +211,8 @@ impl Front {
     }
 
     async fn delete(&self, queue: &str, handle: &str) -> Result<Answer, Answer> {
-        let shelf = self.queue(queue)?;
-        let place = handle::decode(&self.hub.codes, shelf.number, handle);
+        let shelf = self.shelf(Sort::Queue, queue)?;
+        let place = self.handles.decode(shelf.number, handle);
         let place = place.ok_or_else(|| refused(Code::ReceiptHandleError))?;
         let (done, ticket) = shelf.delete(&[place]);
         if !done.contains(&true) {
@@ -229,9 +224,9 @@ impl Front {
     }
 
     async fn delete_batch(&self, queue: &str, handles: &[Cow<'_, str>]) -> Result<Answer, Answer> {
-        let shelf = self.queue(queue)?;
+        let shelf = self.shelf(Sort::Queue, queue)?;
         let places: Vec<Option<(u64, u64)>> =
-            handles.iter().map(|handle| handle::decode(&self.hub.codes, shelf.number, handle)).collect();
+            handles.iter().map(|handle| self.handles.decode(shelf.number, handle)).collect();
         let known: Vec<(u64, u64)> = places.iter().copied().flatten().collect();
         let (done, ticket) = shelf.delete(&known);
         count(&self.hub.counters.acknowledged, done.iter().filter(|done| **done).count());
@@ -260,13 +255,14 @@ impl Front {
         if timeout > *VISIBILITY.end() {
             return Err(refuse(Code::InvalidArgument, "VisibilityTimeout is from 0 to 43200"));
         }
-        let shelf = self.queue(queue)?;
-        let place = handle::decode(&self.hub.codes, shelf.number, handle);
+        let shelf = self.shelf(Sort::Queue, queue)?;
+        let place = self.handles.decode(shelf.number, handle);
         let place = place.ok_or_else(|| refused(Code::ReceiptHandleError))?;
         let changed = shelf.change(place, u64::from(timeout) * 1000);
         let (serial, until_ms) = changed.ok_or_else(|| refused(Code::MessageNotExist))?;
-        let receipt_handle =
-            handle::encode(&self.hub.codes, shelf.number, place.0, handle::priority(handle), serial);
+        // Else a crash could give the message to another while this one counts on its time.
+        self.safe(&shelf, self.hub.log().ticket()).await?;
+        let receipt_handle = self.handles.encode(shelf.number, place.0, handle::priority(handle), serial);
         let next_visible_time = until_ms.max(0).unsigned_abs();
         Ok(found(Visibility { receipt_handle, next_visible_time }.encode()))
     }

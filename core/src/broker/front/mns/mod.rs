@@ -21,19 +21,23 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{Extensions, HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
 use rand::Rng;
 
+use super::body::{Budget, Unread, read_bytes};
 use crate::broker::config::MnsConfig;
 use crate::broker::hub::Hub;
 use crate::wire::mns::{Code, MAX_DOCUMENT, Operation};
 use answer::{Answer, refuse};
+use tokio::sync::Semaphore;
 
 /// The account that owns everything: keys have no accounts of their own here.
 const ACCOUNT: &str = "1";
-/// How long the body of a request may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of bodies that all clients together may have on their way.
+const BODIES: usize = 256 << 20;
+/// How long a client may leave its answer unread.
+pub(in crate::broker) const UNREAD: Duration = Duration::from_secs(60);
 
 /// What all requests share.
 #[derive(Debug)]
@@ -45,13 +49,17 @@ struct Front {
     requests: AtomicU64,
     /// How the names of an answer's headers are written.
     names: Extensions,
+    /// Bodies of requests on their way.
+    bodies: Arc<Budget>,
+    /// Places of pushes.
+    pushes: Arc<Semaphore>,
+    handles: handle::Handles,
 }
 
 /// All paths; and what was published before goes on to subscribers.
 pub(in crate::broker) async fn router(hub: &Arc<Hub>, config: MnsConfig) -> Router {
     let names = spelling::spelled(&["Location", "Content-Type", "x-mns-version", "x-mns-request-id"]).await;
-    let run = rand::rng().random();
-    let front = Arc::new(Front { hub: Arc::clone(hub), config, run, requests: AtomicU64::new(0), names });
+    let front = Front::new(hub, config, names);
     front.push_all();
     Router::new().fallback(answer).with_state(front)
 }
@@ -66,10 +74,27 @@ struct Caller {
 }
 
 impl Front {
+    fn new(hub: &Arc<Hub>, config: MnsConfig, names: Extensions) -> Arc<Front> {
+        Arc::new(Front {
+            hub: Arc::clone(hub),
+            config,
+            run: rand::rng().random(),
+            requests: AtomicU64::new(0),
+            names,
+            bodies: Arc::new(Budget::new(BODIES)),
+            pushes: Arc::new(Semaphore::new(push::ALL_AT_ONCE)),
+            handles: handle::Handles::new(&hub.log().code_key()),
+        })
+    }
+
     fn caller(&self, headers: &HeaderMap) -> Caller {
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        Caller { id: format!("{:016X}{:08X}", self.run, number as u32), base: format!("http://{host}") }
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let host = text(header::HOST).unwrap_or_default();
+        // Who ends TLS in front of this says so; it is told to who asks alone.
+        let scheme = text(HeaderName::from_static("x-forwarded-proto")).filter(|scheme| *scheme == "https");
+        let base = format!("{}://{host}", scheme.unwrap_or("http"));
+        Caller { id: format!("{:016X}{:08X}", self.run, number as u32), base }
     }
 
     async fn done(self: &Arc<Front>, operation: Operation<'_>, caller: &Caller) -> Answer {
@@ -102,12 +127,11 @@ async fn answer(State(front): State<Arc<Front>>, request: Request) -> Response {
     let answer = async {
         front.sign_in(method, target, &head.headers)?;
         // Only from who knows a key.
-        let read = tokio::time::timeout(BODY_TIMEOUT, axum::body::to_bytes(body, MAX_DOCUMENT));
-        let body = match read.await {
-            Ok(Ok(body)) => body,
-            Ok(Err(_)) => return Err(refuse(Code::MalformedXml, "the body cannot be read, or is too long")),
-            Err(_) => return Err(refuse(Code::TimeExpired, "the body takes too long")),
-        };
+        let (body, _kept) = read_bytes(body, MAX_DOCUMENT, &front.bodies).await.map_err(|why| match why {
+            Unread::Large => refuse(Code::MalformedXml, "the body cannot be read, or is too long"),
+            Unread::Slow => refuse(Code::MalformedXml, "the body takes too long"),
+            Unread::Crowded => refuse(Code::QpsLimitExceeded, "there are too many bodies at once"),
+        })?;
         sign_in::body(&head.headers, &body)?;
         let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
         let operation =

@@ -36,8 +36,9 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
             is_public_v4(embedded(high, low))
         }
         [0x2002, high, low, ..] => is_public_v4(embedded(high, low)),
-        // Teredo and examples.
-        [0x2001, 0 | 0xdb8, ..] => false,
+        // Teredo, measuring, ORCHID and its second version, and examples.
+        [0x2001, 0 | 0xdb8, ..] | [0x2001, 2, 0, ..] | [0x2001, 0x10..=0x2f, ..] => false,
+        [0x3fff, ..=0x0fff, ..] => false,
         // What is given out is in 2000::/3: loopback, link-local, unique-local and multicast are not.
         [first, ..] => (0x2000..0x4000).contains(&first),
     }
@@ -74,6 +75,12 @@ mod tests {
             "2002:7f00:1::",
             "2001:0:1::",
             "2001:db8::1",
+            "2001:2::1",
+            "2001:10::1",
+            "2001:1f:ffff::1",
+            "2001:2f::1",
+            "3fff::1",
+            "3fff:fff::1",
             "fe80::1",
             "fc00::1",
             "fd12::1",
@@ -88,6 +95,10 @@ mod tests {
             "192.167.1.1",
             "1.1.1.1",
             "2606:4700::1111",
+            "2001:2:1::1",
+            "2001:30::1",
+            "2001:4860::8888",
+            "3fff:1000::1",
             "::ffff:8.8.8.8",
         ] {
             assert!(is_public(address.parse().unwrap()), "{address}");

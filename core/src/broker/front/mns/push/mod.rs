@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 
 pub(super) use content::is_format;
 pub(super) use endpoint::Endpoint;
@@ -24,6 +24,7 @@ use super::Front;
 use super::directory::queue_attributes;
 use super::subscriptions::subscription_attributes;
 use crate::broker::depot::{Delivery, Shelf, Store};
+use crate::broker::hub::count;
 use crate::broker::log::record::Sort;
 use crate::broker::queue::LeaseDraft;
 use crate::wire::mns::DEFAULT_PRIORITY;
@@ -32,10 +33,19 @@ use content::Content;
 
 /// Messages of one subscription that are on their way at once.
 const AT_ONCE: usize = 16;
+/// The same of all subscriptions together.
+pub(super) const ALL_AT_ONCE: usize = 1024;
 /// How long one try may take.
 const TRY: Duration = Duration::from_secs(10);
 /// For how long a message is hidden while it is tried: one that a crash interrupts is tried again after it.
 const HIDDEN_MS: u64 = 30_000;
+/// How long tries under way are waited for when the broker stops: what is not done by then is tried again after the
+/// next start, when its time is over.
+const STOPPING: Duration = Duration::from_secs(2);
+
+/// The places of a try, held until nothing of it goes on: a look-up of a name cannot be taken back.
+#[derive(Debug, Clone)]
+struct Places(#[allow(dead_code, reason = "held")] Arc<(OwnedSemaphorePermit, OwnedSemaphorePermit)>);
 
 impl Front {
     /// Goes on with what a start found.
@@ -52,39 +62,64 @@ impl Front {
                 biased;
                 () = hub.aborted.cancelled() => {}
                 () = shelf.gone.cancelled() => {}
-                () = front.run(&shelf) => {}
+                () = Arc::clone(&front).run(&shelf) => {}
             }
         });
     }
 
-    /// Until the broker stops: tries under way are waited for, and no others begun.
-    async fn run(&self, shelf: &Shelf) {
-        let mut under_way = FuturesUnordered::new();
-        let mut waiter = shelf.waiter();
+    /// Until the broker stops: tries under way are waited for a while, and no others begun.
+    async fn run(self: Arc<Front>, shelf: &Arc<Shelf>) {
+        let own = Arc::new(Semaphore::new(AT_ONCE));
+        // Dropped with this task, they end.
+        let mut under_way = JoinSet::new();
         loop {
-            let room = AT_ONCE.saturating_sub(under_way.len());
-            let taken = std::future::poll_fn(|cx| {
-                waiter.waker.register(cx.waker());
-                if room == 0 {
-                    return Poll::Pending;
-                }
-                let taken = shelf.take(room, HIDDEN_MS, Some(&mut waiter));
-                if taken.is_empty() { Poll::Pending } else { Poll::Ready(taken) }
-            });
-            tokio::select! {
+            let next = tokio::select! {
                 biased;
                 () = self.hub.stopping.cancelled() => break,
-                Some(()) = under_way.next(), if !under_way.is_empty() => {}
-                taken = taken => under_way.extend(taken.into_iter().map(|one| self.try_one(shelf, one))),
+                next = self.next(shelf, &own) => next,
+            };
+            for (delivery, places) in next {
+                let (front, shelf) = (Arc::clone(&self), Arc::clone(shelf));
+                under_way.spawn(async move { front.try_one(&shelf, delivery, places).await });
             }
+            while under_way.try_join_next().is_some() {}
         }
-        while under_way.next().await.is_some() {}
+        let done = async { while under_way.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(STOPPING, done).await;
     }
 
-    async fn try_one(&self, shelf: &Shelf, delivery: Delivery) {
+    /// The next messages, once there are some and places for them. Nothing is taken before: the time for which a
+    /// message is hidden is that of its try.
+    async fn next(&self, shelf: &Shelf, own: &Arc<Semaphore>) -> Vec<(Delivery, Places)> {
+        let mut waiter = shelf.waiter();
+        let (own_first, first) = loop {
+            let Ok(own_first) = Arc::clone(own).acquire_owned().await else { return Vec::new() };
+            std::future::poll_fn(|cx| {
+                waiter.waker.register(cx.waker());
+                if shelf.has_ready(&mut waiter) { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            let Ok(first) = Arc::clone(&self.pushes).acquire_owned().await else { return Vec::new() };
+            // Nobody else takes from it, but messages expire.
+            if shelf.counts().ready > 0 {
+                break (own_first, first);
+            }
+        };
+        let mut places = vec![Places(Arc::new((own_first, first)))];
+        let most = shelf.counts().ready.min(AT_ONCE);
+        while places.len() < most
+            && let Ok(one) = Arc::clone(own).try_acquire_owned()
+            && let Ok(other) = Arc::clone(&self.pushes).try_acquire_owned()
+        {
+            places.push(Places(Arc::new((one, other))));
+        }
+        shelf.take(places.len(), HIDDEN_MS, None).into_iter().zip(places).collect()
+    }
+
+    async fn try_one(&self, shelf: &Shelf, delivery: Delivery, places: Places) {
         let received = delivery.received;
         let handle = (received.sequence, received.serial);
-        let Err(why) = self.bring(shelf, &delivery).await else {
+        let Err(why) = self.bring(shelf, &delivery, &places).await else {
             let _ = shelf.delete(&[handle]);
             return;
         };
@@ -98,25 +133,28 @@ impl Front {
             }
             None => {
                 tracing::warn!(%subscription, tries, %why, "a message was not pushed, and is given up");
-                let _ = shelf.delete(&[handle]);
+                let (given_up, _) = shelf.delete(&[handle]);
+                count(&self.hub.counters.given_up, given_up.iter().filter(|gone| **gone).count());
             }
         }
     }
 
-    async fn bring(&self, shelf: &Shelf, delivery: &Delivery) -> Result<(), String> {
+    async fn bring(&self, shelf: &Shelf, delivery: &Delivery, places: &Places) -> Result<(), String> {
         let attributes = subscription_attributes(shelf);
         let endpoint = attributes.endpoint.as_deref().and_then(Endpoint::parse);
         let endpoint = endpoint.ok_or_else(|| "the endpoint is none".to_owned())?;
         let content = Content::of(shelf, delivery, attributes.notify_content_format.as_deref());
-        match endpoint {
-            Endpoint::Queue(queue) => self.bring_to_queue(queue, &content).await,
-            Endpoint::Http(url) => {
-                let request = http::post(&url, &content, |address| self.may_push_to(address));
-                tokio::time::timeout(TRY, request)
-                    .await
-                    .unwrap_or_else(|_| Err("no answer in time".to_owned()))
+        let brought = async {
+            match endpoint {
+                Endpoint::Queue(queue) => {
+                    self.bring_to_queue(queue, delivery.stored.body.len(), &content).await
+                }
+                Endpoint::Http(url) => {
+                    http::post(&url, &content, |address| self.may_push_to(address), places.clone()).await
+                }
             }
-        }
+        };
+        tokio::time::timeout(TRY, brought).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
 
     fn may_push_to(&self, address: IpAddr) -> bool {
@@ -126,10 +164,14 @@ impl Front {
             || config.endpoints.iter().any(|network| network.contains(address))
     }
 
-    async fn bring_to_queue(&self, queue: &str, content: &Content) -> Result<(), String> {
+    async fn bring_to_queue(&self, queue: &str, length: usize, content: &Content) -> Result<(), String> {
         let shelf =
             self.hub.depot.find(Sort::Queue, queue).ok_or_else(|| "there is no such queue".to_owned())?;
         let attributes = queue_attributes(&shelf);
+        // What was published is measured, not what the format makes of it.
+        if attributes.maximum_message_size.is_some_and(|most| length > most as usize) {
+            return Err("the message is longer than the queue takes".to_owned());
+        }
         let draft = LeaseDraft {
             body: content.body.as_bytes(),
             note: "",
@@ -144,3 +186,6 @@ impl Front {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
