@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ceiba_core::broker::{Broker, BrokerConfig};
+use ceiba_core::broker::Broker;
 use ceiba_core::wire::mns::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -152,20 +152,89 @@ async fn what_fails_is_tried_again_and_redirects_are_failures() {
 }
 
 #[tokio::test]
-async fn addresses_of_this_machine_are_not_for_subscribers() {
+async fn the_other_strategy_waits_longer_before_its_first_try_again() {
+    let broker = start().await;
+    assert_eq!(ask_for(&broker, "PUT", "/topics/t", "").await.status, 201);
+    let hook = endpoint(&["503 No\r\n"]).await;
+    // It is what holds without a word.
+    subscribe(&broker, "s", &format!("<Endpoint>http://127.0.0.1:{}/</Endpoint>", hook.port)).await;
+    publish(&broker, "x", "").await;
+    until("it came", || async { hook.came.lock().len() == 1 }).await;
+    let end = Instant::now() + Duration::from_secs(25);
+    while hook.came.lock().len() < 2 {
+        assert!(Instant::now() < end, "it did not come again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let came = hook.came.lock().clone();
+    let wait = (came[1].at - came[0].at).as_millis();
+    assert!((9_990..21_000).contains(&wait), "{wait}");
+    until("it is done", || async { broker.status().waiting == 0 }).await;
+}
+
+/// A broker whose subscriptions may push to these networks of the closed ones.
+async fn closed(networks: &[&str]) -> Broker {
     let mut config = config();
-    config.mns.as_mut().unwrap().private_endpoints = false;
-    let broker = Broker::start(BrokerConfig { ..config }).await.unwrap();
+    let mns = config.mns.as_mut().unwrap();
+    mns.private_endpoints = false;
+    mns.endpoints = networks.iter().map(|network| network.parse().unwrap()).collect();
+    Broker::start(config).await.unwrap()
+}
+
+/// Endpoints that all lead to a port of this machine, in the words that there are for it.
+const OURS: [&str; 9] = [
+    "127.0.0.1",
+    "localhost",
+    "[::ffff:127.0.0.1]",
+    "[::1]",
+    "0.0.0.0",
+    "127.1",
+    "2130706433",
+    "0x7f000001",
+    "[0:0:0:0:0:ffff:7f00:1]",
+];
+
+#[tokio::test]
+async fn addresses_of_this_machine_are_not_for_subscribers() {
+    let broker = closed(&[]).await;
     assert_eq!(ask_for(&broker, "PUT", "/topics/t", "").await.status, 201);
     let hook = endpoint(&[]).await;
-    for (at, host) in
-        ["127.0.0.1", "localhost", "[::1]", "0.0.0.0", "[::ffff:127.0.0.1]"].into_iter().enumerate()
-    {
+    for (at, host) in OURS.into_iter().enumerate() {
         subscribe(&broker, &format!("s{at}"), &format!("<Endpoint>http://{host}:{}/</Endpoint>", hook.port))
             .await;
     }
+    // Link-local, private, and one that stands in another.
+    for (at, host) in
+        ["169.254.169.254", "10.0.0.1", "192.168.0.1", "[fe80::1]", "[fd00::1]", "[64:ff9b::7f00:1]"]
+            .into_iter()
+            .enumerate()
+    {
+        subscribe(&broker, &format!("p{at}"), &format!("<Endpoint>http://{host}/</Endpoint>")).await;
+    }
     publish(&broker, "x", "").await;
-    until("all were tried", || async { broker.status().unacked == 5 }).await;
+    // A connection that was tried would not be refused so soon.
+    until("all were tried", || async { broker.status().unacked == 15 }).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert!(hook.came.lock().is_empty());
+}
+
+#[tokio::test]
+async fn networks_that_are_allowed_are_reached_and_no_others() {
+    let broker = closed(&["10.0.0.0/8", "127.0.0.1"]).await;
+    assert_eq!(ask_for(&broker, "PUT", "/topics/t", "").await.status, 201);
+    let (hook, other) = (endpoint(&[]).await, endpoint(&[]).await);
+    // What a name resolves to counts, and what stands in another address.
+    let reached = ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"];
+    for (at, host) in reached.into_iter().enumerate() {
+        subscribe(&broker, &format!("s{at}"), &format!("<Endpoint>http://{host}:{}/</Endpoint>", hook.port))
+            .await;
+    }
+    for (at, host) in ["127.0.0.2", "[::1]", "0.0.0.0"].into_iter().enumerate() {
+        let inside = format!("<Endpoint>http://{host}:{}/</Endpoint>", other.port);
+        subscribe(&broker, &format!("o{at}"), &inside).await;
+    }
+    publish(&broker, "x", "").await;
+    until("three came", || async { hook.came.lock().len() == 3 }).await;
+    until("the others were tried", || async { broker.status().unacked == 3 }).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(other.came.lock().is_empty());
 }
