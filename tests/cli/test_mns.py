@@ -52,9 +52,11 @@ class Mns(Program):
         url = f"mns://{self.address}/queues/q"
         code, _, err = self.run_it("send", url, "--secret-file", self.key, input=b"first\nsecond\n")
         self.assertEqual(code, 0, err)
-        self.assertEqual(self.mns("queue", "peek", "q", "--limit", 16)[0], "first\nsecond\n")
+        # They went over several connections, in no order.
+        lines = self.mns("queue", "peek", "q", "--limit", 16)[0].splitlines()
+        self.assertEqual(sorted(lines), ["first", "second"])
         (seen,) = self.told("queue", "peek", "q")
-        self.assertEqual((seen["body"], seen["dequeue_count"]), ("first", 0))
+        self.assertEqual((seen["body"] in lines, seen["dequeue_count"]), (True, 0))
         process = self.start("receive", url, "--count", 2, "--timeout", 20, "--secret-file", self.key)
         out, _ = self.wait(process)
         self.assertEqual(sorted(out.splitlines()), [b"first", b"second"])
