@@ -18,7 +18,7 @@ def main() -> None:
     if sys.argv[2] == "retry":
         sys.stdin.read()
     else:
-        receipt = ceiba.producer_send("MyTopic", json.dumps({"task_id": "7", "game_id": "123"}))
+        receipt = ceiba.producer_send("MyTopic", {"task_id": "7", "game_id": "123"})
         if receipt.stored:
             print(f"stored as row {receipt.message_id}: {receipt.warning}")
         else:
