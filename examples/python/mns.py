@@ -5,7 +5,6 @@ failed for the fifth time. All of that is in the config: see mns.json.
     python mns.py mns.json retry    tries what is stored, until standard input ends
 """
 
-import json
 import sys
 
 import ceiba
