@@ -19,10 +19,12 @@ stage() {
 
 stage "checks" tests/check.sh
 stage "build" cargo build --locked --workspace --exclude ceiba-python
+stage "mongodb for the tests" tests/go/ferretdb/build.sh
 stage "rust" cargo test --locked --workspace --exclude ceiba-python
 stage "stage the library" ffi/stage.sh target/ceiba dev
 stage "c" tests/c/run.sh
 stage "go package" tests/go/run.sh
+stage "java" tests/java/run.sh
 stage "python" tests/python/run.sh
 stage "program" tests/cli/run.sh
 stage "main job" env CEIBA_BIN="$PWD/target/debug/ceiba" examples/test.sh

@@ -18,6 +18,8 @@ need ld binutils "linker"
 need curl curl "requests in tests"
 need pkg-config pkg-config "how C programs find the library"
 need cmake cmake "the CMake package is tested"
+need javac default-jdk-headless "the official Java SDK of MNS is tested"
+need mvn maven "the official Java SDK of MNS is tested"
 need redis-server redis-server "rate limits over a real Redis are tested"
 if [ "$(id -u)" = 0 ] && [ ! -e /usr/sbin/sendmail ] && [ ! -e /usr/sbin/postfix ] && command -v debconf-set-selections >/dev/null; then
   # Only its programs are needed: no mail system of this machine is set up, and none that is here is replaced.

@@ -5,7 +5,6 @@ failed for the fifth time. All of that is in the config: see mns.json.
     python mns.py mns.json retry    tries what is stored, until standard input ends
 """
 
-import json
 import sys
 
 import ceiba
@@ -18,7 +17,7 @@ def main() -> None:
     if sys.argv[2] == "retry":
         sys.stdin.read()
     else:
-        receipt = ceiba.producer_send("MyTopic", json.dumps({"task_id": "7", "game_id": "123"}))
+        receipt = ceiba.producer_send("MyTopic", {"task_id": "7", "game_id": "123"})
         if receipt.stored:
             print(f"stored as row {receipt.message_id}: {receipt.warning}")
         else:

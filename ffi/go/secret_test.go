@@ -64,7 +64,7 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	hides(t, (*Broker)(nil))
 
 	// The rest is shown.
-	if text := fmt.Sprintf("%+v", broker); !strings.HasPrefix(text, "{Listen:127.0.0.1:0 SecretKey:*** Delivery: DPMQ:false Data: ") {
+	if text := fmt.Sprintf("%+v", broker); !strings.HasPrefix(text, "{Listen:127.0.0.1:0 SecretKey:*** Delivery: DPMQ:false MNS:<nil> Data: ") {
 		t.Error(text)
 	}
 	if text := fmt.Sprintf("%#v", broker); !strings.HasPrefix(text, `ceiba.BrokerConfig{Listen:"127.0.0.1:0", SecretKey:***`) {

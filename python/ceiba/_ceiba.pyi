@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias, final
 
 from ._errors import Error, Part
 
-_Body: TypeAlias = bytes | bytearray | memoryview | str
+# A dict becomes JSON.
+_Body: TypeAlias = bytes | bytearray | memoryview | str | dict[str, Any]
 _Config: TypeAlias = dict[str, Any] | str
 # What JSON can say; not spelled out, because a recursive type refuses most real dicts.
 _Json: TypeAlias = Any

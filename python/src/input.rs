@@ -35,7 +35,7 @@ pub(crate) fn text<'a>(name: &str, value: &'a Bound<'_, PyAny>) -> Result<&'a st
     Err(wrong_type(format!("`{name}` must be a str, not {}", type_name(value))))
 }
 
-/// A body: `bytes` and `str` borrowed for the call, all else copied.
+/// A body: `bytes` and `str` borrowed for the call, all else copied; a `dict` becomes JSON.
 pub(crate) enum Body<'a> {
     Borrowed(&'a [u8]),
     Copied(Vec<u8>),
@@ -74,6 +74,9 @@ impl<'a, 'py> FromPyObject<'a, 'py> for Body<'a> {
         if let Ok(array) = value.cast::<PyByteArray>() {
             return Ok(Body::Copied(array.to_vec()));
         }
+        if value.is_instance_of::<PyDict>() {
+            return Ok(Body::Copied(json::body(&value)?));
+        }
         Ok(buffer(&value)?)
     }
 }
@@ -83,7 +86,7 @@ fn buffer<'a>(value: &Bound<'_, PyAny>) -> Result<Body<'a>, Failure> {
     let Ok(view) = PyMemoryView::from(value) else {
         let name = type_name(value);
         return Err(wrong_type(format!(
-            "a body is bytes, bytearray, memoryview (or another buffer) or str, not {name}"
+            "a body is bytes, bytearray, memoryview (or another buffer), str, or a dict for JSON, not {name}"
         )));
     };
     let bytes = view.call_method0("tobytes")?;

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use serde_json::{Map, Number, Value};
 
-use crate::failure::{Failure, type_name};
+use crate::failure::{Failure, invalid, type_name};
 
 /// How deep a value may nest.
 const DEPTH: usize = 64;
@@ -13,6 +13,17 @@ const DEPTH: usize = 64;
 /// Reads a value; `name` leads the path in messages.
 pub(crate) fn from_python(name: &str, value: &Bound<'_, PyAny>) -> Result<Value, Failure> {
     read(name, value, DEPTH)
+}
+
+/// A body in JSON, of a `dict`.
+pub(crate) fn body(value: &Bound<'_, PyAny>) -> Result<Vec<u8>, Failure> {
+    // The reader is that of configs, whose kind would mislead here.
+    let refused = |failure| match failure {
+        Failure::Core(error) => invalid(error.message().to_owned()),
+        other => other,
+    };
+    let value = read("data", value, DEPTH).map_err(refused)?;
+    serde_json::to_vec(&value).map_err(|error| invalid(error.to_string()))
 }
 
 fn wrong(text: String) -> Failure {

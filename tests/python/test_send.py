@@ -38,6 +38,7 @@ def received(count: int) -> list[bytes]:
         (memoryview(b"a view of it")[2:6], b"view"),
         (memoryview(b"abcdef")[::2], b"ace"),
         (array.array("B", [1, 2, 3]), b"\x01\x02\x03"),
+        ({"b": [1, 2.5, None], "a": {"ü": True}}, '{"a":{"ü":true},"b":[1,2.5,null]}'.encode()),
     ],
 )
 def test_bodies_of_every_kind(pair: tuple[str, str], data: bytes, body: bytes) -> None:

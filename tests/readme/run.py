@@ -3,7 +3,7 @@
 `c`, `go` and `python` blocks are saved as first.c, first-go/main.go and first.py in a folder that looks like
 the repository's root; the `sh` block that names such a file builds and runs it there and must print hello.
 `python` blocks are also run as they are, `json` blocks are checked as configs, and a broker starts with each
-`yaml` block as its application.yaml. The README's address is replaced by that of a broker started here. A block
+`yaml` block as its application.yaml. The README's addresses are replaced by those of a broker started here. A block
 in a language that is not listed fails, and so does a program that no `sh` block runs, or a `first*` that
 .gitignore does not name.
 """
@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 CEIBA = ROOT / os.environ.get("CEIBA_BIN", "target/debug/ceiba")
 ADDRESS = "127.0.0.1:8011"
+OF_MNS = "127.0.0.1:8012"
 PROFILE = os.environ.get("WHEEL_PROFILE", "dev")
 LIMIT = 300
 
@@ -33,20 +34,21 @@ def blocks(text: str) -> list[tuple[int, str, str]]:
 
 
 class Broker:
-    """A broker on a free port with the secret `test`."""
+    """A broker on free ports with the secret `test`, and the access key of MNS `id:secret`."""
 
     def __init__(self, *options: str) -> None:
         self.options = options
 
-    def __enter__(self) -> str:
+    def __enter__(self) -> tuple[str, str]:
         self.process = subprocess.Popen(
-            [str(CEIBA), "broker", "--listen", "127.0.0.1:0", *self.options],
-            env={**os.environ, "CEIBA_SECRET": "test"}, stdout=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline()
-        address = re.search(r"127\.0\.0\.1:\d+", line)
-        if not address:
-            raise SystemExit(f"the broker's first line names no address: {line!r}")
-        return address.group(0)
+            [str(CEIBA), "broker", "--listen", "127.0.0.1:0", "--mns", "127.0.0.1:0", *self.options],
+            env={**os.environ, "CEIBA_SECRET": "test", "CEIBA_MNS_KEY": "id:secret"}, stdout=subprocess.PIPE,
+            text=True)
+        lines = [self.process.stdout.readline() for _ in range(2)]
+        addresses = [re.search(r"127\.0\.0\.1:\d+", line) for line in lines]
+        if not all(addresses):
+            raise SystemExit(f"the broker's first lines name no address: {lines!r}")
+        return tuple(address.group(0) for address in addresses)
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
@@ -55,8 +57,9 @@ class Broker:
 
 
 class Runner:
-    def __init__(self, address: str, folder: Path) -> None:
+    def __init__(self, address: str, of_mns: str, folder: Path) -> None:
         self.address = address
+        self.of_mns = of_mns
         self.folder = folder
         self.waiting: set[str] = set()
         for entry in ROOT.iterdir():
@@ -114,7 +117,7 @@ class Runner:
         self.shell("\n".join(lines), "hello" if run else None)
 
     def run(self, language: str, text: str) -> None:
-        text = text.replace(ADDRESS, self.address)
+        text = text.replace(ADDRESS, self.address).replace(OF_MNS, self.of_mns)
         if language not in {"c", "go", "python", "json", "yaml", "sh"}:
             raise RuntimeError(f"no way to run a block in {language!r}")
         getattr(self, language)(text)
@@ -125,8 +128,8 @@ def main() -> int:
     failed = 0
     folder = Path(tempfile.mkdtemp(prefix="ceiba-readme-"))
     try:
-        with Broker() as address:
-            runner = Runner(address, folder)
+        with Broker() as (address, of_mns):
+            runner = Runner(address, of_mns, folder)
             for line, language, text in found:
                 try:
                     runner.run(language, text)

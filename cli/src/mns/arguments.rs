@@ -171,7 +171,7 @@ pub(crate) struct QueueName {
     #[command(flatten)]
     pub(crate) account: ClientArgs,
     /// The queue
-    #[arg(value_name = "QUEUE")]
+    #[arg(id = "queue", value_name = "QUEUE")]
     pub(crate) name: String,
 }
 
@@ -180,7 +180,7 @@ pub(crate) struct TopicName {
     #[command(flatten)]
     pub(crate) account: ClientArgs,
     /// The topic
-    #[arg(value_name = "TOPIC")]
+    #[arg(id = "topic", value_name = "TOPIC")]
     pub(crate) name: String,
 }
 
@@ -189,7 +189,7 @@ pub(crate) struct SubscriptionName {
     #[command(flatten)]
     pub(crate) topic: TopicName,
     /// The subscription
-    #[arg(value_name = "SUBSCRIPTION")]
+    #[arg(id = "subscription", value_name = "SUBSCRIPTION")]
     pub(crate) name: String,
 }
 

@@ -110,7 +110,11 @@ pub(super) fn tell(shared: &Arc<Shared>, notifier: &Notifier) -> BoxFuture<'stat
             Err(error) => {
                 count(&shared.counts.not_notified);
                 tracing::warn!(id = %shared.id, notifier = %notifier.id, %error, "nobody was told of messages that were given up");
-                let due = shared.next_try(1, error.retry_after().unwrap_or_default().min(PATIENCE * 100));
+                let due = match error.retry_after() {
+                    // Who asks for a time is told then, whenever the next run is.
+                    Some(after) => now.saturating_add(millis(after)),
+                    None => shared.next_try(1, Duration::ZERO),
+                };
                 // Somebody is to know within the hour, however seldom the runs are.
                 let due = due.clamp(now.saturating_add(1000), now.saturating_add(3_600_000));
                 (Told::Again(due), Some(due))

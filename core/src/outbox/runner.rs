@@ -265,7 +265,8 @@ impl Run {
         for (row, slot) in claims.rows.into_iter().zip(slots) {
             self.start(Direct { row, message: None, until, slot });
         }
-        self.look = claims.more;
+        // A drain that came while this claim was under way waits for the next one.
+        self.look = claims.more || self.drains.iter().any(|drain| drain.claim > self.claims);
         self.at = match claims.next {
             Some(next) => {
                 let wait = u64::try_from(next.saturating_sub(self.shared.now())).unwrap_or_default();

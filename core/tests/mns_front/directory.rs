@@ -120,3 +120,16 @@ async fn the_account_and_where_things_are() {
     let opened = ask_for(&broker, "POST", "/commonbuy/openservice", "").await;
     assert!(opened.status == 200 && opened.body.contains("<OrderId>"), "{opened:?}");
 }
+
+#[tokio::test]
+async fn names_of_headers_are_written_as_the_official_clients_read_them() {
+    let broker = start().await;
+    let made = ask_for(&broker, "PUT", "/queues/q", "").await;
+    for name in ["\r\nLocation: ", "\r\nx-mns-request-id: ", "\r\nx-mns-version: "] {
+        assert!(made.head.contains(name), "{name:?} in {:?}", made.head);
+    }
+    let refused = ask_for(&broker, "GET", "/queues/missing", "").await;
+    assert!(refused.head.contains("\r\nContent-Type: text/xml"), "{:?}", refused.head);
+    // Refusals have a namespace of their own.
+    assert!(refused.body.contains("<Error xmlns=\"http://mns.aliyuncs.com/doc/v1\">"), "{}", refused.body);
+}

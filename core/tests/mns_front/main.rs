@@ -8,6 +8,7 @@
     reason = "a test may"
 )]
 
+mod call;
 mod client;
 mod directory;
 mod push;
@@ -15,6 +16,7 @@ mod queues;
 mod raw;
 mod refusals;
 mod restart;
+mod tls;
 
 use std::path::PathBuf;
 use std::sync::Arc;

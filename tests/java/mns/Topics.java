@@ -75,8 +75,8 @@ final class Topics {
         Check.equal("the messages", told.getMessageCount(), 0L);
         Check.is(told.getMessageRetentionPeriod() > 0 && told.getCreateTime() > 0, "there are times");
         Check.equal("the size", Check.later(topic.asyncGetAttribute(null)).getMaxMessageSize(), 4096L);
-        // The SDK sends this one to a queue of the topic's name.
-        Check.failsLater("QueueNotExist", topic.asyncSetAttribute(meta("t", 8192), null));
+        // The SDK sends this one, a topic, to a queue of the topic's name.
+        Check.failsLater("MalformedXML", topic.asyncSetAttribute(meta("t", 8192), null));
         for (String name : List.of("page-1", "page-2", "page-3")) {
             client.getTopicRef(name).create();
         }

@@ -311,3 +311,14 @@ async fn an_export_comes_back_once() {
     let error = desk.import(&soon(), json!({"lines": ["{}"]})).await.unwrap_err();
     assert!(error.message().starts_with("line 1: "), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_waits_for_no_poll() {
+    let inner = StandIn::new([], Step::Sent);
+    for _ in 0..50 {
+        // Right after the opening a claim is under way.
+        let case = Case::new(json!({"poll": "1h"}), &inner).await;
+        assert_eq!(case.outbox.drain(&soon()).await.unwrap(), [0, 0, 0]);
+        case.outbox.close(&soon()).await.unwrap();
+    }
+}

@@ -63,3 +63,21 @@ async fn a_digest_that_was_cut_short_is_told_by_the_next() {
     assert!(text.contains("loud") && !text.contains("silent"), "{text}");
     second.close(&soon()).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notifier_that_asks_for_a_time_is_told_then() {
+    let inner = StandIn::new([], fails(Kind::InvalidArgument));
+    let later = Error::new(Kind::Unavailable, "not now").after(Duration::from_secs(15));
+    let ops = StandIn::new([Step::Fails(later)], Step::Sent);
+    let config = json!({"when": "always", "notify": "ops", "schedule": "1d"});
+    let case = Case::telling(config, &inner, Some(ops.clone())).await;
+    case.send("lost").await.unwrap();
+    until("the first try", || ops.count() == 1).await;
+    until("the note", || case.state()["not_notified"] == 1).await;
+    case.time.pass(14);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(ops.count(), 1);
+    case.time.pass(2);
+    until("the second", || ops.count() == 2).await;
+    case.outbox.close(&soon()).await.unwrap();
+}

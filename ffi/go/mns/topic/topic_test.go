@@ -234,6 +234,7 @@ func TestWhatIsGivenUpWhereNobodyIsToldIsToldLater(t *testing.T) {
 	if drained, err := box.Drain(t.Context()); err != nil || drained.GivenUp != 1 {
 		t.Fatal(drained, err)
 	}
+	eventually(t, "nobody was told", func() bool { return notNotified(t, c) == 1 })
 	var told atomic.Pointer[config.Digest]
 	if err := NewMNSTopic(c).Retry(1, func(given ...config.Digest) error {
 		told.Store(&given[0])
@@ -245,6 +246,28 @@ func TestWhatIsGivenUpWhereNobodyIsToldIsToldLater(t *testing.T) {
 	if failed := told.Load().Failed; len(failed) != 1 || failed[0].Short != "dies unheard" {
 		t.Errorf("%+v", failed)
 	}
+}
+
+// notNotified counts the notices of a topic that failed.
+func notNotified(t *testing.T, c *config.MNSConfig) int {
+	t.Helper()
+	settings, err := settingsOf(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := sharedOf(settings).producer.Status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var status struct {
+		Strategies []struct {
+			NotNotified int `json:"not_notified"`
+		} `json:"strategies"`
+	}
+	if err := json.Unmarshal(text, &status); err != nil || len(status.Strategies) != 1 {
+		t.Fatal(string(text), err)
+	}
+	return status.Strategies[0].NotNotified
 }
 
 func TestNoticesOfEveryForm(t *testing.T) {
