@@ -9,7 +9,7 @@ use super::Front;
 use super::answer::{Answer, refused};
 use crate::wire::mns::{Code, Signable, TIME_WINDOW, VERSION, is_content_md5, is_signature, presented};
 
-fn text<'a>(headers: &'a HeaderMap, name: impl header::AsHeaderName) -> &'a str {
+fn text(headers: &HeaderMap, name: impl header::AsHeaderName) -> &str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
