@@ -13,9 +13,9 @@ use crate::error::{Error, Result};
 use crate::outbox::row::{Claim, Claimed, Claims, Millis, NEVER, RowId, State, StoredMessage};
 
 /// How often it looks again where others took what it saw.
-const TRIES: usize = 16;
+const TRIES: usize = 4;
 /// How many claims further on it may look then, and how many rows.
-const BESIDE: usize = 4;
+const BESIDE: usize = 3;
 const MOST: usize = 2000;
 
 /// A row that could be claimed.

@@ -338,7 +338,7 @@ async fn taken(store: Arc<dyn Store>) -> Vec<RowId> {
     let mut held = Vec::new();
     loop {
         let claims = claimed(&store, 1000, 101).await;
-        if claims.rows.is_empty() {
+        if claims.rows.is_empty() && !claims.more {
             return held;
         }
         let end = |row: &Claimed| End { id: row.id, token: row.token, now: 1001, how: SENT };
