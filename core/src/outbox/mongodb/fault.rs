@@ -49,7 +49,7 @@ impl Fault {
     fn of_code(code: i32) -> Fault {
         match code {
             11000 | 11001 => Fault::Duplicate,
-            18 | 8000 => Fault::Login,
+            18 => Fault::Login,
             13 => Fault::Denied,
             50 | 202 | 262 => Fault::Late,
             64 | 79 | 100 => Fault::Unconfirmed,
