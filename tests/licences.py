@@ -56,6 +56,7 @@ def allowed(expression: str, licences: set[str]) -> bool:
 
 def check(packages: list[dict], policy: dict) -> list[str]:
     licences = set(policy["licenses"]["allow"])
+    exceptions = {entry["crate"]: set(entry["allow"]) for entry in policy["licenses"].get("exceptions", [])}
     banned = {entry["crate"]: entry["reason"] for entry in policy["bans"]["deny"]}
     faults = []
     for package in packages:
@@ -66,7 +67,8 @@ def check(packages: list[dict], policy: dict) -> list[str]:
             continue
         if not package["source"].startswith("registry+"):
             faults.append(f"{name} comes from another source than the registry")
-        if not package["license"] or not allowed(package["license"], licences):
+        may = licences | exceptions.get(package["name"], set())
+        if not package["license"] or not allowed(package["license"], may):
             faults.append(f"{name} has the licence {package['license']!r}, which deny.toml does not allow")
     return faults
 
@@ -84,6 +86,9 @@ def self_test() -> None:
     assert check([{**package, "name": "bad", "license": "MIT"}], policy)
     assert check([{**package, "license": "MIT", "source": "git+x"}], policy)
     assert check([{**package, "license": None}], policy)
+    policy["licenses"]["exceptions"] = [{"crate": "y", "allow": ["GPL-3.0"]}]
+    assert check([{**package, "license": "GPL-3.0"}], policy)
+    assert not check([{**package, "name": "y", "license": "GPL-3.0"}], policy)
 
 
 def main() -> int:

@@ -48,6 +48,7 @@ done
 
 cargo build --locked --workspace --exclude ceiba-python || exit 1
 ffi/stage.sh target/ceiba dev || exit 1
+tests/go/ferretdb/build.sh || exit 1
 version=$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 failed=0
 for name in "${chosen[@]}"; do

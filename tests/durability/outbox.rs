@@ -1,9 +1,9 @@
 //! An outbox whose process is killed while it stores, sends and notes; one that two processes share; and one on a full
-//! disk. `CEIBA_OUTBOX_CYCLES` and `CEIBA_OUTBOX_ROWS` ask for more.
+//! disk. `CEIBA_OUTBOX_CYCLES` and `CEIBA_OUTBOX_ROWS` ask for more of those in a file.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -13,9 +13,11 @@ use ceiba_core::client::Context;
 use ceiba_core::config::ClientConfig;
 use ceiba_core::error::Kind;
 use ceiba_core::message::{Disposition, Message};
-use ceiba_core::outbox::row::{NewRow, Start, StoredMessage};
+use ceiba_core::outbox::row::{Dropped, NewRow, Start, StoredMessage};
 use ceiba_core::outbox::sqlite::{Fault, SqliteStore};
 use ceiba_core::outbox::store::Store;
+use ceiba_core::outbox::{Address, open_store};
+use ceiba_tests::mongo::Mongo;
 use serde_json::json;
 
 use crate::broker::{Folder, number, runtime, turn};
@@ -24,21 +26,42 @@ use crate::mounts::{Mount, skipped};
 /// Sends under way at once.
 const PLACES: usize = 8;
 
+/// Where the rows are, and what goes with it.
+struct Place<'a> {
+    url: String,
+    folder: &'a Path,
+    lease: &'static str,
+    places: usize,
+    /// Bytes of a body, at least.
+    bytes: usize,
+}
+
+impl Place<'_> {
+    fn file(folder: &Path) -> Place<'_> {
+        let url = format!("sqlite:{}/outbox.db", folder.display());
+        Place { url, folder, lease: "700ms", places: PLACES, bytes: 0 }
+    }
+
+    fn other_side(&self) -> PathBuf {
+        self.folder.join("other-side")
+    }
+}
+
 struct Process {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Process {
-    fn start(folder: &Path, when: &str, first: u64, count: u64) -> Process {
+    fn start(place: &Place<'_>, when: &str, first: u64, count: u64) -> Process {
         let section = json!({
-            "type": "outbox", "url": format!("sqlite:{}/outbox.db", folder.display()), "when": when,
-            "schedule": "40ms", "lease": "700ms", "poll": "20ms", "concurrency": PLACES, "max_attempts": 10_000,
+            "type": "outbox", "url": place.url, "when": when, "schedule": "40ms", "lease": place.lease,
+            "poll": "20ms", "concurrency": place.places, "max_attempts": 10_000,
         });
         let mut child = Command::new(env!("CARGO_BIN_EXE_ceiba-outbox-sender"))
             .arg(section.to_string())
-            .arg(folder.join("other-side"))
-            .args([first.to_string(), count.to_string()])
+            .arg(place.other_side())
+            .args([first.to_string(), count.to_string(), place.bytes.to_string()])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -102,25 +125,25 @@ fn read(path: &Path) -> Seen {
     seen
 }
 
-fn killed(when: &str) {
-    let cycles = number("CEIBA_OUTBOX_CYCLES").unwrap_or(30) / 2;
-    let folder = Folder::new(&format!("outbox-{when}"));
+// Kills a process `cycles` times, `pause` and more after its start. Of each cycle `least` messages are accepted on average.
+fn killed(place: &Place<'_>, when: &str, cycles: u64, pause: Duration, least: usize) {
     let (mut accepted, mut first) = (HashSet::new(), 0_u64);
     let note = |lines: Vec<String>, accepted: &mut HashSet<u64>| {
         let numbers = lines.iter().filter_map(|line| line.strip_prefix("accepted "));
         accepted.extend(numbers.map(|number| number.parse::<u64>().unwrap()));
     };
     for cycle in 0..cycles {
-        let process = Process::start(folder.path(), when, first, 1_000_000);
+        let process = Process::start(place, when, first, 1_000_000);
         first += 1_000_000;
         // At another moment each time: while it opens, while it works.
-        std::thread::sleep(Duration::from_millis(20 + cycle * 37 % 400));
+        std::thread::sleep(pause + Duration::from_millis(cycle * 37 % 400));
         note(process.kill(), &mut accepted);
     }
-    let last = Process::start(folder.path(), when, first, 20).end();
+    let count = if place.bytes > 0 { 4 } else { 20 };
+    let last = Process::start(place, when, first, count).end();
     assert_eq!(last.last().map(String::as_str), Some("empty"));
     note(last, &mut accepted);
-    let seen = read(&folder.path().join("other-side"));
+    let seen = read(&place.other_side());
     let missing: Vec<&u64> = accepted.iter().filter(|body| !seen.arrived.contains_key(body)).collect();
     assert!(
         missing.is_empty(),
@@ -128,10 +151,10 @@ fn killed(when: &str) {
         missing.len(),
         accepted.len()
     );
-    assert!(accepted.len() > 20 * cycles as usize, "{} accepted in {cycles} cycles", accepted.len());
+    assert!(accepted.len() > least * cycles as usize, "{} accepted in {cycles} cycles", accepted.len());
     let twice: usize = seen.arrived.values().map(|(times, _)| times - 1).sum();
     // In each kill as many as were under way: out of the store, and of the four that the host sends.
-    assert!(twice <= cycles as usize * (PLACES + 4), "{twice} came twice in {cycles} kills");
+    assert!(twice <= cycles as usize * (place.places + 4), "{twice} came twice in {cycles} kills");
     assert!(
         seen.arrived.values().all(|(_, numbers)| numbers.len() == 1),
         "the attempts of a message bear one number"
@@ -139,16 +162,45 @@ fn killed(when: &str) {
     println!("{when}: {} accepted, {cycles} kills, {twice} came twice", accepted.len());
 }
 
+fn killed_over_a_file(when: &str) {
+    let cycles = number("CEIBA_OUTBOX_CYCLES").unwrap_or(30) / 2;
+    let folder = Folder::new(&format!("outbox-{when}"));
+    killed(&Place::file(folder.path()), when, cycles, Duration::from_millis(20), 20);
+}
+
 #[test]
 fn outbox_killed_while_it_stores_first() {
     let _turn = turn();
-    killed("always");
+    killed_over_a_file("always");
 }
 
 #[test]
 fn outbox_killed_while_it_stores_what_failed() {
     let _turn = turn();
-    killed("on_failure");
+    killed_over_a_file("on_failure");
+}
+
+fn in_mongodb<'a>(server: &Mongo, folder: &'a Path) -> Place<'a> {
+    // The server of the tests reads all rows for each command.
+    Place { url: server.url(), folder, lease: "3s", places: PLACES, bytes: 0 }
+}
+
+#[test]
+fn outbox_in_mongodb_killed_while_it_stores() {
+    let _turn = turn();
+    for when in ["always", "on_failure"] {
+        let (server, folder) = (Mongo::start(), Folder::new(&format!("outbox-mongo-{when}")));
+        killed(&in_mongodb(&server, folder.path()), when, 5, Duration::from_millis(400), 2);
+    }
+}
+
+#[test]
+fn outbox_in_mongodb_killed_in_the_middle_of_large_bodies() {
+    let _turn = turn();
+    let (server, folder) = (Mongo::start(), Folder::new("outbox-mongo-large"));
+    // Two parts each.
+    let place = Place { bytes: 5 << 20, places: 2, lease: "10s", ..in_mongodb(&server, folder.path()) };
+    killed(&place, "always", 4, Duration::from_millis(1200), 0);
 }
 
 fn stored(body: u64) -> NewRow {
@@ -167,6 +219,29 @@ fn stored(body: u64) -> NewRow {
     }
 }
 
+async fn fill(store: &dyn Store, rows: u64) {
+    let ctx = Context::within(Duration::from_secs(60));
+    let bodies: Vec<u64> = (0..rows).collect();
+    for part in bodies.chunks(1000) {
+        store.insert(&ctx, part.iter().map(|body| stored(*body)).collect()).await.unwrap();
+    }
+}
+
+fn shared_by_two(place: &Place<'_>, rows: u64, meanwhile: impl FnOnce()) {
+    let processes = [0, 1].map(|_| Process::start(place, "always", 0, 0));
+    meanwhile();
+    for process in processes {
+        assert_eq!(process.end(), ["empty"]);
+    }
+    let log = place.other_side();
+    let seen = read(&log);
+    assert_eq!(seen.arrived.len() as u64, rows);
+    assert!(seen.arrived.values().all(|(times, _)| *times == 1), "one came twice");
+    let text = std::fs::read_to_string(log).unwrap();
+    let senders: HashSet<&str> = text.lines().filter_map(|line| line.split(' ').next_back()).collect();
+    assert_eq!(senders.len(), 2, "one did all");
+}
+
 #[test]
 fn outbox_shared_by_two_processes() {
     let _turn = turn();
@@ -174,24 +249,40 @@ fn outbox_shared_by_two_processes() {
     let folder = Folder::new("outbox-shared");
     runtime().block_on(async {
         let store = SqliteStore::open_alone(&folder.path().join("outbox.db")).await.unwrap();
-        let ctx = Context::within(Duration::from_secs(60));
-        let bodies: Vec<u64> = (0..rows).collect();
-        for part in bodies.chunks(1000) {
-            store.insert(&ctx, part.iter().map(|body| stored(*body)).collect()).await.unwrap();
-        }
-        store.close(&ctx).await.unwrap();
+        fill(&store, rows).await;
+        store.close(&Context::within(Duration::from_secs(60))).await.unwrap();
     });
-    let processes = [0, 1].map(|_| Process::start(folder.path(), "always", 0, 0));
-    for process in processes {
-        assert_eq!(process.end(), ["empty"]);
-    }
-    let log = folder.path().join("other-side");
-    let seen = read(&log);
-    assert_eq!(seen.arrived.len() as u64, rows);
-    assert!(seen.arrived.values().all(|(times, _)| *times == 1), "one came twice");
-    let text = std::fs::read_to_string(log).unwrap();
-    let senders: HashSet<&str> = text.lines().filter_map(|line| line.split(' ').next_back()).collect();
-    assert_eq!(senders.len(), 2, "one did all");
+    shared_by_two(&Place::file(folder.path()), rows, || {});
+}
+
+#[test]
+fn outbox_in_mongodb_shared_by_two_processes() {
+    let _turn = turn();
+    const ROWS: u64 = 10_000;
+    let (server, folder, runtime) = (Mongo::start(), Folder::new("outbox-mongo-shared"), runtime());
+    let place = Place { places: 250, lease: "60s", ..in_mongodb(&server, folder.path()) };
+    let store = runtime.block_on(open_store(&Address::parse(&server.url()).unwrap())).unwrap();
+    let ctx = || Context::within(Duration::from_secs(60));
+    // Nobody finds it empty before the last row is there.
+    let guard = NewRow { start: Start::Leased { until: i64::MAX / 2 }, ..stored(0) };
+    let guard = runtime.block_on(store.insert(&ctx(), vec![guard])).unwrap()[0].id;
+    shared_by_two(&place, ROWS, || {
+        let arrived = || {
+            let log = std::fs::read_to_string(place.other_side()).unwrap_or_default();
+            log.lines().filter(|line| line.starts_with("end ")).count() as u64
+        };
+        let bodies: Vec<u64> = (0..ROWS).collect();
+        for (place, part) in bodies.chunks(500).enumerate() {
+            // Few at a time are there.
+            while arrived() + 400 < place as u64 * 500 {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let rows = part.iter().map(|body| stored(*body)).collect();
+            runtime.block_on(store.insert(&ctx(), rows)).unwrap();
+        }
+        let dropped = runtime.block_on(store.drop_rows(&ctx(), None, vec![guard], i64::MAX)).unwrap();
+        assert_eq!(dropped, [Dropped::Gone]);
+    });
 }
 
 fn fault(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {

@@ -1,5 +1,6 @@
 //! A process with an outbox, to be killed. Its arguments are the outbox's section as JSON, the file that stands for the
-//! other side, the number of the first message, and how many to send; then it waits until nothing is left.
+//! other side, the number of the first message, how many to send, and how many bytes each has at least; then it waits
+//! until nothing is left.
 //!
 //! The other side's file has a line when a send begins, `begin MESSAGE NUMBER PID`, and when it ends, `end …` or
 //! `fail …`. Standard output has `accepted MESSAGE` when a receipt says so, and at last `empty`.
@@ -9,7 +10,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ceiba_core::client::{BoxFuture, Capability, Context, Producer};
 use ceiba_core::clock::Clock;
@@ -25,16 +26,19 @@ const DEADLINE: Duration = Duration::from_millis(300);
 /// The other side. Every third message fails at its first attempt in each process.
 struct OtherSide {
     file: File,
-    tried: Mutex<HashSet<Vec<u8>>>,
+    tried: Mutex<HashSet<u64>>,
 }
 
 impl OtherSide {
     // In one write each, so that the lines of two processes do not mix.
     fn note(&self, what: &str, message: &Message) {
-        let body = std::str::from_utf8(message.body()).unwrap();
-        let line = format!("{what} {body} {} {}\n", message.number(), std::process::id());
+        let line = format!("{what} {} {} {}\n", number_of(message), message.number(), std::process::id());
         (&self.file).write_all(line.as_bytes()).unwrap();
     }
+}
+
+fn number_of(message: &Message) -> u64 {
+    std::str::from_utf8(message.body()).unwrap().trim_end().parse().unwrap()
 }
 
 impl Producer for OtherSide {
@@ -48,8 +52,8 @@ impl Producer for OtherSide {
 
     fn send<'a>(&'a self, _ctx: &'a Context, message: Arc<Message>) -> BoxFuture<'a, Result<Receipt>> {
         Box::pin(async move {
-            let number: u64 = std::str::from_utf8(message.body()).unwrap().parse().unwrap();
-            let first = self.tried.lock().unwrap().insert(message.body().to_vec());
+            let number = number_of(&message);
+            let first = self.tried.lock().unwrap().insert(number);
             self.note("begin", &message);
             tokio::time::sleep(Duration::from_micros(number % 7 * 300)).await;
             if number.is_multiple_of(3) && first {
@@ -81,7 +85,7 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let section: Value = serde_json::from_str(&arguments[1]).unwrap();
     let file = File::options().append(true).create(true).open(&arguments[2]).unwrap();
-    let [first, count] = [3, 4].map(|place| arguments[place].parse::<u64>().unwrap());
+    let [first, count, bytes] = [3, 4, 5].map(|place| arguments[place].parse::<u64>().unwrap());
     let inner = Arc::new(OtherSide { file, tried: Mutex::default() });
     let setup = Setup {
         id: "orders".into(),
@@ -103,7 +107,8 @@ async fn main() {
                     if number >= first + count {
                         return;
                     }
-                    outbox.send(&ctx(), Arc::new(Message::new(number.to_string()))).await.unwrap();
+                    let body = format!("{number:<width$}", width = bytes as usize);
+                    outbox.send(&ctx(), Arc::new(Message::new(body))).await.unwrap();
                     let line = format!("accepted {number}\n");
                     std::io::stdout().write_all(line.as_bytes()).unwrap();
                     std::io::stdout().flush().unwrap();
@@ -115,13 +120,15 @@ async fn main() {
         sender.await.unwrap();
     }
     loop {
+        let asked = Instant::now();
         let stats = outbox.desk().stats(&ctx(), json!({})).await.unwrap();
         let of = |state: &str| stats["producers"][0][state].as_u64().unwrap();
         if of("pending") + of("leased") == 0 {
             assert_eq!(of("dead"), 0, "none is given up");
             break;
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        // A store that takes long to count has other things to do.
+        tokio::time::sleep(Duration::from_millis(10).max(asked.elapsed() * 10)).await;
     }
     println!("empty");
     outbox.close(&ctx()).await.unwrap();

@@ -209,7 +209,10 @@ pub enum Address {
 impl Address {
     /// Whether this text names a store, and no client's id.
     pub fn is_one(text: &str) -> bool {
-        ["sqlite:", "mongodb:", "mongodb+srv:"].iter().any(|scheme| text.starts_with(scheme))
+        // In any spelling: what is taken for an id is quoted in errors, and an address has a password.
+        ["sqlite:", "mongodb:", "mongodb+srv:"]
+            .iter()
+            .any(|scheme| text.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme)))
     }
 
     /// Reads `sqlite:FILE`, where FILE is a path of this process: `sqlite:outbox.db`, `sqlite:/var/lib/outbox.db`
@@ -287,6 +290,8 @@ mod tests {
             assert_eq!(error.kind(), Kind::InvalidConfig, "{more}");
             assert!(error.text().contains(named), "{more}: {}", error.text());
         }
+        assert!(Address::is_one("MongoDB://ann:hunter2@h") && !Address::is_one("mongo"));
+        assert!(!Address::parse("MongoDB://ann:hunter2@h").unwrap_err().text().contains("hunter2"));
         let short = terms(serde_json::json!({"url": "sqlite:a", "lease": "30s"})).unwrap();
         assert_eq!(short.lease(Duration::from_secs(30)).unwrap_err().kind(), Kind::InvalidConfig);
     }

@@ -1,24 +1,29 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"sync"
 )
 
 // An update of MongoDB is atomic for each document. FerretDB reads, decides and writes in three steps, between which
-// another command comes in: here one command runs at a time.
+// another command comes in: here one command runs at a time. A greeting waits for none: it says whether the server lives.
 var turn sync.Mutex
 
 const (
-	headerLength  = 16
-	longest       = 48_000_000
-	opMessage     = 2013
-	moreToCome    = 1 << 1
-	opcodeOffset  = 12
-	flagsOfNumber = 4
+	headerLength = 16
+	longest      = 48_000_000
+	opQuery      = 2004
+	opMessage    = 2013
+	moreToCome   = 1 << 1
+	opcodeOffset = 12
+	flagsLength  = 4
+	// Behind the flags, the kind of the section, the length of its document and the type of its first field.
+	nameOffset = headerLength + flagsLength + 1 + 4 + 1
 )
 
 func relay(listener net.Listener, socket string) {
@@ -54,8 +59,10 @@ func exchange(client, server net.Conn) error {
 }
 
 func ask(server net.Conn, request []byte) ([]byte, error) {
-	turn.Lock()
-	defer turn.Unlock()
+	if !greeting(request) {
+		turn.Lock()
+		defer turn.Unlock()
+	}
 	if _, err := server.Write(request); err != nil {
 		return nil, err
 	}
@@ -66,10 +73,24 @@ func ask(server net.Conn, request []byte) ([]byte, error) {
 }
 
 func unanswered(request []byte) bool {
-	if binary.LittleEndian.Uint32(request[opcodeOffset:]) != opMessage || len(request) < headerLength+flagsOfNumber {
+	if binary.LittleEndian.Uint32(request[opcodeOffset:]) != opMessage || len(request) < headerLength+flagsLength {
 		return false
 	}
 	return binary.LittleEndian.Uint32(request[headerLength:])&moreToCome != 0
+}
+
+func greeting(request []byte) bool {
+	switch binary.LittleEndian.Uint32(request[opcodeOffset:]) {
+	case opQuery:
+		return true
+	case opMessage:
+		if len(request) <= nameOffset {
+			return false
+		}
+		name, _, _ := bytes.Cut(request[nameOffset:], []byte{0})
+		return string(name) == "hello" || strings.EqualFold(string(name), "ismaster")
+	}
+	return false
 }
 
 func message(from io.Reader) ([]byte, error) {

@@ -18,6 +18,8 @@ const INLINE: usize = 64 << 10;
 const HEAD: usize = 1 << 20;
 /// Bytes of one part: four times as many are the most that a document may have.
 pub(super) const PART: usize = 4 << 20;
+/// Parts that one command deletes.
+const SOME: usize = 500;
 /// The most bytes of one message.
 pub(super) const LARGEST: u64 = 512 << 20;
 
@@ -181,12 +183,20 @@ impl Database {
     /// Deletes what no row names any more; what fails is left to the tidying.
     pub(super) async fn forget(&self, pieces: &[Piece]) {
         let keys: Vec<String> = pieces.iter().flat_map(Piece::keys).collect();
-        for some in keys.chunks(10_000) {
-            if let Err(error) = self.delete(&self.bodies, doc! {"_id": {"$in": some.to_vec()}}).await {
-                tracing::debug!(%error, "parts of a body are left in the outbox's MongoDB");
-                return;
-            }
+        if let Err(error) = self.delete_parts(&keys).await {
+            tracing::debug!(%error, "parts of a body are left in the outbox's MongoDB");
         }
+    }
+
+    /// Deletes parts, each by its key alone: none of the others needs to be looked at.
+    pub(super) async fn delete_parts(&self, keys: &[String]) -> Result<()> {
+        for some in keys.chunks(SOME) {
+            let each = some.iter().map(|key| doc! {"q": {"_id": key}, "limit": 1});
+            let each: Vec<Document> = each.collect();
+            let command = doc! {"delete": self.bodies.name(), "deletes": each, "ordered": false};
+            self.raw.run_command(command).await.map_err(|error| write_error(&error))?;
+        }
+        Ok(())
     }
 
     /// The message of a row.

@@ -13,7 +13,10 @@ use crate::error::{Error, Result};
 use crate::outbox::row::{Claim, Claimed, Claims, Millis, NEVER, RowId, State, StoredMessage};
 
 /// How often it looks again where others took what it saw.
-const TRIES: usize = 16;
+const TRIES: usize = 4;
+/// How many claims further on it may look then, and how many rows.
+const BESIDE: usize = 3;
+const MOST: usize = 2000;
 
 /// A row that could be claimed.
 struct Candidate {
@@ -31,8 +34,8 @@ struct Seen {
 impl Database {
     pub(super) async fn claim(&self, claim: &Claim) -> Result<Claims> {
         let mut claims = Claims::default();
-        for _ in 0..TRIES {
-            claims = self.claim_once(claim).await?;
+        for lost in 0..TRIES {
+            claims = self.claim_once(claim, lost).await?;
             if !claims.rows.is_empty() || !claims.more {
                 break;
             }
@@ -40,19 +43,29 @@ impl Database {
         Ok(claims)
     }
 
-    async fn claim_once(&self, claim: &Claim) -> Result<Claims> {
+    async fn claim_once(&self, claim: &Claim, lost: usize) -> Result<Claims> {
         let token = self.token();
+        // Others want the same rows: each looks somewhere else, and not much further.
+        let (beside, step) = (lost.min(BESIDE), claim.rows.max(1));
+        let seen = step.saturating_mul(beside + 1).min(MOST.max(step));
         // Those whose owner went away were to be sent before the others.
         let (leased, pending, woken) = tokio::try_join!(
-            self.seen(claim, State::Leased),
-            self.seen(claim, State::Pending),
+            self.seen(claim, State::Leased, seen),
+            self.seen(claim, State::Pending, seen),
             self.end_stale_turns(&claim.producer, claim.now),
         )?;
-        let full = leased.due.len().max(pending.due.len()) > claim.rows;
+        let full = leased.due.len().max(pending.due.len()) > seen;
         let mut next = leased.next.into_iter().chain(pending.next).min();
         let mut candidates: Vec<Candidate> = leased.due.into_iter().chain(pending.due).collect();
         let (mut turns, aside) = self.turns(claim, token, &mut candidates).await?;
         let mut more = woken || (aside && full);
+        if beside > 0 && candidates.len() > step {
+            let places = (candidates.len().div_ceil(step)).min(beside + 1);
+            let place = unsigned(self.token()) as usize % places.max(1);
+            // What is left out here is seen again.
+            candidates.rotate_left(place * step);
+            more = true;
+        }
 
         let (mut chosen, mut bytes) = (Vec::new(), 0_u64);
         for candidate in &candidates {
@@ -66,12 +79,12 @@ impl Database {
         }
         let mut won = HashMap::new();
         if !chosen.is_empty() {
-            let free = doc! {"_id": among(&chosen), "state": live(), "due": {"$lte": claim.now}};
+            let free = doc! {"_id": among(&chosen), "due": {"$lte": claim.now}, "state": live()};
             let lease = doc! {
                 "state": state_number(State::Leased), "due": claim.until, "token": token, "updated": claim.now,
             };
             self.change(&self.rows, free, doc! {"$set": lease}).await?;
-            for row in all(self.rows.find(doc! {"_id": among(&chosen), "token": token})).await? {
+            for row in all(self.rows.find(doc! {"token": token, "_id": among(&chosen)})).await? {
                 won.insert(id(&row)?, row);
             }
         }
@@ -90,9 +103,9 @@ impl Database {
         Ok(Claims { rows: several(rows).await?, more, next: next.filter(|_| !more) })
     }
 
-    async fn seen(&self, claim: &Claim, state: State) -> Result<Seen> {
+    async fn seen(&self, claim: &Claim, state: State, most: usize) -> Result<Seen> {
         let of = doc! {"producer": &*claim.producer, "state": state_number(state)};
-        let rows = self.rows.find(of).sort(doc! {"due": 1, "_id": 1}).limit(claim.rows as i64 + 1);
+        let rows = self.rows.find(of).sort(doc! {"due": 1, "_id": 1}).limit(most as i64 + 1);
         let mut seen = Seen { due: Vec::new(), next: None };
         for row in all(rows.projection(doc! {"_id": 1, "due": 1, "size": 1, "line": 1})).await? {
             let due = number(&row, "due")?;

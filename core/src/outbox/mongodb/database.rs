@@ -43,6 +43,8 @@ pub(super) struct Database {
     pub(super) bodies: Collection<Document>,
     /// Whose turn it is in each line of rows with one order key.
     pub(super) lines: Collection<Document>,
+    /// All of it, for commands that the driver has no call for.
+    pub(super) raw: mongodb::Database,
     clock: Clock,
     random: Random,
 }
@@ -78,9 +80,14 @@ impl Database {
             let name = format!("{}{end}", target.collection());
             database.collection_with_options::<Document>(&name, options.clone())
         };
-        let (clock, random) = (Clock::from_system(), Random::from_system());
-        let opened =
-            Database { rows: named(""), bodies: named(".bodies"), lines: named(".lines"), clock, random };
+        let opened = Database {
+            rows: named(""),
+            bodies: named(".bodies"),
+            lines: named(".lines"),
+            raw: database.clone(),
+            clock: Clock::from_system(),
+            random: Random::from_system(),
+        };
         let identity = opened.identified(&named(".about")).await?;
         opened.indexed().await?;
         Ok((opened, identity))

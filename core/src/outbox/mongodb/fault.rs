@@ -49,7 +49,7 @@ impl Fault {
     fn of_code(code: i32) -> Fault {
         match code {
             11000 | 11001 => Fault::Duplicate,
-            18 | 8000 => Fault::Login,
+            18 => Fault::Login,
             13 => Fault::Denied,
             50 | 202 | 262 => Fault::Late,
             64 | 79 | 100 => Fault::Unconfirmed,
@@ -112,7 +112,10 @@ pub(super) fn error_of(error: &DriverError) -> Error {
 /// The error of a failed write: it may have been made, unless the server said no or was never asked.
 pub(super) fn write_error(error: &DriverError) -> Error {
     let asked = match &*error.kind {
-        ErrorKind::Io(_) | ErrorKind::InvalidResponse { .. } | ErrorKind::Internal { .. } => true,
+        ErrorKind::Io(_)
+        | ErrorKind::ConnectionPoolCleared { .. }
+        | ErrorKind::InvalidResponse { .. }
+        | ErrorKind::Internal { .. } => true,
         ErrorKind::Write(WriteFailure::WriteConcernError(_)) => true,
         ErrorKind::InsertMany(failed) => failed.write_concern_error.is_some(),
         ErrorKind::Command(command) => {

@@ -31,6 +31,12 @@ impl Target {
             let form = "write mongodb://USER:PASSWORD@HOST/DATABASE?collection=NAME";
             Error::new(Kind::InvalidConfig, format!("`url`: {what}: {form}"))
         };
+        if text.starts_with("mongodb+srv:") {
+            // What looks names up in this way has as many crates as the rest of the driver.
+            return Err(wrong(
+                "mongodb+srv is not looked up here: name the hosts, tls=true and the replicaSet",
+            ));
+        }
         let (base, query) = match text.split_once('?') {
             Some((base, query)) => (base, query),
             None => (text, ""),
@@ -98,6 +104,7 @@ mod tests {
     fn a_wrong_address_is_not_quoted() {
         for (url, named) in [
             ("mongodb://", "no address"),
+            ("mongodb+srv://ann:hunter2@h/db", "mongodb+srv"),
             ("mongodb://ann:hunter2/x@h/db", "no address"),
             ("mongodb://ann:hunter2@h/db?collection=", "collection"),
             ("mongodb://ann:hunter2@h/db?collection=system.users", "collection"),

@@ -72,7 +72,7 @@ impl Database {
         let left: Vec<String> = parts.into_iter().filter(|part| !named.contains(&name(part))).collect();
         if !left.is_empty() {
             tracing::info!(parts = left.len(), "parts of bodies that no row names are deleted");
-            self.delete(&self.bodies, doc! {"_id": {"$in": left}}).await?;
+            self.delete_parts(&left).await?;
         }
         Ok(last)
     }
