@@ -21,6 +21,7 @@ mod shared;
 pub mod sqlite;
 pub mod store;
 mod stored;
+mod untold;
 mod verdict;
 
 use std::sync::Arc;

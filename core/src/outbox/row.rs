@@ -173,6 +173,8 @@ pub struct Claims {
     pub more: bool,
     /// When the next is due, or the next lease ends; none where nothing waits for the clock.
     pub next: Option<Millis>,
+    /// When the last of the rows was due, where it was pending: no row is left that was due before then.
+    pub reached: Option<Millis>,
 }
 
 /// Ends a lease.
