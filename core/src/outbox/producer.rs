@@ -473,8 +473,9 @@ impl Producer for Outbox {
                 // It is another's: this only lets go of it.
                 let _ = notifier.close(ctx).await;
             }
+            let let_go = self.shared.close_store(ctx).await;
             self.shared.shown.lock().state = "closed";
-            ran.and(closed)
+            ran.and(closed).and(let_go)
         })
     }
 

@@ -144,6 +144,8 @@ pub(super) struct Shared {
     pub(super) putting: AtomicUsize,
     pub(super) put: AtomicU64,
     pub(super) shown: Mutex<Shown>,
+    // The store was let go of.
+    closed: AtomicBool,
 }
 
 /// What the status tells that is not counted here.
@@ -182,6 +184,7 @@ impl Shared {
             putting: AtomicUsize::new(0),
             put: AtomicU64::new(0),
             shown: Mutex::new(Shown { state: "open", ..Shown::default() }),
+            closed: AtomicBool::new(false),
         })
     }
 
@@ -316,6 +319,14 @@ impl Shared {
             }
             result => self.noted(result),
         }
+    }
+
+    /// Lets go of the store, once.
+    pub(super) async fn close_store(&self, ctx: &Context) -> crate::error::Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.store.close(ctx).await
     }
 
     /// Notes how a call of the store went.

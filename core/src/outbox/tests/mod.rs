@@ -1,6 +1,7 @@
 //! The outbox over a producer that does what a test says, and its stores.
 #![allow(clippy::indexing_slicing)]
 
+mod moved;
 mod sending;
 mod shared_file;
 #[cfg(feature = "sqlite")]
