@@ -39,7 +39,13 @@ pub(crate) const CORE: &[(&str, &[&str])] = &[
         ],
     ),
     ("strategy", &["client", "config", "message", "error", "intake", "random", "runtime", "secret", "tls"]),
-    ("outbox", &["client", "clock", "config", "message", "error", "intake", "random", "runtime", "secret"]),
+    (
+        "outbox",
+        &[
+            "client", "clock", "config", "message", "error", "intake", "random", "registry", "runtime",
+            "secret",
+        ],
+    ),
     ("broker", &["wire", "message", "error", "runtime", "secret"]),
     ("settings", &["broker", "config", "wire", "secret", "error"]),
     (

@@ -39,6 +39,17 @@ pub(crate) async fn run(args: &OutboxArgs, stop: &Stop, as_json: bool) -> Result
             OutboxCommand::Drain(args) => drain::drain(args, stop, as_json).await,
         }
     };
+    let done = done(args, stop, work).await;
+    // What is left of a store that is not closed is safe, but it is more than one file.
+    let _ = ceiba_core::calls::outbox::let_go(Some(Duration::from_secs(5))).await;
+    done
+}
+
+async fn done(
+    args: &OutboxArgs,
+    stop: &Stop,
+    work: impl Future<Output = Result<Exit, Failure>>,
+) -> Result<Exit, Failure> {
     if matches!(args.command, OutboxCommand::Export(_) | OutboxCommand::Import(_) | OutboxCommand::Drain(_)) {
         return work.await;
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::client::Context;
 use crate::error::{Error, Kind, Result};
-use crate::outbox::{Address, Desk, Outbox, read};
+use crate::outbox::{Address, Desk, Lent, Outbox, close_idle, lend, read};
 
 /// How long a call may take that names no time.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -88,24 +88,54 @@ fn of_producer(id: &str) -> Result<Arc<Outbox>> {
     client.outbox.clone().ok_or_else(none)
 }
 
-async fn desk(target: &str) -> Result<Desk> {
+/// Closes the stores that calls by address left open: they stay open for some seconds after the last call.
+///
+/// # Errors
+/// `timeout`.
+pub async fn let_go(timeout: Option<Duration>) -> Result<()> {
+    close_idle(&context(timeout)).await
+}
+
+/// What a call works with: the desk of a producer, or one that is lent.
+enum At {
+    Producer(Desk),
+    Address(Lent),
+}
+
+impl std::ops::Deref for At {
+    type Target = Desk;
+
+    fn deref(&self) -> &Desk {
+        match self {
+            At::Producer(desk) => desk,
+            At::Address(lent) => &lent.desk,
+        }
+    }
+}
+
+async fn desk(target: &str, ctx: &Context) -> Result<At> {
+    at(target, ctx, false).await
+}
+
+async fn at(target: &str, ctx: &Context, create: bool) -> Result<At> {
     match of_producer(target) {
         Err(error) if error.kind() == Kind::UnknownId && Address::is_one(target) => {
             let address = Address::parse(target)
                 .map_err(|error| Error::new(Kind::InvalidArgument, error.message().to_owned()))?;
-            Desk::open(&address).await
+            lend(ctx, &address, create).await.map(At::Address)
         }
-        outbox => Ok(outbox?.desk()),
+        outbox => Ok(At::Producer(outbox?.desk())),
     }
 }
 
 /// A page of rows; see [`Desk::list`].
 ///
 /// # Errors
-/// `unknown_id`, `unsupported` for a producer without an outbox, `invalid_argument`, `storage`, `timeout`; so all of
-/// these.
+/// `unknown_id`, `unsupported` for a producer without an outbox, `not_found` for an address with nothing there (an import
+/// makes the file), `invalid_argument`, `storage`, `timeout`; so all of these.
 pub async fn list(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
-    desk(target).await?.list(&context(timeout), options).await
+    let ctx = context(timeout);
+    desk(target, &ctx).await?.list(&ctx, options).await
 }
 
 /// One row with its message; see [`Desk::show`]. Options: `id`.
@@ -119,7 +149,8 @@ pub async fn show(target: &str, options: Value, timeout: Option<Duration>) -> Re
         id: String,
     }
     let options: Options = read(options)?;
-    desk(target).await?.show(&context(timeout), &options.id).await
+    let ctx = context(timeout);
+    desk(target, &ctx).await?.show(&ctx, &options.id).await
 }
 
 /// Makes rows due at once; see [`Desk::retry`].
@@ -127,7 +158,8 @@ pub async fn show(target: &str, options: Value, timeout: Option<Duration>) -> Re
 /// # Errors
 /// As [`list`].
 pub async fn retry(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
-    let answer = desk(target).await?.retry(&context(timeout), options).await;
+    let ctx = context(timeout);
+    let answer = desk(target, &ctx).await?.retry(&ctx, options).await;
     wake(target);
     answer
 }
@@ -137,7 +169,8 @@ pub async fn retry(target: &str, options: Value, timeout: Option<Duration>) -> R
 /// # Errors
 /// As [`list`].
 pub async fn retry_all(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
-    let answer = desk(target).await?.retry_all(&context(timeout), options).await;
+    let ctx = context(timeout);
+    let answer = desk(target, &ctx).await?.retry_all(&ctx, options).await;
     wake(target);
     answer
 }
@@ -147,7 +180,8 @@ pub async fn retry_all(target: &str, options: Value, timeout: Option<Duration>) 
 /// # Errors
 /// As [`list`].
 pub async fn drop_rows(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
-    desk(target).await?.drop_rows(&context(timeout), options).await
+    let ctx = context(timeout);
+    desk(target, &ctx).await?.drop_rows(&ctx, options).await
 }
 
 /// A page of rows as text; see [`Desk::export`].
@@ -155,7 +189,8 @@ pub async fn drop_rows(target: &str, options: Value, timeout: Option<Duration>) 
 /// # Errors
 /// As [`list`].
 pub async fn export(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
-    desk(target).await?.export(&context(timeout), options).await
+    let ctx = context(timeout);
+    desk(target, &ctx).await?.export(&ctx, options).await
 }
 
 /// Inserts rows of an export; see [`Desk::import`].
@@ -163,7 +198,8 @@ pub async fn export(target: &str, options: Value, timeout: Option<Duration>) -> 
 /// # Errors
 /// As [`list`].
 pub async fn import(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
-    let answer = desk(target).await?.import(&context(timeout), options).await;
+    let ctx = context(timeout);
+    let answer = at(target, &ctx, true).await?.import(&ctx, options).await;
     wake(target);
     answer
 }
@@ -173,7 +209,8 @@ pub async fn import(target: &str, options: Value, timeout: Option<Duration>) -> 
 /// # Errors
 /// As [`list`].
 pub async fn stats(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
-    desk(target).await?.stats(&context(timeout), options).await
+    let ctx = context(timeout);
+    desk(target, &ctx).await?.stats(&ctx, options).await
 }
 
 /// Deletes ended rows; see [`Desk::purge`].
@@ -181,7 +218,8 @@ pub async fn stats(target: &str, options: Value, timeout: Option<Duration>) -> R
 /// # Errors
 /// As [`list`].
 pub async fn purge(target: &str, options: Value, timeout: Option<Duration>) -> Result<Value> {
-    desk(target).await?.purge(&context(timeout), options).await
+    let ctx = context(timeout);
+    desk(target, &ctx).await?.purge(&ctx, options).await
 }
 
 /// Tries every pending row of an open producer once, now, and waits for it. Answer: `{"sent": N, "failed": N,

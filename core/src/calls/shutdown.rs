@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{CLIENTS, consumer_close, producer_close};
+use crate::client::Context;
 use crate::error::{Kind, Result};
 
 /// How a shutdown ended.
@@ -18,8 +19,10 @@ pub struct ShutdownReport {
 
 /// Closes every client, all within `timeout`. New ones can be opened afterwards.
 pub async fn shutdown(timeout: Duration) -> Result<ShutdownReport> {
-    let Some(clients) = CLIENTS.get() else { return Ok(ShutdownReport::default()) };
     let until = tokio::time::Instant::now().checked_add(timeout);
+    // Nobody is refused anything by these.
+    let _ = crate::outbox::close_idle(&Context::within(timeout)).await;
+    let Some(clients) = CLIENTS.get() else { return Ok(ShutdownReport::default()) };
     let left = || {
         let left = until.map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
         Some(left.unwrap_or(timeout))

@@ -1,13 +1,17 @@
 //! One attempt at a row: the send, and what becomes of the row.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::config::OnUnknown;
 use super::row::{Claimed, End, How, Millis, StoredMessage};
-use super::shared::{Direct, Shared, Slot, count};
+use super::shared::{Direct, Shared, Slot, Until, count};
 use super::stored::{self, Lost};
 use super::verdict::{self, Verdict};
 use crate::client::{Context, Producer};
@@ -17,6 +21,22 @@ use crate::message::{Message, Receipt};
 /// The longest wait that the other side can ask for.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
+/// What ends the lease of a row, and when it ends by itself. A claim may find the row again while it is under way here:
+/// then the lease is the new one.
+#[derive(Clone)]
+pub(super) struct Lease(Arc<Mutex<(u64, Until)>>);
+
+impl Lease {
+    /// The row was claimed anew.
+    pub(super) fn renewed(&self, token: u64, until: Until) {
+        *self.0.lock() = (token, until);
+    }
+
+    fn now(&self) -> (u64, Until) {
+        *self.0.lock()
+    }
+}
+
 /// A row that is about to be sent, with its place.
 pub(super) struct Attempt {
     pub(super) shared: Arc<Shared>,
@@ -24,7 +44,7 @@ pub(super) struct Attempt {
     pub(super) kill: CancellationToken,
     row: Claimed,
     message: Option<Arc<Message>>,
-    until: Instant,
+    lease: Lease,
     _slot: Slot,
 }
 
@@ -39,17 +59,24 @@ impl Attempt {
             shared: shared.clone(),
             inner: inner.clone(),
             kill: kill.clone(),
+            lease: Lease(Arc::new(Mutex::new((direct.row.token, direct.until)))),
             row: direct.row,
             message: direct.message,
-            until: direct.until,
             _slot: direct.slot,
         }
+    }
+
+    /// Its lease.
+    pub(super) fn lease(&self) -> Lease {
+        self.lease.clone()
     }
 
     /// Sends it and ends its lease; whether it is dead now.
     pub(super) async fn run(self) -> bool {
         // Another may send the row once the lease ends: there must be time for a whole attempt.
-        if self.until.saturating_duration_since(Instant::now()) < self.shared.deadline {
+        if self.lease.now().1.left(&self.shared) < self.shared.deadline + self.spare() / 4 {
+            count(&self.shared.counts.late);
+            tracing::warn!(id = %self.shared.id, row = %self.row.id, "a row was given back: too little was left of its lease");
             self.end(How::Released).await;
             return false;
         }
@@ -64,16 +91,24 @@ impl Attempt {
         self.end(how).await && dead
     }
 
+    // What the lease has beside the time of the send.
+    fn spare(&self) -> Duration {
+        self.shared.lease.saturating_sub(self.shared.deadline)
+    }
+
     async fn send(&self, message: Arc<Message>, lost: Vec<Lost>) -> How {
         let now = self.delayed(&message);
         let ctx = Context::within(self.shared.deadline).cancelled_by(self.kill.clone());
-        // A producer that forgets its deadline must not outlive the lease.
-        let spare = self.shared.lease.saturating_sub(self.shared.deadline) / 2;
-        let sent = tokio::time::timeout(self.shared.deadline + spare, self.inner.send(&ctx, now)).await;
-        let sent = sent.unwrap_or_else(|_| {
-            Err(Error::new(Kind::Timeout, "the send did not end at its deadline")
-                .outcome_is(Outcome::Unknown))
-        });
+        // A producer that forgets its deadline must not outlive the lease, and its end is still to be noted.
+        let lease = self.lease.now().1.left(&self.shared).saturating_sub(self.spare() / 8);
+        let most = (self.shared.deadline + self.spare() / 4).min(lease);
+        let send = AssertUnwindSafe(async { self.inner.send(&ctx, now).await }).catch_unwind();
+        let sent = match tokio::time::timeout(most, send).await {
+            Ok(Ok(sent)) => sent,
+            Ok(Err(_)) => Err(Error::new(Kind::Internal, "the send panicked").outcome_is(Outcome::Unknown)),
+            Err(_) => Err(Error::new(Kind::Timeout, "the send did not end at its deadline")
+                .outcome_is(Outcome::Unknown)),
+        };
         self.judged(&message, lost, sent)
     }
 
@@ -103,9 +138,7 @@ impl Attempt {
                 left.set_rest();
                 return self.dead_uncounted(verdict::lost(&lost), stored::store(&left, &[]).ok());
             }
-            Err(error) if error.kind() == Kind::Cancelled && self.kill.is_cancelled() => {
-                return How::Released;
-            }
+            Err(error) if self.was_killed(&error) => return How::Released,
             Err(error) => error,
         };
         count(&self.shared.counts.failed);
@@ -130,6 +163,13 @@ impl Attempt {
         How::Again { due, counted, error: noted, rest }
     }
 
+    // Ended by a close, and so nobody's failure; but what may have been sent is not to be sent again under `stop`.
+    fn was_killed(&self, error: &Error) -> bool {
+        let stops = self.shared.terms.config.on_unknown == OnUnknown::Stop;
+        let killed = error.kind() == Kind::Cancelled && self.kill.is_cancelled();
+        killed && !(stops && error.outcome() == Outcome::Unknown)
+    }
+
     fn dead(&self, error: String, rest: Option<StoredMessage>) -> How {
         How::Dead { counted: true, error, rest, tell: self.shared.terms.config.notify.is_some() }
     }
@@ -139,27 +179,37 @@ impl Attempt {
     }
 
     // Tells the store, until the lease has ended: what was sent must not be sent again because the store is busy.
-    async fn end(&self, how: How) -> bool {
-        let dead = matches!(how, How::Dead { .. });
+    async fn end(&self, mut how: How) -> bool {
         let mut wait = Duration::from_millis(20);
+        let mut maybe_done = false;
         loop {
-            let end =
-                End { id: self.row.id, token: self.row.token, now: self.shared.now(), how: how.clone() };
-            let ctx = Context::until(self.until);
-            let settled = self.shared.store.settle(&ctx, vec![end]).await;
+            let (token, Until { at: until, .. }) = self.lease.now();
+            let end = End { id: self.row.id, token, now: self.shared.now(), how: how.clone() };
+            let settled = self.shared.store.settle(&Context::until(until), vec![end]).await;
             match self.shared.noted(settled) {
-                Ok(settled) if settled.first() == Some(&true) => {
-                    if dead {
+                // What is gone after an end of which nobody knows was ended by that.
+                Ok(settled) if settled.first() == Some(&true) || maybe_done => {
+                    if matches!(how, How::Dead { .. }) {
                         count(&self.shared.counts.given_up);
                         tracing::warn!(id = %self.shared.id, row = %self.row.id, "a message was given up");
                     }
-                    return true;
+                    self.tell_due(&how);
+                    if token == self.lease.now().0 {
+                        return true;
+                    }
+                    // It was due again, and claimed before this was over: that lease is nobody's.
+                    (how, maybe_done) = (How::Released, false);
                 }
+                // It was claimed anew meanwhile.
+                Ok(_) if token != self.lease.now().0 => continue,
                 Ok(_) => {
                     count(&self.shared.counts.lost);
                     return false;
                 }
-                Err(_) if Instant::now() + wait < self.until => tokio::time::sleep(wait).await,
+                Err(error) if Instant::now() + wait < until => {
+                    maybe_done |= error.outcome() == Outcome::Unknown;
+                    tokio::time::sleep(wait).await;
+                }
                 Err(error) => {
                     count(&self.shared.counts.lost);
                     tracing::warn!(id = %self.shared.id, row = %self.row.id, %error, "the end of a send was not noted: it may be sent again");
@@ -167,6 +217,19 @@ impl Attempt {
                 }
             }
             wait = (wait * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    // The runner of this process need not ask the store for what it has put off itself.
+    fn tell_due(&self, how: &How) {
+        match how {
+            How::Again { due, .. } => self.shared.is_due(*due),
+            How::Released => self.shared.is_due(self.shared.now()),
+            How::Sent { .. } | How::Dead { .. } => {}
+        }
+        // The end of one lets the next of its key go.
+        if self.shared.terms.config.ordered {
+            self.shared.is_due(self.shared.now());
         }
     }
 }

@@ -39,7 +39,9 @@ pub(super) enum OnUnknown {
     /// Another attempt: the message may arrive twice.
     #[default]
     Again,
-    /// The message is not stored, or given up: it may never arrive.
+    /// The message is not stored, or given up: it may never arrive. Of several recipients those alone are tried again
+    /// of whom it is known that they have not got it. What a process that died was sending is sent again once its lease
+    /// ends: nobody is left who could say that an attempt had begun.
     Stop,
 }
 
@@ -92,7 +94,8 @@ pub(super) struct Config {
     /// Sends out of the store that are under way at once.
     #[serde(default = "concurrency")]
     pub(super) concurrency: usize,
-    /// How long a row belongs to who sends it; longer than the client's `deadline`. Unless set, twice that and 10 s.
+    /// How long a row belongs to who sends it; at least 250 ms longer than the client's `deadline`. Unless set, twice that
+    /// and 10 s.
     #[serde(default)]
     lease: Option<Span>,
     /// How long rows that were sent are kept: not at all unless set.
@@ -124,6 +127,9 @@ fn store_timeout() -> Span {
 fn poll() -> Span {
     Span(Duration::from_secs(1))
 }
+
+/// What a lease has beside the deadline of an attempt: the claim takes time of it, and so does what follows the send.
+const LEAST_SPARE: Duration = Duration::from_millis(250);
 
 /// What a config says, checked.
 #[derive(Debug, Clone)]
@@ -186,10 +192,11 @@ impl Terms {
 
     /// The lease of a client whose attempts take at most `deadline`.
     pub(super) fn lease(&self, deadline: Duration) -> Result<Duration> {
-        let lease = self.lease.unwrap_or_else(|| deadline.saturating_mul(2) + Duration::from_secs(10));
-        if lease <= deadline {
-            let text =
-                "`lease` must be longer than the client's `deadline`: a row would be sent twice at once";
+        let lease =
+            self.lease.unwrap_or_else(|| deadline.saturating_mul(2).saturating_add(Duration::from_secs(10)));
+        if lease.saturating_sub(deadline) < LEAST_SPARE {
+            let text = "`lease` must be at least 250 ms longer than the client's `deadline`: rows could not be claimed, \
+                        sent and noted before it ends";
             return Err(Error::new(Kind::InvalidConfig, text));
         }
         Ok(lease)
@@ -293,6 +300,10 @@ mod tests {
         assert!(Address::is_one("MongoDB://ann:hunter2@h") && !Address::is_one("mongo"));
         assert!(!Address::parse("MongoDB://ann:hunter2@h").unwrap_err().text().contains("hunter2"));
         let short = terms(serde_json::json!({"url": "sqlite:a", "lease": "30s"})).unwrap();
-        assert_eq!(short.lease(Duration::from_secs(30)).unwrap_err().kind(), Kind::InvalidConfig);
+        for deadline in [30_000, 29_999, 29_751] {
+            let error = short.lease(Duration::from_millis(deadline)).unwrap_err();
+            assert_eq!(error.kind(), Kind::InvalidConfig, "{deadline}");
+        }
+        assert_eq!(short.lease(Duration::from_millis(29_750)).unwrap(), Duration::from_secs(30));
     }
 }

@@ -9,8 +9,6 @@ use chrono::{DateTime, SecondsFormat};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::config::Address;
-use super::open_store;
 use super::row::{
     Dropped, Millis, NewRow, Purge, Query, RowId, RowInfo, Start, State, Stats, StoredMessage, Which,
 };
@@ -21,6 +19,7 @@ use crate::client::Context;
 use crate::clock::Clock;
 use crate::config::{Span, from_value};
 use crate::error::{Error, Kind, Result};
+use crate::registry::check_id;
 
 /// Rows of a page, unless told, and at most.
 const PAGE: (usize, usize) = (100, 1000);
@@ -104,14 +103,6 @@ impl Desk {
     /// Over the rows of this client, or of all.
     pub fn new(store: Arc<dyn Store>, clock: Clock, producer: Option<String>) -> Desk {
         Desk { store, clock, producer }
-    }
-
-    /// Over all rows of the store at this address.
-    ///
-    /// # Errors
-    /// `storage`.
-    pub async fn open(address: &Address) -> Result<Desk> {
-        Ok(Desk::new(open_store(address).await?, Clock::from_system(), None))
     }
 
     fn producer(&self, asked: Option<String>) -> Result<Option<String>> {
@@ -276,8 +267,10 @@ impl Desk {
             .map_err(|error| Error::new(Kind::Internal, "a row cannot be written").caused_by(error))
     }
 
-    /// Inserts rows of an export; those that are there already, from an earlier import too, stay as they are. Options:
-    /// `lines`. Answer: `{"imported": N, "known": N}`.
+    /// Inserts rows of an export; those that are there already, from an earlier import too or because they came from
+    /// here, stay as they are, dead ones too. A row that is there no more, since it was sent and is not kept, cannot be
+    /// known: an import run again after some of its rows were sent has them sent again. `keep_done` makes them known for
+    /// as long. Options: `lines`. Answer: `{"imported": N, "known": N}`.
     ///
     /// # Errors
     /// `invalid_argument`, naming the line, and those of the store; then none of the lines is imported.
@@ -294,11 +287,16 @@ impl Desk {
         let (mut rows, mut known) = (Vec::new(), 0);
         for (number, line) in options.lines.iter().enumerate() {
             let row = self.imported(line).map_err(|error| error.at(&format!("line {}", number + 1)))?;
-            let own = row.1.strip_prefix(self.store.identity()).and_then(|id| id.strip_prefix('/'));
-            let there = match own.map(row_id) {
-                Some(Ok(id)) => self.store.show(ctx, id).await?.is_some(),
-                _ => false,
-            };
+            let mut there = false;
+            // It may have been elsewhere and come back.
+            for origin in
+                [Some(&*row.1), row.0.dedup.as_deref().and_then(|dedup| dedup.strip_prefix("origin:"))]
+            {
+                let own = origin.and_then(|origin| origin.strip_prefix(self.store.identity()));
+                if let Some(Ok(id)) = own.and_then(|id| id.strip_prefix('/')).map(row_id) {
+                    there |= self.there(ctx, id, &row.0.producer).await?;
+                }
+            }
             if there { known += 1 } else { rows.push(row.0) }
         }
         let inserted = if rows.is_empty() { Vec::new() } else { self.store.insert(ctx, rows).await? };
@@ -306,9 +304,16 @@ impl Desk {
         Ok(json!({"imported": fresh, "known": known + inserted.len() - fresh}))
     }
 
+    async fn there(&self, ctx: &Context, id: RowId, producer: &str) -> Result<bool> {
+        let after = id.0.checked_sub(1).map(RowId);
+        let query = Query { producer: Some(producer.to_owned()), state: None, after, limit: 1 };
+        Ok(self.store.list(ctx, query).await?.first().is_some_and(|row| row.id == id))
+    }
+
     fn imported(&self, line: &str) -> Result<(NewRow, String)> {
         let line: Line = serde_json::from_str(line)
             .map_err(|error| wrong("it is no row of an export".into()).caused_by(error))?;
+        check_id(&line.producer, "producer")?;
         self.producer(Some(line.producer.clone()))?;
         let body = STANDARD
             .decode(&line.body_base64)
@@ -322,7 +327,7 @@ impl Desk {
         };
         stored::load(&message).map_err(|error| wrong(error.message().to_owned()))?;
         let start = match state(&line.state)? {
-            State::Pending | State::Leased => Start::Pending { due: now },
+            State::Pending | State::Leased => Start::Restored { due: now },
             ended => Start::Ended { state: ended },
         };
         let row = NewRow {

@@ -10,6 +10,7 @@ mod chores;
 mod config;
 
 mod desk;
+mod kept;
 #[cfg(feature = "mongodb")]
 pub mod mongodb;
 mod producer;
@@ -21,6 +22,7 @@ mod shared;
 pub mod sqlite;
 pub mod store;
 mod stored;
+mod untold;
 mod verdict;
 
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use crate::random::Random;
 pub use config::Address;
 pub use desk::Desk;
 pub(crate) use desk::read;
+pub(crate) use kept::{Lent, close_idle, lend};
 pub use producer::Outbox;
 use store::Store;
 
@@ -94,7 +97,7 @@ impl Section {
     /// # Errors
     /// `storage`.
     pub async fn wrap(self, setup: Setup, inner: Arc<dyn Producer>) -> Result<Arc<Outbox>> {
-        let store = open_store(&self.terms.address).await?;
+        let store = open_store(&self.terms.address, true).await?;
         self.wrap_over(setup, inner, store)
     }
 
@@ -117,14 +120,14 @@ impl Section {
     }
 }
 
-/// Opens a store by its address.
+/// Opens a store by its address; a file that is missing is made if told.
 ///
 /// # Errors
-/// `storage`, and `unsupported` where this build has no such store.
-pub async fn open_store(address: &Address) -> Result<Arc<dyn Store>> {
+/// `storage`, `not_found`, `forked`, and `unsupported` where this build has no such store.
+pub async fn open_store(address: &Address, create: bool) -> Result<Arc<dyn Store>> {
     match address {
         #[cfg(feature = "sqlite")]
-        Address::Sqlite(path) => Ok(sqlite::SqliteStore::open(path).await?),
+        Address::Sqlite(path) => Ok(sqlite::SqliteStore::open(path, create).await?),
         #[cfg(not(feature = "sqlite"))]
         Address::Sqlite(_) => Err(Error::new(Kind::Unsupported, "this build has no SQLite")),
         #[cfg(feature = "mongodb")]

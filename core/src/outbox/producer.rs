@@ -1,8 +1,10 @@
 //! The strategy: a producer that stores what fails, or everything before it is sent.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
+use std::task::{self, Poll};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,7 +17,7 @@ use super::config::{Deduplicate, When};
 use super::desk::Desk;
 use super::row::{Claimed, Inserted, Millis, NewRow, Start};
 use super::runner::Runner;
-use super::shared::{Direct, Shared, count, millis, told};
+use super::shared::{Direct, Shared, Slot, Until, count, millis, told};
 use super::stored::{self, Lost};
 use super::verdict::{self, Verdict};
 use crate::client::{BoxFuture, Capability, Context, Producer};
@@ -35,7 +37,7 @@ pub struct Outbox {
     pub(super) runner: Runner,
     notifier: Option<Arc<dyn Producer>>,
     // Cancelled when the sends under way are to end now.
-    hurry: CancellationToken,
+    pub(super) hurry: CancellationToken,
     keys: KeyLocks,
 }
 
@@ -101,15 +103,17 @@ impl Outbox {
         let accepted = self.shared.now();
         let ordered = self.ordered_key(&message).map(str::to_owned);
         let lock = ordered.as_deref().map(|key| self.key_lock(key));
-        let _turn = match &lock {
-            Some(lock) => Some(ctx.run(lock.lock()).await.map_err(|error| self.by(error))?),
-            None => None,
-        };
-        if let Some(key) = &ordered {
-            let holds = self.shared.store.holds_key(ctx, &self.shared.id, key).await;
-            if self.shared.noted(holds).map_err(|error| self.by(error))? {
+        let mut _turn = None;
+        if let (Some(key), Some(lock)) = (&ordered, &lock) {
+            // Those before it may need their whole time, and are stored then: it is stored behind them.
+            let stores = self.storing(ctx);
+            _turn = Some(stores.run(lock.lock()).await.map_err(|error| self.not_stored(error))?);
+            let holds = self.shared.store.holds_key(&stores, &self.shared.id, key).await;
+            let holds = self.shared.noted_of_caller(holds);
+            // A question, so that nothing has been sent.
+            if holds.map_err(|error| self.not_stored(error.outcome_is(Outcome::NotSent)))? {
                 let row = self.row(&message, &[], accepted, Start::Pending { due: accepted }, None)?;
-                let stored = self.put(ctx, row).await.map_err(|error| self.not_stored(error))?;
+                let stored = self.put(&stores, row).await.map_err(|error| self.not_stored(error))?;
                 return Ok(self.stored(
                     stored,
                     0,
@@ -121,6 +125,9 @@ impl Outbox {
         // A call that comes late is stored as if it had failed.
         let sent = match ctx.check() {
             Err(late) => Err(late),
+            Ok(()) if self.hurry.is_cancelled() => {
+                Err(Error::new(Kind::Closed, "the producer is closing: nothing was sent"))
+            }
             Ok(()) => tokio::select! {
                 biased;
                 result = self.inner.send(ctx, message.clone()) => result,
@@ -133,6 +140,13 @@ impl Outbox {
             Err(error) => error,
         };
         self.keep(ctx, &message, error, accepted).await
+    }
+
+    // The time to store what this call could not send: its deadline may have passed, and that be why.
+    fn storing(&self, ctx: &Context) -> Context {
+        let Some(deadline) = ctx.deadline() else { return ctx.clone() };
+        let time = deadline.max(Instant::now()).checked_add(self.shared.terms.store_timeout);
+        ctx.clone().ending_at(time.unwrap_or(deadline))
     }
 
     // Stores what failed, unless that cannot help.
@@ -152,10 +166,11 @@ impl Outbox {
         let noted = Some(verdict::noted(&error));
         let row =
             self.row(rest.as_ref().unwrap_or(message), &lost, accepted, Start::Pending { due }, noted)?;
-        // The deadline may have passed: that is why it is stored.
-        let until = ctx.deadline().unwrap_or_else(Instant::now).max(Instant::now());
-        let time = until.checked_add(self.shared.terms.store_timeout).unwrap_or(until);
-        match self.put(&ctx.clone().ending_at(time), row).await {
+        let stores = match ctx.deadline() {
+            Some(_) => self.storing(ctx),
+            None => ctx.clone().at_most(self.shared.terms.store_timeout),
+        };
+        match self.put(&stores, row).await {
             Ok(stored) => {
                 let parts = (!error.parts().is_empty()).then(|| error.parts().into());
                 let warning = format!("it is stored, because sending failed: {}", error.message());
@@ -208,50 +223,48 @@ impl Outbox {
             return Err(self.by(Error::new(Kind::TooLarge, text)));
         }
         let accepted = self.shared.now();
+        let row = self.row(&message, &[], accepted, Start::Pending { due: accepted }, None)?;
         let slot = match self.ordered_key(&message) {
             // Rows of a key stand in a line, which the store alone knows.
             Some(_) => None,
-            None => self.shared.slot_at_once(),
+            None => self.shared.slot_at_once(row.message.size()),
         };
         let Some(slot) = slot else {
-            let row = self.row(&message, &[], accepted, Start::Pending { due: accepted }, None)?;
             return match self.put(ctx, row).await {
                 Ok(stored) => Ok(self.stored(stored, 0, None, None)),
                 Err(error) => Err(self.not_stored(error)),
             };
         };
-        let until = Instant::now().checked_add(self.shared.lease).unwrap_or_else(Instant::now);
-        let lease = accepted.saturating_add(millis(self.shared.lease));
-        let row = self.row(&message, &[], accepted, Start::Leased { until: lease }, None)?;
-        let claimed = Claimed {
-            id: super::row::RowId(0),
-            token: 0,
-            message: Default::default(),
-            attempts: 0,
-            accepted,
-        };
-        let inserted = self.shared.store.insert(ctx, vec![row]).await;
-        let stored = first(self.shared.noted(inserted)).map_err(|error| self.not_stored(error))?;
-        if stored.fresh {
-            count(&self.shared.counts.stored);
-            let row = Claimed { id: stored.id, token: stored.token, ..claimed };
-            self.shared.direct.lock().push(Direct { row, message: Some(message), until, slot });
-            self.shared.wake.notify_one();
+        let at = Instant::now().checked_add(self.shared.lease).unwrap_or_else(Instant::now);
+        let until = Until { at, time: accepted.saturating_add(millis(self.shared.lease)) };
+        let row = NewRow { start: Start::Leased { until: until.time }, ..row };
+        let (store, ctx) = (self.shared.store.clone(), ctx.clone());
+        let insert: BoxFuture<'static, _> = Box::pin(async move { store.insert(&ctx, vec![row]).await });
+        let insert = Some((insert, message, slot));
+        let shared = self.shared.clone();
+        match (Leasing { shared, accepted, until, insert, alone: false }).await {
+            Ok(stored) => Ok(self.stored(stored, 0, None, None)),
+            Err(error) => Err(self.not_stored(error)),
         }
-        Ok(self.stored(stored, 0, None, None))
     }
 
     // Inserts a row that the runner is to find.
     async fn put(&self, ctx: &Context, row: NewRow) -> Result<Inserted> {
-        let due = matches!(row.start, Start::Pending { due } if due <= self.shared.now());
-        let putting = due.then(|| Putting::begin(&self.shared));
+        let later = match row.start {
+            Start::Pending { due } if due > self.shared.now() => Some(due),
+            _ => None,
+        };
+        let putting = later.is_none().then(|| Putting::begin(&self.shared));
         let inserted = self.shared.store.insert(ctx, vec![row]).await;
-        let stored = first(self.shared.noted(inserted))?;
+        let stored = first(self.shared.noted_of_caller(inserted))?;
         drop(putting);
         if stored.fresh {
             count(&self.shared.counts.stored);
         }
-        self.shared.wake.notify_one();
+        match later {
+            Some(due) => self.shared.is_due(due),
+            None => self.shared.wake.notify_one(),
+        }
         Ok(stored)
     }
 
@@ -325,6 +338,60 @@ impl Outbox {
 fn first(inserted: Result<Vec<Inserted>>) -> Result<Inserted> {
     let none = || Error::new(Kind::Internal, "the store inserted no row").outcome_is(Outcome::Unknown);
     inserted?.first().copied().ok_or_else(none)
+}
+
+type Insert = (BoxFuture<'static, Result<Vec<Inserted>>>, Arc<Message>, Slot);
+
+/// An insert of a row that its caller has claimed. It goes on when the caller goes away: nobody else could send the row
+/// before its lease ends.
+struct Leasing {
+    shared: Arc<Shared>,
+    accepted: Millis,
+    until: Until,
+    insert: Option<Insert>,
+    // By itself, without a caller.
+    alone: bool,
+}
+
+impl Leasing {
+    fn ended(&mut self, inserted: Result<Vec<Inserted>>) -> Result<Inserted> {
+        let insert = self.insert.take();
+        let stored = first(self.shared.noted_of_caller(inserted))?;
+        if let Some((_, message, slot)) = insert.filter(|_| stored.fresh) {
+            count(&self.shared.counts.stored);
+            let row = Claimed {
+                id: stored.id,
+                token: stored.token,
+                message: Default::default(),
+                attempts: 0,
+                accepted: self.accepted,
+            };
+            self.shared.send_direct(Direct { row, message: Some(message), until: self.until, slot });
+        }
+        Ok(stored)
+    }
+}
+
+impl Future for Leasing {
+    type Output = Result<Inserted>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Result<Inserted>> {
+        let Some((insert, ..)) = &mut self.insert else { return Poll::Pending };
+        let inserted = task::ready!(insert.as_mut().poll(context));
+        Poll::Ready(self.ended(inserted))
+    }
+}
+
+impl Drop for Leasing {
+    fn drop(&mut self) {
+        // A runtime that ends drops what it is given.
+        let Some(insert) = self.insert.take().filter(|_| !self.alone) else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Leasing { accepted, until, .. } = *self;
+        let left =
+            Leasing { shared: self.shared.clone(), accepted, until, insert: Some(insert), alone: true };
+        runtime.spawn(async move { drop(left.await) });
+    }
 }
 
 /// An insert of a row that is due: until the runner has seen it, later ones wait behind it.
@@ -406,8 +473,9 @@ impl Producer for Outbox {
                 // It is another's: this only lets go of it.
                 let _ = notifier.close(ctx).await;
             }
+            let let_go = self.shared.close_store(ctx).await;
             self.shared.shown.lock().state = "closed";
-            ran.and(closed)
+            ran.and(closed).and(let_go)
         })
     }
 

@@ -76,6 +76,11 @@ impl StoredMessage {
     pub fn size(&self) -> u64 {
         (self.body.len() + self.head.as_ref().map_or(0, String::len)) as u64
     }
+
+    /// Bytes of the body itself, without the attachments behind it.
+    pub fn own(&self) -> usize {
+        super::stored::own_length(self)
+    }
 }
 
 /// How a row begins.
@@ -83,6 +88,11 @@ impl StoredMessage {
 pub enum Start {
     /// To be claimed from `due` on.
     Pending {
+        /// When.
+        due: Millis,
+    },
+    /// The same for one that comes from elsewhere: where it is known, what is known stays as it is.
+    Restored {
         /// When.
         due: Millis,
     },
@@ -173,6 +183,8 @@ pub struct Claims {
     pub more: bool,
     /// When the next is due, or the next lease ends; none where nothing waits for the clock.
     pub next: Option<Millis>,
+    /// When the last of the rows was due, where it was pending: no row is left that was due before then.
+    pub reached: Option<Millis>,
 }
 
 /// Ends a lease.
@@ -243,7 +255,7 @@ pub struct RowInfo {
     pub order_key: Option<String>,
     /// Its dedup key.
     pub dedup: Option<String>,
-    /// Bytes of the message.
+    /// Bytes of the body, without attachments.
     pub size: u64,
     /// When the message was accepted.
     pub accepted: Millis,

@@ -1,7 +1,7 @@
 //! What the sends of a client, its runner and its operations share.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::config::Terms;
-use super::row::{Claimed, Millis, NEVER, RowId, State, Stats};
+use super::row::{Claimed, End, How, Millis, NEVER, RowId, State, Stats};
 use super::store::Store;
+use crate::client::Context;
 use crate::clock::Clock;
 use crate::error::{Error, Kind};
 use crate::message::Message;
@@ -41,6 +42,8 @@ pub(super) struct Counts {
     pub(super) given_up: AtomicU64,
     /// Rows whose lease was another's when they ended.
     pub(super) lost: AtomicU64,
+    /// Rows given back because too little was left of their lease.
+    pub(super) late: AtomicU64,
     /// Digests sent, and digests that could not be.
     pub(super) notified: AtomicU64,
     pub(super) not_notified: AtomicU64,
@@ -52,22 +55,65 @@ pub(super) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+/// Bytes of what was claimed and is under way, beyond one row; and as many of what its insert claims.
+pub(super) const ROOM: u64 = 32 << 20;
+
+/// When a lease ends, by both clocks: the first stands still while the machine sleeps, the second can be set.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Until {
+    pub(super) at: Instant,
+    pub(super) time: Millis,
+}
+
+impl Until {
+    /// What is left of it.
+    pub(super) fn left(&self, shared: &Shared) -> Duration {
+        let by_time = u64::try_from(self.time.saturating_sub(shared.now())).unwrap_or_default();
+        self.at.saturating_duration_since(Instant::now()).min(Duration::from_millis(by_time))
+    }
+}
+
 /// A row to send at once, claimed by its insert.
 pub(super) struct Direct {
     pub(super) row: Claimed,
     /// The message of the row, which need not be read.
     pub(super) message: Option<Arc<Message>>,
-    pub(super) until: Instant,
+    pub(super) until: Until,
     pub(super) slot: Slot,
 }
 
-/// A place among the sends under way.
-pub(super) struct Slot(Arc<Shared>);
+/// A place among the sends under way, and the bytes there. What waits in [`Shared`] has one: it must not keep that alive.
+pub(super) struct Slot {
+    shared: Weak<Shared>,
+    bytes: u64,
+    of: Of,
+}
+
+/// Whose bytes they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    Claims,
+    Inserts,
+}
+
+impl Slot {
+    /// The same, of a row that was claimed and is so large.
+    pub(super) fn holding(mut self, bytes: u64) -> Slot {
+        if let Some(shared) = self.shared.upgrade() {
+            self.bytes = bytes;
+            shared.bytes(self.of).fetch_add(bytes, Ordering::AcqRel);
+        }
+        self
+    }
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::AcqRel);
-        self.0.wake.notify_one();
+        if let Some(shared) = self.shared.upgrade() {
+            shared.bytes(self.of).fetch_sub(self.bytes, Ordering::AcqRel);
+            shared.taken.fetch_sub(1, Ordering::AcqRel);
+            shared.wake.notify_one();
+        }
     }
 }
 
@@ -84,15 +130,22 @@ pub(super) struct Shared {
     pub(super) counts: Counts,
     /// Wakes the runner.
     pub(super) wake: Notify,
-    pub(super) direct: Mutex<Vec<Direct>>,
-    // Sends under way, and those that are about to be.
+    // None once there is no runner to send them.
+    direct: Mutex<Option<Vec<Direct>>>,
+    // Sends under way, and those that are about to be; and their bytes.
     taken: AtomicUsize,
+    claimed_bytes: AtomicU64,
+    inserted_bytes: AtomicU64,
+    // When the first row is due of those that were stored or put off here and that the runner has not heard of.
+    soon: AtomicI64,
     /// Rows are in the store that were to be sent before what comes now.
     pub(super) behind: AtomicBool,
     /// Inserts under way of rows that nobody holds, and how many there were.
     pub(super) putting: AtomicUsize,
     pub(super) put: AtomicU64,
     pub(super) shown: Mutex<Shown>,
+    // The store was let go of.
+    closed: AtomicBool,
 }
 
 /// What the status tells that is not counted here.
@@ -122,12 +175,16 @@ impl Shared {
             random,
             counts: Counts::default(),
             wake: Notify::new(),
-            direct: Mutex::default(),
+            direct: Mutex::new(Some(Vec::new())),
             taken: AtomicUsize::new(0),
+            claimed_bytes: AtomicU64::new(0),
+            inserted_bytes: AtomicU64::new(0),
+            soon: AtomicI64::new(NEVER),
             behind: AtomicBool::new(true),
             putting: AtomicUsize::new(0),
             put: AtomicU64::new(0),
             shown: Mutex::new(Shown { state: "open", ..Shown::default() }),
+            closed: AtomicBool::new(false),
         })
     }
 
@@ -135,21 +192,94 @@ impl Shared {
         now(&self.clock)
     }
 
-    /// A place, where there is one.
-    pub(super) fn slot(self: &Arc<Self>) -> Option<Slot> {
+    fn bytes(&self, of: Of) -> &AtomicU64 {
+        match of {
+            Of::Claims => &self.claimed_bytes,
+            Of::Inserts => &self.inserted_bytes,
+        }
+    }
+
+    fn place(self: &Arc<Self>, of: Of) -> Option<Slot> {
         let most = self.terms.config.concurrency;
         let took = self
             .taken
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |taken| (taken < most).then_some(taken + 1));
-        took.ok().map(|_| Slot(self.clone()))
+        took.ok().map(|_| Slot { shared: Arc::downgrade(self), bytes: 0, of })
     }
 
-    /// A place to send without a look into the store: not while rows there come first.
-    pub(super) fn slot_at_once(self: &Arc<Self>) -> Option<Slot> {
+    /// A place, where there is one.
+    pub(super) fn slot(self: &Arc<Self>) -> Option<Slot> {
+        self.place(Of::Claims)
+    }
+
+    /// How many bytes more may be claimed.
+    pub(super) fn room(&self) -> u64 {
+        ROOM.saturating_sub(self.claimed_bytes.load(Ordering::Acquire))
+    }
+
+    /// A place to send so many bytes without a look into the store: not while rows there come first.
+    pub(super) fn slot_at_once(self: &Arc<Self>, bytes: u64) -> Option<Slot> {
         if self.behind.load(Ordering::Acquire) || self.putting.load(Ordering::Acquire) > 0 {
             return None;
         }
-        self.slot()
+        let mut slot = self.place(Of::Inserts)?;
+        let room = self.inserted_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, |there| {
+            (there == 0 || there.saturating_add(bytes) <= ROOM).then_some(there.saturating_add(bytes))
+        });
+        room.ok()?;
+        slot.bytes = bytes;
+        Some(slot)
+    }
+
+    /// Hands a row to the runner; where there is none any more the row is given back.
+    pub(super) fn send_direct(self: &Arc<Self>, direct: Direct) {
+        let left = match &mut *self.direct.lock() {
+            Some(there) => {
+                there.push(direct);
+                None
+            }
+            None => Some(direct),
+        };
+        match left {
+            None => self.wake.notify_one(),
+            Some(direct) => self.give_back(vec![direct]),
+        }
+    }
+
+    /// Takes what was handed over; and no more of it, where it is `last`.
+    pub(super) fn take_direct(&self, last: bool) -> Vec<Direct> {
+        let mut direct = self.direct.lock();
+        if last {
+            direct.take().unwrap_or_default()
+        } else {
+            direct.as_mut().map(std::mem::take).unwrap_or_default()
+        }
+    }
+
+    /// Ends the leases of rows that nobody will send here.
+    pub(super) fn give_back(self: &Arc<Self>, rows: Vec<Direct>) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Some(until) = rows.iter().map(|row| row.until.at).max() else { return };
+        let end =
+            |row: Direct| End { id: row.row.id, token: row.row.token, now: self.now(), how: How::Released };
+        let ends: Vec<End> = rows.into_iter().map(end).collect();
+        let shared = self.clone();
+        // Where it fails the leases end by themselves.
+        runtime.spawn(async move {
+            let settled = shared.store.settle(&Context::until(until), ends).await;
+            let _ = shared.noted(settled);
+        });
+    }
+
+    /// Tells the runner that a row here is due then.
+    pub(super) fn is_due(&self, due: Millis) {
+        self.soon.fetch_min(due, Ordering::AcqRel);
+        self.wake.notify_one();
+    }
+
+    /// When the first row is due that [`Shared::is_due`] told of since the last time.
+    pub(super) fn take_soon(&self) -> Millis {
+        self.soon.swap(NEVER, Ordering::AcqRel)
     }
 
     /// When a row is tried again after so many failures; `least` is what the other side asks for.
@@ -178,6 +308,25 @@ impl Shared {
             Some(schedule) => schedule.after(ready),
             None => Some(ready),
         }
+    }
+
+    /// Notes how a call of the store went that a caller asked for: his time, and what the store does not take, is no fault
+    /// of it.
+    pub(super) fn noted_of_caller<T>(&self, result: crate::error::Result<T>) -> crate::error::Result<T> {
+        match result {
+            Err(error) if matches!(error.kind(), Kind::Timeout | Kind::TooLarge | Kind::QueueFull) => {
+                Err(error)
+            }
+            result => self.noted(result),
+        }
+    }
+
+    /// Lets go of the store, once.
+    pub(super) async fn close_store(&self, ctx: &Context) -> crate::error::Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.store.close(ctx).await
     }
 
     /// Notes how a call of the store went.
@@ -217,6 +366,7 @@ impl Shared {
             "failed": of(&counts.failed),
             "given_up": of(&counts.given_up),
             "lost": of(&counts.lost),
+            "late": of(&counts.late),
             "notified": of(&counts.notified),
             "not_notified": of(&counts.not_notified),
             "store_failures": of(&counts.store_failures),

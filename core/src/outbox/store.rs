@@ -22,7 +22,7 @@ pub trait Store: Send + Sync + 'static {
     fn identity(&self) -> &str;
 
     /// Inserts rows, all or none. A row whose dedup key is known is not inserted; where that one is dead it begins
-    /// anew. A row with an order key is due once no earlier live row of the key is left.
+    /// anew, but not for one that is [`Start::Restored`](super::row::Start). A row with an order key is due once no earlier live row of the key is left.
     fn insert<'a>(&'a self, ctx: &'a Context, rows: Vec<NewRow>) -> BoxFuture<'a, Result<Vec<Inserted>>>;
 
     /// Claims rows: those whose lease ended first, then by due time and number.
@@ -93,6 +93,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Counts of this producer, or of each.
     fn stats<'a>(&'a self, ctx: &'a Context, producer: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Stats>>>;
+
+    /// To be called once by each who opened it and does no more with it: the last waits until it is closed.
+    fn close<'a>(&'a self, _ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 /// A store that several clients of a process share.

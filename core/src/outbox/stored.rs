@@ -119,6 +119,20 @@ fn with_head(
     Ok(StoredMessage { head: Some(head), body, number, delay })
 }
 
+/// How long the body itself is; damaged fields have no attachments.
+pub(super) fn own_length(stored: &StoredMessage) -> usize {
+    #[derive(Default, Deserialize)]
+    struct Behind {
+        #[serde(default)]
+        attachments: Vec<Held>,
+    }
+    // Most have none, and need no second reading.
+    let head = stored.head.as_deref().filter(|head| head.contains("\"attachments\""));
+    let behind: Behind = head.and_then(|head| serde_json::from_str(head).ok()).unwrap_or_default();
+    let sum = behind.attachments.iter().fold(0_usize, |sum, held| sum.saturating_add(held.length));
+    stored.body.len().saturating_sub(sum)
+}
+
 /// The message with its whole delay, and the recipients that no attempt can help.
 ///
 /// # Errors

@@ -43,6 +43,11 @@ pub(super) fn counts(error: &Error) -> bool {
         Kind::Limited | Kind::CircuitOpen | Kind::Closed => false,
         // It may be the other side's queue.
         Kind::QueueFull => error.attempts() > 0,
+        // As each of them says.
+        Kind::AllFailed => {
+            let mut members = error.parts().iter().filter_map(|part| part.error.as_ref()).peekable();
+            members.peek().is_none() || members.any(counts)
+        }
         _ => true,
     }
 }
@@ -50,7 +55,7 @@ pub(super) fn counts(error: &Error) -> bool {
 /// See [`Verdict`].
 pub(super) fn of(message: &Message, error: &Error, on_unknown: OnUnknown) -> Verdict {
     if error.kind() == Kind::Partial {
-        return of_partial(message, error.parts());
+        return of_partial(message, error.parts(), on_unknown);
     }
     if hopeless(error.kind()) {
         return Verdict::Never("no other attempt can help");
@@ -61,7 +66,7 @@ pub(super) fn of(message: &Message, error: &Error, on_unknown: OnUnknown) -> Ver
     Verdict::Again
 }
 
-fn of_partial(message: &Message, parts: &[Part]) -> Verdict {
+fn of_partial(message: &Message, parts: &[Part], on_unknown: OnUnknown) -> Verdict {
     let failed = || {
         parts
             .iter()
@@ -71,7 +76,8 @@ fn of_partial(message: &Message, parts: &[Part]) -> Verdict {
     if failed().next().is_none() {
         return Verdict::Never("some have it, and nobody says which");
     }
-    let again = |error: &Error| !hopeless(error.kind());
+    let stops = |error: &Error| on_unknown == OnUnknown::Stop && error.outcome() == Outcome::Unknown;
+    let again = |error: &Error| !hopeless(error.kind()) && !stops(error);
     let helped: Vec<&Part> = failed().filter(|(_, error)| again(error)).map(|(part, _)| part).collect();
     if helped.is_empty() {
         return Verdict::Never("no other attempt can help those that failed");
@@ -170,6 +176,44 @@ mod tests {
         assert_eq!(lost.len(), 1);
         assert_eq!(lost[0].recipient, "c");
         assert_eq!(rest.number(), message.number());
+    }
+
+    #[test]
+    fn of_whom_it_is_unknown_whether_he_has_it_gets_it_again_unless_told_to_stop() {
+        let message = Message::new("x").with(|f| f.recipients = ["a", "b"].map(String::from).to_vec());
+        let failed = |name: &str, outcome| {
+            Part::failed(Whole::Recipient, name, error(Kind::Timeout).outcome_is(outcome))
+        };
+        let unsent = failed("b", Outcome::NotSent);
+        let partial = error(Kind::Partial).made_of(vec![failed("a", Outcome::Unknown), unsent]);
+        for (on_unknown, left, lost_ones) in
+            [(OnUnknown::Again, &["a", "b"][..], 0), (OnUnknown::Stop, &["b"][..], 1)]
+        {
+            let Verdict::Rest(rest, lost) = of(&message, &partial, on_unknown) else { panic!("no rest") };
+            assert_eq!(
+                (&rest.fields().unwrap().recipients[..], lost.len()),
+                (&left.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()[..], lost_ones)
+            );
+        }
+        let all = error(Kind::Partial).made_of(vec![failed("a", Outcome::Unknown)]);
+        assert!(matches!(of(&message, &all, OnUnknown::Stop), Verdict::Never(_)));
+    }
+
+    #[test]
+    fn what_every_member_held_back_is_no_attempt() {
+        let member = |name: &str, kind| Part::failed(Whole::Member, name, error(kind));
+        let all = |kinds: [Kind; 2]| {
+            error(Kind::AllFailed).made_of(vec![member("a", kinds[0]), member("b", kinds[1])])
+        };
+        assert!(!counts(&all([Kind::CircuitOpen, Kind::Limited])));
+        assert!(counts(&all([Kind::CircuitOpen, Kind::Unavailable])));
+        assert!(counts(&error(Kind::AllFailed)));
+        let within = error(Kind::AllFailed).made_of(vec![Part::failed(
+            Whole::Member,
+            "inner",
+            all([Kind::CircuitOpen, Kind::CircuitOpen]),
+        )]);
+        assert!(!counts(&within));
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl Database {
                 "delay": message.delay,
                 "number": signed(message.number),
                 "size": signed(message.size()),
+                "own": message.own() as i64,
                 "short": binary(message.body.get(..SHORT).unwrap_or(&message.body)),
             },
             absent: Document::new(),

@@ -22,6 +22,8 @@ const MOST: usize = 2000;
 struct Candidate {
     id: i64,
     size: u64,
+    // When it was due, of one that was pending.
+    pending: Option<Millis>,
     line: Option<String>,
 }
 
@@ -67,7 +69,7 @@ impl Database {
             more = true;
         }
 
-        let (mut chosen, mut bytes) = (Vec::new(), 0_u64);
+        let (mut chosen, mut bytes, mut reached) = (Vec::new(), 0_u64, None);
         for candidate in &candidates {
             let fits = chosen.is_empty() || bytes.saturating_add(candidate.size) <= claim.bytes;
             if chosen.len() >= claim.rows || !fits {
@@ -76,6 +78,7 @@ impl Database {
             }
             bytes = bytes.saturating_add(candidate.size);
             chosen.push(candidate.id);
+            reached = candidate.pending;
         }
         let mut won = HashMap::new();
         if !chosen.is_empty() {
@@ -100,7 +103,7 @@ impl Database {
         for row in chosen.iter().filter_map(|id| won.remove(id)) {
             rows.push(Box::pin(self.claimed(row, token)));
         }
-        Ok(Claims { rows: several(rows).await?, more, next: next.filter(|_| !more) })
+        Ok(Claims { rows: several(rows).await?, more, next: next.filter(|_| !more), reached })
     }
 
     async fn seen(&self, claim: &Claim, state: State, most: usize) -> Result<Seen> {
@@ -116,6 +119,7 @@ impl Database {
             seen.due.push(Candidate {
                 id: id(&row)?,
                 size: unsigned(number(&row, "size")?),
+                pending: Some(due).filter(|_| state == State::Pending),
                 line: maybe_text(&row, "line")?,
             });
         }

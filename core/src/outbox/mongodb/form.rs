@@ -105,7 +105,7 @@ pub(super) fn only(producer: &str, dedup: Option<&str>, id: i64) -> String {
 /// The document of a row, without its message.
 pub(super) fn document(row: &NewRow, id: i64, token: i64) -> Document {
     let (state, due) = match row.start {
-        Start::Pending { due } => (State::Pending, due),
+        Start::Pending { due } | Start::Restored { due } => (State::Pending, due),
         Start::Leased { until } => (State::Leased, until),
         Start::Ended { state: State::Done } => (State::Done, row.now),
         Start::Ended { .. } => (State::Dead, NEVER),
@@ -140,6 +140,10 @@ pub(super) fn info(of: &Document) -> Result<RowInfo> {
     let state = state(of)?;
     let due = Some(number(of, "due")?);
     let due = due.filter(|due| *due < NEVER && matches!(state, State::Pending | State::Leased));
+    let own = unsigned(number(of, "own")?);
+    let mut short = maybe_bytes(of, "short")?.unwrap_or_default();
+    // Attachments stand behind the body.
+    short.truncate(usize::try_from(own).unwrap_or(usize::MAX));
     Ok(RowInfo {
         id: RowId(unsigned(id(of)?)),
         producer: text(of, "producer")?,
@@ -150,11 +154,11 @@ pub(super) fn info(of: &Document) -> Result<RowInfo> {
         topic: maybe_text(of, "topic")?,
         order_key: maybe_text(of, "order_key")?,
         dedup: maybe_text(of, "dedup")?,
-        size: unsigned(number(of, "size")?),
+        size: own,
         accepted: number(of, "accepted")?,
         created: number(of, "created")?,
         updated: number(of, "updated")?,
-        short: maybe_bytes(of, "short")?.unwrap_or_default(),
+        short,
     })
 }
 

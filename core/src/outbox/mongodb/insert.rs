@@ -190,7 +190,7 @@ impl Database {
             let Some(there) = ids.get(&key(row, number)) else { continue };
             row.end = Some(End::known(*there));
             // A dead row would not be sent any more: it begins anew.
-            if !matches!(row.row.start, Start::Ended { .. }) {
+            if matches!(row.row.start, Start::Pending { .. } | Start::Leased { .. }) {
                 dead.push((*there, row.row.now));
             }
         }

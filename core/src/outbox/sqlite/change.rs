@@ -1,16 +1,20 @@
 //! What the writing thread does, each within a transaction.
 
-use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
+use super::claim::{apart, is_damage};
 use super::look::{INFO, info};
 use super::schema::INLINE;
 use crate::clock::Clock;
 use crate::outbox::row::{
-    Claim, Claimed, Claims, Dropped, End, How, Inserted, Millis, NEVER, NewRow, Purge, Revived, RowId, Start,
-    State, StoredMessage, Untold, Which,
+    Dropped, End, How, Inserted, Millis, NEVER, NewRow, Purge, RowId, SHORT, Start, State, StoredMessage,
+    Untold,
 };
 use crate::random::Random;
+
+/// Pages that stay free in the file, and those that one purge gives back.
+const FREE: i64 = 4096;
+const GIVEN: i64 = 1024;
 
 /// A number of ours as SQLite has it, and back.
 pub(super) fn signed(number: u64) -> i64 {
@@ -21,10 +25,10 @@ pub(super) fn unsigned(number: i64) -> u64 {
     number as u64
 }
 
-const PENDING: i64 = State::Pending as i64;
-const LEASED: i64 = State::Leased as i64;
+pub(super) const PENDING: i64 = State::Pending as i64;
+pub(super) const LEASED: i64 = State::Leased as i64;
 const DONE: i64 = State::Done as i64;
-const DEAD: i64 = State::Dead as i64;
+pub(super) const DEAD: i64 = State::Dead as i64;
 
 /// Gives numbers to rows: microseconds since 1970, so that a number does not come again when its row is gone. SQLite's own
 /// way writes a page more in each transaction. Tokens begin anywhere: whoever kept one of an earlier row ends no other.
@@ -63,7 +67,7 @@ pub(super) fn insert(
 fn insert_one(connection: &Connection, numbers: &mut Numbers, row: &NewRow) -> Result<Inserted> {
     let token = numbers.token();
     let (state, due) = match row.start {
-        Start::Pending { due } => (PENDING, due),
+        Start::Pending { due } | Start::Restored { due } => (PENDING, due),
         Start::Leased { until } => (LEASED, until),
         Start::Ended { state: State::Done } => (DONE, row.now),
         Start::Ended { .. } => (DEAD, NEVER),
@@ -73,10 +77,11 @@ fn insert_one(connection: &Connection, numbers: &mut Numbers, row: &NewRow) -> R
     let due = if ordered && blocked(connection, row)? { NEVER } else { due };
     let message = &row.message;
     let inline = (message.body.len() <= INLINE).then_some(&message.body[..]);
+    let (own, short) = beginning(message);
     let mut insert = connection.prepare_cached(
         "INSERT INTO outbox (id, producer, state, due, token, attempts, accepted, created, updated, delay, number, \
-         size, topic, order_key, dedup, error, head, body) \
-         VALUES (?17, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
+         size, topic, order_key, dedup, error, head, body, own, short) \
+         VALUES (?17, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?18, ?19) \
          ON CONFLICT (producer, dedup) WHERE dedup IS NOT NULL DO NOTHING",
     )?;
     let id = numbers.next(connection)?;
@@ -98,6 +103,8 @@ fn insert_one(connection: &Connection, numbers: &mut Numbers, row: &NewRow) -> R
         message.head,
         inline,
         id,
+        own,
+        short,
     ])?;
     if made == 0 {
         return known(connection, row);
@@ -109,118 +116,41 @@ fn insert_one(connection: &Connection, numbers: &mut Numbers, row: &NewRow) -> R
     Ok(Inserted { id: RowId(unsigned(id)), token: unsigned(token), fresh: true })
 }
 
+// How long the body itself is, and how it begins where it stands apart.
+fn beginning(message: &StoredMessage) -> (i64, Option<&[u8]>) {
+    let own = message.own();
+    let short = (message.body.len() > INLINE).then(|| message.body.get(..own.min(SHORT)).unwrap_or_default());
+    (own as i64, short)
+}
+
 fn blocked(connection: &Connection, row: &NewRow) -> Result<bool> {
     super::look::holds_key(connection, &row.producer, row.order_key.as_deref().unwrap_or_default())
 }
 
-// A dead row would not be sent any more: it begins anew.
+// A dead row would not be sent any more: it begins anew, but for one that comes from elsewhere.
 fn known(connection: &Connection, row: &NewRow) -> Result<Inserted> {
     let id: i64 = connection
         .prepare_cached("SELECT id FROM outbox WHERE producer = ?1 AND dedup = ?2")?
         .query_row(params![&*row.producer, row.dedup], |row| row.get(0))?;
-    if !matches!(row.start, Start::Ended { .. }) {
+    if matches!(row.start, Start::Pending { .. } | Start::Leased { .. }) {
         revive_one(connection, id, row.now, true)?;
     }
     Ok(Inserted { id: RowId(unsigned(id)), token: 0, fresh: false })
 }
 
-pub(super) fn claim(connection: &Connection, claim: &Claim) -> Result<Claims> {
-    let mut claims = Claims::default();
-    let mut bytes = 0_u64;
-    // Those whose owner went away were to be sent before the others.
-    for state in [LEASED, PENDING] {
-        let found: Vec<(i64, i64)> = connection
-            .prepare_cached(
-                "SELECT id, size FROM outbox WHERE producer = ?1 AND state = ?2 AND due <= ?3 \
-                 ORDER BY due, id LIMIT ?4",
-            )?
-            .query_map(
-                params![
-                    &*claim.producer,
-                    state,
-                    claim.now,
-                    (claim.rows - claim.rows.min(claims.rows.len()) + 1) as i64
-                ],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )?
-            .collect::<Result<_>>()?;
-        for (id, size) in found {
-            let size = unsigned(size);
-            let full = !claims.rows.is_empty() && bytes.saturating_add(size) > claim.bytes;
-            if claims.rows.len() >= claim.rows || full {
-                claims.more = true;
-                break;
-            }
-            bytes = bytes.saturating_add(size);
-            claims.rows.push(take(connection, id, claim)?);
-        }
-        if claims.more {
-            return Ok(claims);
-        }
-    }
-    claims.next = connection
-        .prepare_cached(
-            "SELECT min(due) FROM (SELECT min(due) AS due FROM outbox WHERE producer = ?1 AND state = 0 \
-             UNION ALL SELECT min(due) FROM outbox WHERE producer = ?1 AND state = 1)",
-        )?
-        .query_row(params![&*claim.producer], |row| row.get::<_, Option<Millis>>(0))?
-        .filter(|due| *due < NEVER);
-    Ok(claims)
-}
-
-fn take(connection: &Connection, id: i64, claim: &Claim) -> Result<Claimed> {
-    let mut update = connection.prepare_cached(
-        "UPDATE outbox SET state = 1, due = ?2, token = token + 1, updated = ?3 WHERE id = ?1 \
-         RETURNING token, attempts, accepted, head, body, number, delay",
-    )?;
-    let (mut claimed, inline) = update.query_row(params![id, claim.until, claim.now], |row| {
-        let inline: Option<Vec<u8>> = row.get(4)?;
-        let found = inline.is_some();
-        let message = StoredMessage {
-            head: row.get(3)?,
-            body: Bytes::from(inline.unwrap_or_default()),
-            number: unsigned(row.get(5)?),
-            delay: row.get(6)?,
-        };
-        let claimed = Claimed {
-            id: RowId(unsigned(id)),
-            token: unsigned(row.get(0)?),
-            message,
-            attempts: row.get(1)?,
-            accepted: row.get(2)?,
-        };
-        Ok((claimed, found))
-    })?;
-    if !inline {
-        claimed.message.body = body_of(connection, id)?;
-    }
-    Ok(claimed)
-}
-
-pub(super) fn body_of(connection: &Connection, id: i64) -> Result<Bytes> {
-    let body: Vec<u8> = connection
-        .prepare_cached("SELECT body FROM outbox_body WHERE id = ?1")?
-        .query_row(params![id], |row| row.get(0))?;
-    Ok(Bytes::from(body))
-}
-
-pub(super) fn settle(connection: &Connection, ends: &[End]) -> Result<Vec<bool>> {
-    ends.iter().map(|end| settle_one(connection, end)).collect()
-}
-
 // What must be known of a row before it goes or changes: whether its body stands apart, and its key.
-struct Place {
+pub(super) struct Place {
     apart: bool,
     key: Option<(String, String)>,
 }
 
-fn place(row: &Row<'_>) -> Result<Place> {
+pub(super) fn place(row: &Row<'_>) -> Result<Place> {
     let key: Option<String> = row.get(1)?;
     let producer: String = row.get(2)?;
     Ok(Place { apart: row.get(0)?, key: key.map(|key| (producer, key)) })
 }
 
-fn settle_one(connection: &Connection, end: &End) -> Result<bool> {
+pub(super) fn settle_one(connection: &Connection, end: &End) -> Result<bool> {
     let (id, token) = (signed(end.id.0), signed(end.token));
     if let How::Sent { keep: false } = end.how {
         let gone = connection
@@ -256,11 +186,10 @@ fn settle_one(connection: &Connection, end: &End) -> Result<bool> {
 
 // Only the recipients differ after a partial failure: the body is written anew where it changed its place alone.
 fn write_message(connection: &Connection, id: i64, apart: bool, rest: &StoredMessage) -> Result<()> {
-    connection.prepare_cached("UPDATE outbox SET head = ?2, size = ?3 WHERE id = ?1")?.execute(params![
-        id,
-        rest.head,
-        signed(rest.size())
-    ])?;
+    let (own, short) = beginning(rest);
+    connection
+        .prepare_cached("UPDATE outbox SET head = ?2, size = ?3, own = ?4, short = ?5 WHERE id = ?1")?
+        .execute(params![id, rest.head, signed(rest.size()), own, short])?;
     let same: bool = if apart {
         connection.query_row(
             "SELECT body = ?2 FROM outbox_body WHERE id = ?1",
@@ -288,7 +217,13 @@ fn write_message(connection: &Connection, id: i64, apart: bool, rest: &StoredMes
     Ok(())
 }
 
-fn after(connection: &Connection, id: i64, now: Millis, place: Option<Place>, gone: bool) -> Result<bool> {
+pub(super) fn after(
+    connection: &Connection,
+    id: i64,
+    now: Millis,
+    place: Option<Place>,
+    gone: bool,
+) -> Result<bool> {
     let Some(place) = place else { return Ok(false) };
     if gone && place.apart {
         connection.prepare_cached("DELETE FROM outbox_body WHERE id = ?1")?.execute(params![id])?;
@@ -392,37 +327,18 @@ fn revive_one(connection: &Connection, id: i64, now: Millis, dead_alone: bool) -
     after(connection, id, now, place, false)
 }
 
-pub(super) fn revive(connection: &Connection, which: &Which, now: Millis) -> Result<Revived> {
-    let mut revived = Revived::default();
-    let ids: Vec<i64> = match which {
-        Which::Ids { producer, ids } => {
-            let mut own = Vec::with_capacity(ids.len());
-            for id in ids {
-                if is_of(connection, producer.as_deref(), *id)? {
-                    own.push(signed(id.0));
-                }
-            }
-            own
-        }
-        Which::Page { producer, dead, after, limit } => {
-            // Those that are due already need no change, nor do those that wait for another row.
-            let ids: Vec<i64> = connection
-                .prepare_cached(
-                    "SELECT id FROM outbox NOT INDEXED WHERE id > ?1 AND (?2 IS NULL OR producer = ?2) \
-                     AND ((state = 0 AND due > ?3 AND due < ?4) OR (state = 3 AND ?5)) ORDER BY id LIMIT ?6",
-                )?
-                .query_map(params![signed(after.0), producer, now, NEVER, dead, *limit as i64], |row| {
-                    row.get(0)
-                })?
-                .collect::<Result<_>>()?;
-            revived.last = ids.last().filter(|_| ids.len() >= *limit).map(|id| RowId(unsigned(*id)));
-            ids
-        }
-    };
+pub(super) fn revive(
+    connection: &Connection,
+    producer: Option<&str>,
+    ids: &[RowId],
+    now: Millis,
+) -> Result<u64> {
+    let mut count = 0;
     for id in ids {
-        revived.count += u64::from(revive_one(connection, id, now, false)?);
+        let own = is_of(connection, producer, *id)?;
+        count += u64::from(own && revive_one(connection, signed(id.0), now, false)?);
     }
-    Ok(revived)
+    Ok(count)
 }
 
 fn is_of(connection: &Connection, producer: Option<&str>, id: RowId) -> Result<bool> {
@@ -457,26 +373,47 @@ pub(super) fn drop_rows(
     Ok(ends)
 }
 
-pub(super) fn purge(connection: &Connection, purge: &Purge) -> Result<u64> {
-    // A done row is due when it ended, so that the index has them in that order.
-    let by = match purge.state {
-        State::Done => "due",
-        _ => "updated",
+// A done row is due when it ended.
+pub(super) const OLD_DONE: &str = "SELECT id FROM outbox INDEXED BY outbox_due \
+     WHERE producer = ?1 AND state = 2 AND due < ?2 LIMIT ?3";
+pub(super) const OLD_DEAD: &str = "SELECT id FROM outbox INDEXED BY outbox_dead \
+     WHERE producer = ?1 AND state = 3 AND updated < ?2 LIMIT ?3";
+
+// What a backlog left behind goes back to the disk bit by bit; some is kept for rows to come.
+fn shrink(connection: &Connection) -> Result<()> {
+    let free: i64 = connection.prepare_cached("PRAGMA freelist_count")?.query_row([], |row| row.get(0))?;
+    if free > FREE {
+        connection.execute_batch(&format!("PRAGMA incremental_vacuum({})", GIVEN.min(free - FREE)))?;
+    }
+    Ok(())
+}
+
+/// `careful` passes over rows that cannot be deleted.
+pub(super) fn purge(connection: &Connection, purge: &Purge, careful: bool) -> Result<u64> {
+    let query = match purge.state {
+        State::Done => OLD_DONE,
+        _ => OLD_DEAD,
     };
     let ids: Vec<i64> = connection
-        .prepare_cached(&format!(
-            "SELECT id FROM outbox WHERE producer = ?1 AND state = ?2 AND {by} < ?3 LIMIT ?4"
-        ))?
-        .query_map(params![purge.producer, purge.state as i64, purge.before, purge.limit as i64], |row| {
-            row.get(0)
-        })?
+        .prepare_cached(query)?
+        .query_map(params![purge.producer, purge.before, purge.limit as i64], |row| row.get(0))?
         .collect::<Result<_>>()?;
-    for id in &ids {
-        let gone = connection
-            .prepare_cached("DELETE FROM outbox WHERE id = ?1 RETURNING body IS NULL, order_key, producer")?
-            .query_row(params![id], place)
-            .optional()?;
-        after(connection, *id, purge.before, gone, true)?;
+    let mut count = 0;
+    for id in ids {
+        let delete = || {
+            let gone = connection
+                .prepare_cached(
+                    "DELETE FROM outbox WHERE id = ?1 RETURNING body IS NULL, order_key, producer",
+                )?
+                .query_row(params![id], place)
+                .optional()?;
+            after(connection, id, purge.before, gone, true)
+        };
+        let gone = if careful { apart(connection, delete) } else { delete() };
+        count += u64::from(if careful && is_damage(&gone) { false } else { gone? });
     }
-    Ok(ids.len() as u64)
+    if !careful {
+        shrink(connection)?;
+    }
+    Ok(count)
 }

@@ -17,6 +17,10 @@ pub enum Fault {
     Disk,
     /// It may not be written, or not opened.
     Denied,
+    /// It is another program's database.
+    Foreign,
+    /// A later version of this library made it.
+    Newer,
     /// Something else.
     Other,
 }
@@ -29,6 +33,10 @@ impl std::fmt::Display for Fault {
             Fault::Damaged => "the outbox's file is damaged",
             Fault::Disk => "the disk of the outbox fails",
             Fault::Denied => "the outbox's file cannot be opened or written",
+            Fault::Foreign => "the file is a database, and no outbox: name another file",
+            Fault::Newer => {
+                "the outbox's file was made by a later version, and this one does not know its form"
+            }
             Fault::Other => "the outbox's store failed",
         })
     }
@@ -44,6 +52,7 @@ impl Fault {
                 rusqlite::Error::FromSqlConversionFailure(..)
                 | rusqlite::Error::IntegralValueOutOfRange(..)
                 | rusqlite::Error::InvalidColumnType(..)
+                | rusqlite::Error::QueryReturnedNoRows
                 | rusqlite::Error::Utf8Error(..) => Fault::Damaged,
                 _ => Fault::Other,
             };

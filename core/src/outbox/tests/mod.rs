@@ -3,6 +3,7 @@
 
 #[cfg(feature = "mongodb")]
 mod mongodb;
+mod moved;
 mod sending;
 #[cfg(feature = "mongodb")]
 #[path = "../../../../tests/mongo.rs"]
@@ -13,6 +14,7 @@ mod shared_file;
 mod sqlite;
 mod suite;
 mod telling;
+mod trouble;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -96,6 +98,8 @@ enum Step {
     Sent,
     Fails(Error),
     Hangs,
+    Panics,
+    Takes(Duration),
 }
 
 fn fails(kind: Kind) -> Step {
@@ -156,6 +160,11 @@ impl Producer for StandIn {
             match step {
                 Step::Sent => Ok(Receipt::sent("script")),
                 Step::Fails(error) => Err(error),
+                Step::Panics => panic!("by the script"),
+                Step::Takes(time) => {
+                    tokio::time::sleep(time).await;
+                    Ok(Receipt::sent("script"))
+                }
                 Step::Hangs => Err(ctx.ended().await.by("script").tried(1).outcome_is(Outcome::Unknown)),
             }
         })
@@ -231,13 +240,23 @@ fn opened(
     store: &Arc<dyn Store>,
     time: &Time,
 ) -> Arc<Outbox> {
+    opened_at(more, inner, notifier, store, time.clock())
+}
+
+fn opened_at(
+    more: Value,
+    inner: &Arc<StandIn>,
+    notifier: Option<Arc<StandIn>>,
+    store: &Arc<dyn Store>,
+    clock: Clock,
+) -> Arc<Outbox> {
     let mut section = json!({"type": "outbox", "url": "sqlite:unused", "poll": "10ms"});
     section.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let deadline = Duration::from_secs(2);
     let setup = Setup {
         id: "orders".into(),
         deadline,
-        clock: time.clock(),
+        clock,
         random: Random::seeded(1),
         notifier: notifier.map(|notifier| notifier as Arc<dyn Producer>),
     };

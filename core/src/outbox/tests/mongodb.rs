@@ -86,7 +86,7 @@ fn large(fill: u8) -> NewRow {
 #[tokio::test]
 async fn who_gives_the_same_address_has_the_same_store() {
     let server = Mongo::start();
-    let open = async |url: String| open_store(&Address::parse(&url).unwrap()).await.unwrap();
+    let open = async |url: String| open_store(&Address::parse(&url).unwrap(), true).await.unwrap();
     let one = open(server.url()).await;
     assert!(Arc::ptr_eq(&one, &open(server.url()).await));
     let other = open(format!("{}?collection=others", server.url())).await;

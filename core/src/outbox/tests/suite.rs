@@ -152,6 +152,32 @@ pub(in crate::outbox) async fn large_bodies_and_changed_ones_come_back((one, two
     assert!(one.show(&soon(), id).await.unwrap().unwrap().1.body.is_empty());
 }
 
+/// A row shows the body itself, and not the attachments behind it.
+pub(in crate::outbox) async fn a_short_form_is_of_the_body_alone((one, two): Pair) {
+    for behind in [8, 5000] {
+        let held = format!(r#"{{"attachments":[{{"name":"a","content_type":"b","length":{behind}}}]}}"#);
+        let mut with = row("");
+        with.message.head = Some(held);
+        with.message.body = [b"body".to_vec(), vec![7; behind]].concat().into();
+        let id = inserted(&one, vec![with.clone()]).await[0];
+        let (info, message) = two.show(&soon(), id).await.unwrap().unwrap();
+        assert!(message == with.message);
+        assert_eq!((info.size, &info.short[..]), (4, &b"body"[..]), "{behind} behind it");
+        one.drop_rows(&soon(), None, vec![id], 1000).await.unwrap();
+    }
+}
+
+/// What comes from elsewhere does not bring back what is dead here.
+pub(in crate::outbox) async fn what_is_restored_changes_nothing_that_is_known((one, two): Pair) {
+    let restored =
+        || NewRow { dedup: Some("d".into()), start: Start::Restored { due: 1000 }, ..row("first") };
+    assert!(one.insert(&soon(), vec![restored()]).await.unwrap()[0].fresh);
+    let row = claimed(&two, 1000, 9).await.rows.remove(0);
+    assert!(settled(&two, row.id, row.token, 1001, dead(false)).await);
+    assert!(!one.insert(&soon(), vec![restored()]).await.unwrap()[0].fresh);
+    assert_eq!(state_of(&one, row.id).await, Some(State::Dead));
+}
+
 pub(in crate::outbox) async fn a_dedup_key_is_kept_once((one, two): Pair) {
     let keyed = |body: &str| NewRow { dedup: Some("d".into()), ..row(body) };
     let first = one.insert(&soon(), vec![keyed("first"), keyed("in the same")]).await.unwrap();

@@ -1,0 +1,227 @@
+//! Claiming rows and ending their leases. Where the file is damaged, each row is taken by itself: one that cannot be read
+//! is given up, and the others are sent.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use rusqlite::{Connection, Result, params};
+use serde_json::json;
+
+use super::change::{DEAD, LEASED, PENDING, after, place, settle_one, unsigned};
+use super::fault::Fault;
+use crate::error::Kind;
+use crate::outbox::row::{Claim, Claimed, Claims, End, How, Millis, NEVER, RowId, StoredMessage};
+
+/// How often a lock of another process is waited for between two rows; each wait is [`super::worker::PATIENCE`].
+const BUSY: usize = 500;
+
+/// Rows that are passed over, at most.
+const PASSED: usize = 10_000;
+
+pub(super) const DUE: &str = "SELECT id, size, due FROM outbox WHERE producer = ?1 AND state = ?2 AND due <= ?3 \
+     ORDER BY due, id LIMIT ?4";
+// The index alone has it: rows that cannot be read have numbers all the same.
+pub(super) const DUE_IDS: &str = "SELECT id, NULL, due FROM outbox INDEXED BY outbox_due \
+     WHERE producer = ?1 AND state = ?2 AND due <= ?3 ORDER BY due, id LIMIT ?4";
+pub(super) const NEXT: &str = "SELECT min(due) FROM (\
+     SELECT min(due) AS due FROM outbox WHERE producer = ?1 AND state = 0 AND due > ?2 \
+     UNION ALL SELECT min(due) FROM outbox WHERE producer = ?1 AND state = 1 AND due > ?2)";
+
+/// Rows of damaged pages that cannot even be given up: those that follow them are claimed.
+#[derive(Default)]
+pub(super) struct Passed(BTreeSet<i64>);
+
+impl Passed {
+    /// Notes a row, so that it is not tried again.
+    fn over(&mut self, id: i64) -> bool {
+        let room = self.0.len() < PASSED;
+        if room {
+            self.0.insert(id);
+        }
+        room
+    }
+}
+
+/// Does something in a transaction of its own, with another behind it: a savepoint does not undo a change that met a
+/// damaged page. For jobs that are alone in theirs.
+pub(super) fn apart<T>(connection: &Connection, change: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut changed = change();
+    if changed.is_ok()
+        && let Err(error) = connection.execute_batch("COMMIT")
+    {
+        changed = Err(error);
+    }
+    if !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    let mut tries = 0;
+    loop {
+        match connection.execute_batch("BEGIN IMMEDIATE") {
+            Ok(()) => return changed,
+            Err(error) if Fault::of(&error) == Fault::Busy && tries < BUSY => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+pub(super) fn is_damage<T>(result: &Result<T>) -> bool {
+    matches!(result, Err(error) if Fault::of(error) == Fault::Damaged)
+}
+
+/// `careful` goes row by row, and is for a job alone in its transaction; without it, the first row that cannot be read is
+/// the error.
+pub(super) fn claim(
+    connection: &Connection,
+    passed: &mut Passed,
+    claim: &Claim,
+    careful: bool,
+) -> Result<Claims> {
+    let mut claims = Claims::default();
+    let mut bytes = 0_u64;
+    // Those whose owner went away were to be sent before the others.
+    for state in [LEASED, PENDING] {
+        let wanted = claim.rows.saturating_sub(claims.rows.len()) + 1 + passed.0.len();
+        let found: Vec<(i64, Option<i64>, Millis)> = connection
+            .prepare_cached(if careful { DUE_IDS } else { DUE })?
+            .query_map(params![&*claim.producer, state, claim.now, wanted as i64], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?
+            .collect::<Result<_>>()?;
+        for (id, size, due) in found {
+            if passed.0.contains(&id) {
+                continue;
+            }
+            let full = claims.rows.len() >= claim.rows;
+            let size = match size {
+                Some(size) => unsigned(size),
+                None if full => 0,
+                // What it is when it cannot be read does not matter.
+                None => size_of(connection, id).unwrap_or_default(),
+            };
+            if full || (!claims.rows.is_empty() && bytes.saturating_add(size) > claim.bytes) {
+                claims.more = true;
+                break;
+            }
+            let taken = match careful {
+                true => apart(connection, || take(connection, id, claim)),
+                false => take(connection, id, claim),
+            };
+            match taken {
+                Ok(row) => {
+                    bytes = bytes.saturating_add(size);
+                    claims.rows.push(row);
+                    claims.reached = Some(due).filter(|_| state == PENDING);
+                }
+                Err(error) if careful => {
+                    give_up(connection, passed, id, claim.now, error)?;
+                    // As many as were asked for may be due behind it.
+                    claims.more = true;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if claims.more {
+            return Ok(claims);
+        }
+    }
+    // What was due is claimed, or passed over.
+    claims.next = connection
+        .prepare_cached(NEXT)?
+        .query_row(params![&*claim.producer, claim.now], |row| row.get::<_, Option<Millis>>(0))?
+        .filter(|due| *due < NEVER);
+    Ok(claims)
+}
+
+fn size_of(connection: &Connection, id: i64) -> Result<u64> {
+    let mut select = connection.prepare_cached("SELECT size FROM outbox WHERE id = ?1")?;
+    select.query_row(params![id], |row| row.get(0)).map(unsigned)
+}
+
+fn give_up(
+    connection: &Connection,
+    passed: &mut Passed,
+    id: i64,
+    now: Millis,
+    why: rusqlite::Error,
+) -> Result<()> {
+    if Fault::of(&why) != Fault::Damaged {
+        return Err(why);
+    }
+    tracing::warn!(row = id, error = %why, "a row of an outbox cannot be read and is given up");
+    let text = format!("the row cannot be read: {why}");
+    let noted = json!({"kind": Kind::Storage.name(), "outcome": "not_sent", "message": text}).to_string();
+    let dead = apart(connection, || {
+        let place = connection
+            .prepare_cached(
+                "UPDATE outbox SET state = ?2, due = 0, token = token + 1, error = ?3, updated = ?4 \
+                 WHERE id = ?1 RETURNING body IS NULL, order_key, producer",
+            )?
+            .query_row(params![id, DEAD, noted, now], place)?;
+        after(connection, id, now, Some(place), false)
+    });
+    if is_damage(&dead) && passed.over(id) { Ok(()) } else { dead.map(drop) }
+}
+
+/// Ends leases; `careful` as in [`claim`].
+pub(super) fn settle(
+    connection: &Connection,
+    passed: &mut Passed,
+    ends: &[End],
+    careful: bool,
+) -> Result<Vec<bool>> {
+    if !careful {
+        return ends.iter().map(|end| settle_one(connection, end)).collect();
+    }
+    let mut own = Vec::with_capacity(ends.len());
+    for end in ends {
+        let mut done = apart(connection, || settle_one(connection, end));
+        if is_damage(&done) && matches!(end.how, How::Sent { .. }) {
+            // Deleting a row may move those of the pages beside it: it stays, as done.
+            let kept = End { how: How::Sent { keep: true }, ..end.clone() };
+            done = apart(connection, || settle_one(connection, &kept));
+            // Not even that: it is not to be sent again.
+            if is_damage(&done) && passed.over(super::change::signed(end.id.0)) {
+                done = Ok(true);
+            }
+        }
+        // One that failed is tried again when its lease ends.
+        own.push(if is_damage(&done) { true } else { done? });
+    }
+    Ok(own)
+}
+
+fn take(connection: &Connection, id: i64, claim: &Claim) -> Result<Claimed> {
+    let mut update = connection.prepare_cached(
+        "UPDATE outbox SET state = 1, due = ?2, token = token + 1, updated = ?3 WHERE id = ?1 \
+         RETURNING token, attempts, accepted, head, body, number, delay",
+    )?;
+    let (mut claimed, inline) = update.query_row(params![id, claim.until, claim.now], |row| {
+        let inline: Option<Vec<u8>> = row.get(4)?;
+        let found = inline.is_some();
+        let message = StoredMessage {
+            head: row.get(3)?,
+            body: Bytes::from(inline.unwrap_or_default()),
+            number: unsigned(row.get(5)?),
+            delay: row.get(6)?,
+        };
+        let claimed = Claimed {
+            id: RowId(unsigned(id)),
+            token: unsigned(row.get(0)?),
+            message,
+            attempts: row.get(1)?,
+            accepted: row.get(2)?,
+        };
+        Ok((claimed, found))
+    })?;
+    if !inline {
+        claimed.message.body = body_of(connection, id)?;
+    }
+    Ok(claimed)
+}
+
+pub(super) fn body_of(connection: &Connection, id: i64) -> Result<Bytes> {
+    let body: Vec<u8> = connection
+        .prepare_cached("SELECT body FROM outbox_body WHERE id = ?1")?
+        .query_row(params![id], |row| row.get(0))?;
+    Ok(Bytes::from(body))
+}
