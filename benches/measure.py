@@ -30,7 +30,7 @@ class Case:
     """What is measured."""
 
     program: str  # rust, c, go, python, plain, peer
-    mode: str  # acked, unacked, e2e, submit, submit_many, send
+    mode: str  # acked, unacked, e2e, submit, submit_many, send, limiter, redis_limiter, strategy
     clients: int = 1
     size: int = 100
 

@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import strategy_report
 from measure import Case, Sample
 from page import noise, table
 
@@ -30,6 +31,41 @@ CALLS = [
     ("python", "submit", "ns_median", 200),
     ("python", "submit_many", "ns_median", None),
     ("go", "send", "ns_each", 1200),
+]
+# Each limiter of one process, as the program names it.
+LIMITERS = ["sliding_window", "fixed_window", "token_bucket", "leaky_bucket", "concurrent"]
+
+
+def added(line: dict, limiter: str, field: str) -> float:
+    """Nanoseconds that a limiter adds to a send, over a layer that only passes on."""
+    return line[limiter][field] - line["empty"][field]
+
+
+# What a measurement of rate limits says while it runs.
+LIMITS = {
+    "limiter": lambda line: f"sliding window {added(line, 'sliding_window', 'ns_median'):.0f} ns over an empty layer",
+    "redis_limiter": lambda line: ", ".join(
+        f"{at_once} at once {line[f'at_once_{at_once}']['ratio']:.2f} of redis-benchmark" for at_once in (1, 50)
+    ),
+    "strategies": strategy_report.said,
+    "strategy": strategy_report.calls_said,
+}
+# Calls of Python: what is measured, and what it is compared with.
+STRATEGIES = [
+    ("bare", "bare", "the bare function"),
+    ("retry", "bare", "retry"),
+    ("three", "bare", "circuit_breaker, retry, rate_limit"),
+    ("timeout", "bare", "timeout, on a thread of the pool"),
+    ("four", "bare", "all four, on a thread of the pool"),
+    ("async_bare", "async_bare", "the bare coroutine function"),
+    ("async_retry", "async_bare", "retry"),
+    ("async_three", "async_bare", "circuit_breaker, retry, rate_limit"),
+    ("async_timeout", "async_bare", "timeout, each attempt a task"),
+    ("async_four", "async_bare", "all four, each attempt a task"),
+    ("memory", "memory", "`producer_send` to `memory`, which discards"),
+    ("callback", "bare", "`producer_send` to a callable"),
+    ("callback_four", "bare", "`producer_send` to a callable, all four"),
+    ("callback_coroutine", "bare", "`producer_send` to a coroutine function"),
 ]
 
 
@@ -145,6 +181,46 @@ class Report:
             ])
         return table(["", "least", "median", "p90", "aim"], rows)
 
+    def limits(self) -> list[str]:
+        lines = [sample.line for sample in self.samples[Case("rust", "limiter")]]
+        middle = lambda values: statistics.median(list(values))  # noqa: E731
+        rows = []
+        for limiter in ["none", "empty", *LIMITERS]:
+            name = {"none": "no layer", "empty": "a layer that only passes on"}.get(limiter, f"`{limiter}`")
+            over = limiter not in ("none", "empty")
+            rows.append([
+                name,
+                f"{min(line[limiter]['ns_min'] for line in lines):.0f}",
+                f"{middle(line[limiter]['ns_median'] for line in lines):.0f}",
+                f"{min(added(line, limiter, 'ns_min') for line in lines):.0f}" if over else "-",
+                f"{middle(added(line, limiter, 'ns_median') for line in lines):.0f}" if over else "-",
+                "40" if limiter == "sliding_window" else "-",
+            ])
+        text = table(["", "least", "median", "added, least", "added, median", "aim"], rows)
+        lines = [sample.line for sample in self.samples[Case("rust", "redis_limiter")]]
+        rows = []
+        for at_once in (1, 50):
+            found = [line[f"at_once_{at_once}"] for line in lines]
+            rows.append([
+                f"{at_once} at once",
+                f"{middle(each['rate'] for each in found):,.0f}",
+                f"{middle(each['redis_benchmark'] for each in found):,.0f}",
+                f"{middle(each['ratio'] for each in found):.2f}",
+                ">= 0.90",
+            ])
+        return text + table(["sliding window in Redis", "sends/s", "redis-benchmark", "ratio", "aim"], rows)
+
+    def strategies(self) -> list[str]:
+        lines = [sample.line for sample in self.samples[Case("python", "strategy")]]
+        rows = []
+        for name, base, what in STRATEGIES:
+            median = statistics.median(line[name]["ns_median"] for line in lines)
+            over = statistics.median(line[name]["ns_median"] - line[base]["ns_median"] for line in lines)
+            least = min(line[name]["ns_min"] for line in lines)
+            p90 = statistics.median(line[name]["ns_p90"] for line in lines)
+            rows.append([what, f"{least:,.0f}", f"{median:,.0f}", f"{p90:,.0f}", f"{over:,.0f}" if name != base else "-"])
+        return table(["", "least", "median", "p90", "added to the bare one"], rows)
+
     def text(self) -> str:
         clients = self.clients() if self.samples else []
         return "\n".join([*self.head(), *clients, *self.durable]).rstrip() + "\n"
@@ -204,5 +280,28 @@ class Report:
             "other core. A send that waits is wall time divided by all sends.",
             "",
             *self.calls(),
+            "## Rate limits",
+            "",
+            "Nanoseconds of a send over a producer that does nothing, each granted, on one thread; then sends a second through",
+            "a limit in Redis, and what redis-benchmark reaches with the same script, server and number of clients.",
+            "",
+            *self.limits(),
+            "## Strategies",
+            "",
+            "Nanoseconds of a send over a producer that does nothing, on one thread.",
+            "",
+            *strategy_report.layers([sample.line for sample in self.samples[Case("rust", "strategies")]]),
+            "## Strategies in Python",
+            "",
+            "Nanoseconds of a call that goes well: decorated functions, then decorated coroutine functions in one event loop,",
+            "then sends through a provider that is a callable.",
+            "",
+            *self.strategies(),
+            "## Strategies in Go",
+            "",
+            "Nanoseconds of a call that goes well: the senders of package comm, which are plain Go, then sends through the",
+            "library to a sender that is registered with it.",
+            "",
+            *strategy_report.go([sample.line["calls"] for sample in self.samples[Case("go", "strategy")]]),
         ]
         return lines

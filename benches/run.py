@@ -11,7 +11,7 @@ from pathlib import Path
 import durable
 from durable_report import DurablePart
 from measure import Bench, Case, Peer, Sample
-from report import Report
+from report import LIMITS, Report
 
 OURS = ["rust", "c", "go", "python"]
 SIZES = [100, 1024]
@@ -29,6 +29,8 @@ def cases(peer: bool) -> list[Case]:
         plan += [Case(program, "e2e", 1, size) for program in [*others, *OURS]]
     plan += [Case(program, "submit") for program in OURS]
     plan += [Case("python", "submit_many"), Case("go", "send")]
+    plan += [Case("rust", "limiter"), Case("rust", "redis_limiter")]
+    plan += [Case("rust", "strategies"), Case("python", "strategy"), Case("go", "strategy")]
     return plan
 
 
@@ -70,6 +72,7 @@ def clients(options) -> tuple[dict[Case, list[Sample]], int]:
             samples[case].append(sample)
             nanoseconds = sample.line.get("ns_median", sample.line.get("ns_each"))
             seen = f"{sample.rate:,.0f}/s" if nanoseconds is None else f"{nanoseconds:.0f} ns a call"
+            seen = LIMITS[case.mode](sample.line) if case.mode in LIMITS else seen
             print(
                 f"round {round + 1} of {options.rounds}, {number} of {len(plan)}: {case.program} {case.mode}"
                 f" {case.clients} x {case.size} B: {seen}, other work {sample.foreign:.0%}",

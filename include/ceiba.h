@@ -244,6 +244,12 @@
 typedef struct ceiba_broker ceiba_broker;
 
 /**
+ * One send for the host to make. It is ended, and freed, by ceiba_call_sent() or ceiba_call_failed(): once, at
+ * once or later, on any thread.
+ */
+typedef struct ceiba_call ceiba_call;
+
+/**
  * A batch of completions. The caller frees it with ceiba_completions_free(), or gives it to the next
  * poll. One thread at a time.
  */
@@ -386,6 +392,22 @@ uint32_t ceiba_error_attempts(const struct ceiba_error *error);
 struct ceiba_slice ceiba_error_message(const struct ceiba_error *error);
 
 /**
+ * Everything about the error as a JSON object, which the caller frees: `kind`, `code`, `outcome`, `retryable`,
+ * `attempts`, `message`, where there is one `provider` and `retry_after_ms`, and as `parts` how each attempt of a
+ * retry, member of a failover or recipient ended: `of`, `name`, and `message_id` or `error`. NULL for NULL.
+ *
+ * Any thread; never fails.
+ */
+struct ceiba_string *ceiba_error_json(const struct ceiba_error *error);
+
+/**
+ * How many attempts, members or recipients ceiba_error_json() tells of one by one; 0 where there was one alone.
+ *
+ * Any thread; never fails.
+ */
+size_t ceiba_error_part_count(const struct ceiba_error *error);
+
+/**
  * The provider that failed, such as "kapokmq"; empty where none did. Valid until the error is freed.
  *
  * Any thread; never fails.
@@ -419,11 +441,19 @@ int32_t ceiba_runtime_set_workers(uint32_t workers, struct ceiba_error **error);
  *
  * `report_json` may be NULL; else it gets a JSON object with how many clients ended how:
  * {"clean": 2, "forced": 0, "failed": 0}. Forced ones had sends that were ended with their outcome; failed
- * ones were being closed by another call, or failed to close. The caller frees it.
+ * ones were not closed in time by another call that had begun to, or failed to close. The caller frees it.
  *
  * Any thread; blocks until all are closed. CEIBA_ERR_WOULD_DEADLOCK on a thread of the runtime.
  */
 int32_t ceiba_shutdown(int64_t timeout_ms, struct ceiba_string **report_json, struct ceiba_error **error);
+
+/**
+ * What all open producers and consumers count, as Prometheus text: each number of their statuses with the client's
+ * id, and those of strategies and members with their names. The caller frees it; empty text where nothing is open.
+ *
+ * Any thread; does not block. NULL when there is no memory.
+ */
+struct ceiba_string *ceiba_metrics(void);
 
 /**
  * Has every log record up to `max_level` (CEIBA_LOG_*) handed to `function`, in place of the function set
@@ -622,6 +652,22 @@ uint32_t ceiba_receipt_attempts(const struct ceiba_receipt *receipt);
 bool ceiba_receipt_stored(const struct ceiba_receipt *receipt);
 
 /**
+ * How many recipients or members ceiba_receipt_json() tells of one by one; 0 where there was one alone.
+ *
+ * Any thread; never fails.
+ */
+size_t ceiba_receipt_part_count(const struct ceiba_receipt *receipt);
+
+/**
+ * Everything about the receipt as a JSON object, which the caller frees: `provider`, `attempts`, `stored`, where
+ * there is one `message_id` and `warning`, and as `parts` how each recipient or member ended: `of`, `name`, and
+ * `message_id` or `error`. NULL for NULL.
+ *
+ * Any thread; never fails.
+ */
+struct ceiba_string *ceiba_receipt_json(const struct ceiba_receipt *receipt);
+
+/**
  * Frees a receipt. NULL does nothing.
  */
 void ceiba_receipt_free(struct ceiba_receipt *receipt);
@@ -766,15 +812,34 @@ int32_t ceiba_producer_status(const char *id,
                               struct ceiba_error **error);
 
 /**
+ * Changes the live state of a strategy. `command` is a JSON object that names it, such as
+ * `{"strategy": "failover", "current": 0}` or `{"strategy": "circuit_breaker", "state": "open"}`; `json`, which may be
+ * NULL, gets the new state, and the caller frees it.
+ *
+ * Any thread; does not block. CEIBA_ERR_INVALID_ARGUMENT, CEIBA_ERR_NOT_FOUND and CEIBA_ERR_UNSUPPORTED: no strategy
+ * of that name takes commands. CEIBA_ERR_UNKNOWN_ID, CEIBA_ERR_CLOSED, CEIBA_ERR_FORKED.
+ */
+int32_t ceiba_producer_control(const char *id,
+                               size_t id_len,
+                               const char *command,
+                               size_t command_len,
+                               struct ceiba_string **json,
+                               struct ceiba_error **error);
+
+/**
  * Closes a producer: it takes no more sends, those under way end within `timeout_ms` (negative: the
  * client's deadline), and the rest are ended with their outcome. Every submit has its completion, and the
- * id is free, when this returns. Other threads may be in calls with the id.
+ * id is free, when this returns; while a call is stuck in the host (see ceiba_callback_register()), the id stays
+ * taken until that returns. Other threads may be in calls with the id.
  *
  * Any thread; blocks. CEIBA_ERR_TIMEOUT: some sends had to be ended; the producer is closed all the same.
  * CEIBA_ERR_CLOSED: another thread is closing it. CEIBA_ERR_UNKNOWN_ID, CEIBA_ERR_FORKED,
  * CEIBA_ERR_WOULD_DEADLOCK.
  */
-int32_t ceiba_producer_close(const char *id, size_t id_len, int64_t timeout_ms, struct ceiba_error **error);
+int32_t ceiba_producer_close(const char *id,
+                             size_t id_len,
+                             int64_t timeout_ms,
+                             struct ceiba_error **error);
 
 /**
  * Submits a copy of `data` and returns without waiting. The queue given at open gets exactly one completion
@@ -1160,6 +1225,109 @@ int32_t ceiba_open_file(const char *path,
                         const struct ceiba_queue *queue,
                         struct ceiba_string **ids_json,
                         struct ceiba_error **error);
+
+/**
+ * Makes a producer of the host known under `name`, for configs with `"provider": {"type": "callback", "name": …}`.
+ * `send` gets `user` and each call; it runs on threads of the producer, may block there and make any call of this
+ * library but the close of a producer that waits for it, and ends the call then or later. As many calls as the config's
+ * `threads` says (16 unless set) may be under way; each counts until `send` has returned and the call was ended. One
+ * that is late is reported at its deadline, with an unknown outcome, and counts on until it is ended all the same; a
+ * close waits for it until its own deadline.
+ *
+ * `abandoned` (may be NULL) is called with `user` and the number of a call (ceiba_call_number()) when nobody waits for
+ * its end any more, also just after it was ended. It runs on a thread that the callbacks of the library share, so it
+ * should be short. `release` (may be NULL) is called with `user` once, when neither is called any more; also when this
+ * call fails.
+ *
+ * Any thread. CEIBA_ERR_ALREADY_OPEN: the name is taken. CEIBA_ERR_INVALID_ARGUMENT.
+ */
+int32_t ceiba_callback_register(const char *name,
+                                size_t name_len,
+                                void (*send)(void *user, struct ceiba_call *call),
+                                void (*abandoned)(void *user, uint64_t number),
+                                void (*release)(void *user),
+                                void *user,
+                                struct ceiba_error **error);
+
+/**
+ * Forgets a producer of the host. Producers that were opened with it go on with it until they are closed.
+ *
+ * Any thread. CEIBA_ERR_UNKNOWN_ID: nothing has this name.
+ */
+int32_t ceiba_callback_unregister(const char *name, size_t name_len, struct ceiba_error **error);
+
+/**
+ * The number of the call, which no other call of the process has; 0 for NULL.
+ *
+ * Any thread; never fails.
+ */
+uint64_t ceiba_call_number(const struct ceiba_call *call);
+
+/**
+ * The body of the message: a view, valid until the call is ended.
+ *
+ * Any thread; never fails.
+ */
+struct ceiba_slice ceiba_call_body(const struct ceiba_call *call);
+
+/**
+ * The other fields of the message that are set, as a JSON object, which the caller frees: `content_type`, `key`,
+ * `tag`, `topic`, `template`, `args`, `recipients`, `attributes`, `attachments` (each with `name`, `content_type` and
+ * `length`) and `delay_ms`.
+ *
+ * Any thread.
+ */
+int32_t ceiba_call_fields(const struct ceiba_call *call,
+                          struct ceiba_string **json,
+                          struct ceiba_error **error);
+
+/**
+ * The content of an attachment, by its place in the list from 0: a view, valid until the call is ended; empty for a
+ * place that is not there.
+ *
+ * Any thread; never fails.
+ */
+struct ceiba_slice ceiba_call_attachment(const struct ceiba_call *call,
+                                         size_t place);
+
+/**
+ * What is left until the deadline, in milliseconds; -1 without one.
+ *
+ * Any thread; never fails.
+ */
+int64_t ceiba_call_remaining_ms(const struct ceiba_call *call);
+
+/**
+ * Whether nobody waits for the end of the call any more: its deadline passed, or it was cancelled.
+ *
+ * Any thread; never fails.
+ */
+bool ceiba_call_abandoned(const struct ceiba_call *call);
+
+/**
+ * Ends a call well, and frees it. `message_id` is the other side's id of the message, empty where there is none; an
+ * id that is not UTF-8 counts as none. NULL as `call` does nothing.
+ *
+ * Any thread; never fails.
+ */
+void ceiba_call_sent(struct ceiba_call *call,
+                     const char *message_id,
+                     size_t message_id_len);
+
+/**
+ * Ends a call with an error, and frees it. `code` is one of CEIBA_ERR_*, any other counts as CEIBA_ERR_UNAVAILABLE;
+ * `outcome` says whether the message may have been sent all the same; `retryable` whether a retry may help: 0 no, more
+ * yes, negative as is usual for the code; `retry_after_ms` is the least wait before a retry, negative for none. NULL as `call` does nothing.
+ *
+ * Any thread; never fails.
+ */
+void ceiba_call_failed(struct ceiba_call *call,
+                       int32_t code,
+                       int32_t outcome,
+                       int32_t retryable,
+                       int64_t retry_after_ms,
+                       const char *message,
+                       size_t message_len);
 
 /**
  * Starts a broker in this process, which speaks the KapokMQ protocol on loopback or wherever it is told to

@@ -1,4 +1,4 @@
-//! A TCP proxy between a client and its server that goes silent or cuts connections when told to.
+//! A TCP proxy between a client and its server that goes silent, cuts connections or is away when told to.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -28,6 +28,13 @@ enum Mode {
     Forward,
     Silent,
     Cut,
+    Away,
+}
+
+impl Mode {
+    fn closes(self) -> bool {
+        matches!(self, Mode::Cut | Mode::Away)
+    }
 }
 
 struct Shared {
@@ -36,6 +43,8 @@ struct Shared {
     accepted: AtomicU64,
     live: AtomicU64,
     swallowed: AtomicU64,
+    swallowing: AtomicU64,
+    listening: watch::Sender<bool>,
     // Bytes a second and way; 0 for no bound.
     rate: AtomicU64,
     tap: Option<Tap>,
@@ -44,6 +53,8 @@ struct Shared {
 /// See the module. Dropping it closes its connections.
 pub struct Proxy {
     address: SocketAddr,
+    // Keeps the port while nobody listens on it.
+    _port: TcpSocket,
     shared: Arc<Shared>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -51,19 +62,22 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy in front of `server`, on a free port of 127.0.0.1.
     pub async fn start(server: SocketAddr, tap: Option<Tap>) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let port = socket(([127, 0, 0, 1], 0).into());
+        let address = port.local_addr().unwrap();
         let shared = Arc::new(Shared {
             server,
             mode: watch::Sender::new(Mode::Forward),
             accepted: AtomicU64::new(0),
             live: AtomicU64::new(0),
             swallowed: AtomicU64::new(0),
+            swallowing: AtomicU64::new(0),
+            listening: watch::Sender::new(true),
             rate: AtomicU64::new(0),
             tap,
         });
+        let listener = socket(address).listen(1024).unwrap();
         let task = tokio::spawn(accept(listener, shared.clone()));
-        Proxy { address, shared, task }
+        Proxy { address, _port: port, shared, task }
     }
 
     /// Where clients connect to.
@@ -82,9 +96,24 @@ impl Proxy {
         self.shared.mode.send_replace(Mode::Cut);
     }
 
+    /// Closes what exists, and refuses whatever connects until [`Proxy::mend`], as where nobody listens. It is so when
+    /// this returns.
+    pub async fn leave(&self) {
+        let mut listening = self.shared.listening.subscribe();
+        self.shared.mode.send_replace(Mode::Away);
+        let _ = listening.wait_for(|listening| !listening).await;
+    }
+
     /// Lets new connections pass.
     pub fn mend(&self) {
         self.shared.mode.send_replace(Mode::Forward);
+    }
+
+    /// Ends [`Proxy::leave`]; whoever connects once this returned is let in.
+    pub async fn come_back(&self) {
+        let mut listening = self.shared.listening.subscribe();
+        self.shared.mode.send_replace(Mode::Forward);
+        let _ = listening.wait_for(|listening| *listening).await;
     }
 
     /// Passes on no more than this many bytes a second, each way of each connection.
@@ -106,6 +135,11 @@ impl Proxy {
     pub fn swallowed(&self) -> u64 {
         self.shared.swallowed.load(Ordering::Acquire)
     }
+
+    /// Connections on which clients wrote into silence.
+    pub fn swallowing(&self) -> u64 {
+        self.shared.swallowing.load(Ordering::Acquire)
+    }
 }
 
 impl Drop for Proxy {
@@ -114,10 +148,27 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+// Bound to an address that other sockets of this kind may share while none of them listens.
+fn socket(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
+}
+
+async fn accept(mut listener: TcpListener, shared: Arc<Shared>) {
+    let address = listener.local_addr().unwrap();
+    let mut mode = shared.mode.subscribe();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
+            () = until(&mut mode, |mode| mode == Mode::Away) => {
+                drop(listener);
+                shared.listening.send_replace(false);
+                until(&mut mode, |mode| mode != Mode::Away).await;
+                listener = socket(address).listen(1024).unwrap();
+                shared.listening.send_replace(true);
+            }
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { continue };
                 let number = shared.accepted.fetch_add(1, Ordering::AcqRel) + 1;
@@ -129,6 +180,11 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
+async fn until(mode: &mut watch::Receiver<Mode>, is: impl Fn(Mode) -> bool) {
+    // The sender lives as long as what is behind `shared`.
+    let _ = mode.wait_for(|mode| is(*mode)).await;
+}
+
 async fn connection(number: u64, client: TcpStream, shared: &Shared) {
     let live = Live::new(&shared.live);
     let mode = shared.mode.subscribe();
@@ -136,7 +192,7 @@ async fn connection(number: u64, client: TcpStream, shared: &Shared) {
     let _ = client.set_nodelay(true);
     let (mut from_client, mut to_client) = client.into_split();
     match now {
-        Mode::Cut => return,
+        Mode::Cut | Mode::Away => return,
         Mode::Silent => return swallow(&mut from_client, shared, mode, live).await,
         Mode::Forward => {}
     }
@@ -226,12 +282,18 @@ async fn changed(mode: &mut watch::Receiver<Mode>) -> Mode {
 
 async fn swallow(from: &mut OwnedReadHalf, shared: &Shared, mut mode: watch::Receiver<Mode>, live: Live<'_>) {
     let mut live = Some(live);
+    let mut wrote = false;
     let mut buffer = vec![0; 64 << 10];
     loop {
         tokio::select! {
-            _ = mode.wait_for(|mode| *mode == Mode::Cut) => return,
+            _ = mode.wait_for(|mode| mode.closes()) => return,
             read = from.read(&mut buffer), if live.is_some() => match read {
-                Ok(count @ 1..) => { shared.swallowed.fetch_add(count as u64, Ordering::AcqRel); }
+                Ok(count @ 1..) => {
+                    shared.swallowed.fetch_add(count as u64, Ordering::AcqRel);
+                    if !std::mem::replace(&mut wrote, true) {
+                        shared.swallowing.fetch_add(1, Ordering::AcqRel);
+                    }
+                }
                 // The server is not told: to it the connection lives.
                 _ => live = None,
             },

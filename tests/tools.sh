@@ -18,6 +18,14 @@ need ld binutils "linker"
 need curl curl "requests in tests"
 need pkg-config pkg-config "how C programs find the library"
 need cmake cmake "the CMake package is tested"
+need redis-server redis-server "rate limits over a real Redis are tested"
+if [ "$(id -u)" = 0 ] && [ ! -e /usr/sbin/sendmail ] && [ ! -e /usr/sbin/postfix ] && command -v debconf-set-selections >/dev/null; then
+  # Only its programs are needed: no mail system of this machine is set up, and none that is here is replaced.
+  echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
+  need postfix postfix "a real mail server in tests"
+  need saslpasswd2 sasl2-bin "logins of the mail server in tests"
+  packages+=(libsasl2-modules)
+fi
 
 if ! python3 -c 'import venv, ensurepip' >/dev/null 2>&1; then
   missing+=("python3 -m venv: the wheel's environment (Debian package python3-venv)")

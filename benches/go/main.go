@@ -1,11 +1,12 @@
 // This program measures ceiba from Go and prints one line of JSON.
 //
-//	benches --mode acked|e2e|submit|send [--addr HOST:PORT] [--topic T] [--clients N] [--size BYTES]
+//	benches --mode acked|e2e|submit|send|strategy [--addr HOST:PORT] [--topic T] [--clients N] [--size BYTES]
 //	        [--seconds S] [--limit MESSAGES]
 //
 // Acked submits to a broker until each message has its receipt; e2e has as many consumers, which
 // acknowledge what they receive; submit is what a submit costs its caller, in bursts, and send a send that
-// waits for its result in each of 100 goroutines, both without a network. The secret is read from the
+// waits for its result in each of 100 goroutines, both without a network; strategy is what strategies add to
+// a sender of this program. The secret is read from the
 // environment variable CEIBA_SECRET.
 package main
 
@@ -43,12 +44,14 @@ type line struct {
 	Median     *float64 `json:"ns_median,omitempty"`
 	P90        *float64 `json:"ns_p90,omitempty"`
 	Each       *float64 `json:"ns_each,omitempty"`
+
+	Calls map[string]timing `json:"calls,omitempty"`
 }
 
 func main() {
 	var s settings
 	var seconds float64
-	flag.StringVar(&s.mode, "mode", "acked", "acked, e2e, submit or send")
+	flag.StringVar(&s.mode, "mode", "acked", "acked, e2e, submit, send or strategy")
 	flag.StringVar(&s.addr, "addr", "127.0.0.1:8011", "HOST:PORT of the broker")
 	flag.StringVar(&s.topic, "topic", "bench", "topic")
 	flag.IntVar(&s.clients, "clients", 1, "producer ids, each with a connection and a goroutine of its own")
@@ -58,10 +61,10 @@ func main() {
 	flag.Parse()
 	s.seconds = time.Duration(seconds * float64(time.Second))
 	run, known := map[string]func(settings) (line, error){
-		"acked": acked, "e2e": endToEnd, "submit": submit, "send": send,
+		"acked": acked, "e2e": endToEnd, "submit": submit, "send": send, "strategy": strategy,
 	}[s.mode]
 	if !known || s.clients < 1 || s.size < 0 {
-		fmt.Fprintln(os.Stderr, "benches: a mode is acked, e2e, submit or send; clients are at least 1")
+		fmt.Fprintln(os.Stderr, "benches: a mode is acked, e2e, submit, send or strategy; clients are at least 1")
 		os.Exit(2)
 	}
 	l, err := run(s)

@@ -1,11 +1,12 @@
 """Measures ceiba from Python and prints one line of JSON.
 
-    python bench.py --mode acked|e2e|submit [--addr HOST:PORT] [--topic T] [--clients N] [--size BYTES]
+    python bench.py --mode acked|e2e|submit|strategy [--addr HOST:PORT] [--topic T] [--clients N] [--size BYTES]
                     [--seconds S] [--limit MESSAGES] [--many]
 
 `acked` submits to a broker until each message has its receipt, one thread over all ids; `e2e` adds as many
 consumers, each with a thread that acknowledges what it receives; `submit` is what a submit costs its
-caller, in bursts, without a network. `--many` submits lists of bodies in place of one by one. The secret is
+caller, in bursts, without a network; `strategy` what decorated functions and senders of Python's own
+cost. `--many` submits lists of bodies in place of one by one. The secret is
 read from the environment variable CEIBA_SECRET.
 """
 
@@ -20,6 +21,7 @@ import time
 from pathlib import Path
 
 import ceiba
+import strategy
 
 OUTSTANDING = 8192  # submits that one producer may have under way
 BURST = 256  # submits between two looks at the completions
@@ -230,9 +232,14 @@ def submit(options: argparse.Namespace) -> dict:
     }
 
 
+def strategies(options: argparse.Namespace) -> dict:
+    cases = strategy.measure(options.size, options.seconds / 4)
+    return {"name": "python", "mode": "strategy", "size": options.size, "messages": strategy.BURST, **cases}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures ceiba from Python.")
-    modes = {"acked": acked, "e2e": end_to_end, "submit": submit}
+    modes = {"acked": acked, "e2e": end_to_end, "submit": submit, "strategy": strategies}
     parser.add_argument("--mode", choices=modes, default="acked")
     parser.add_argument("--addr", default="127.0.0.1:8011")
     parser.add_argument("--topic", default="bench")

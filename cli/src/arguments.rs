@@ -40,10 +40,13 @@ pub(crate) enum Command {
     /// The first line on stdout names the address: `listening on 127.0.0.1:8011`.
     #[command(after_help = EXIT_CODES, args_conflicts_with_subcommands = true)]
     Broker(Box<BrokerArgs>),
-    /// Send each line of a file or of stdin as a message
+    /// Send each line of a file or of stdin as a message, or all of it as one
     ///
     /// A line ends with LF, which is not sent; a last line without one is sent too, and an empty line is an
     /// empty message. Lines that cannot be sent are named on stderr and counted; the others go on.
+    ///
+    /// With --to, --subject, --template, --arg, --args or --whole the input is one message: a mail, a text message, a
+    /// call of a webhook.
     #[command(after_help = format!("{SECRET_SOURCES}\n\n{EXIT_CODES}"))]
     Send(SendArgs),
     /// Receive messages, write their bodies to stdout, one per line, and acknowledge them
@@ -228,6 +231,8 @@ pub(crate) enum Delivery {
 #[derive(Debug, Args)]
 pub(crate) struct ClientArgs {
     /// A URL such as kapokmq://127.0.0.1:8011/TOPIC, or a JSON config of a client: its text, not a file
+    ///
+    /// Schemes for sending alone: smtp, smtps, sms+aliyun, sms+tencent, dingtalk, http and https (a webhook).
     #[arg(value_name = "CONFIG")]
     pub(crate) config: String,
 
@@ -241,9 +246,9 @@ pub(crate) struct SendArgs {
     #[command(flatten)]
     pub(crate) client: ClientArgs,
 
-    /// File to read; `-` is stdin
-    #[arg(long, value_name = "FILE", default_value = "-")]
-    pub(crate) file: PathBuf,
+    /// File to read; `-` is stdin [default: -; with --template none]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 
     /// Deliver each message this much later: seconds, or a number with a unit such as 10m
     #[arg(long, value_name = "S", value_parser = seconds, allow_hyphen_values = true, default_value = "0")]
@@ -252,6 +257,39 @@ pub(crate) struct SendArgs {
     /// Messages that may be on their way at once
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(crate) window: u32,
+
+    #[command(flatten)]
+    pub(crate) notice: NoticeArgs,
+}
+
+/// What makes the whole input one message.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "One message")]
+pub(crate) struct NoticeArgs {
+    /// A recipient: an address, a number or a user id; may be given many times, or with commas
+    #[arg(long, value_name = "WHO", value_delimiter = ',')]
+    pub(crate) to: Vec<String>,
+
+    /// The subject of a mail
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) subject: Option<String>,
+
+    /// The provider's template of this name; @FILE renders the template in that file here, and a .html file makes
+    /// an HTML mail
+    #[arg(long, value_name = "NAME|@FILE")]
+    pub(crate) template: Option<String>,
+
+    /// A text for the template; may be given many times
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) arg: Vec<String>,
+
+    /// JSON for the template, to which --arg adds
+    #[arg(long, value_name = "JSON")]
+    pub(crate) args: Option<String>,
+
+    /// Send the whole input as one message in any case
+    #[arg(long)]
+    pub(crate) whole: bool,
 }
 
 #[derive(Debug, Args)]

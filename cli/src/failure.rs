@@ -47,6 +47,11 @@ impl Failure {
         Failure { exit: Exit::Failed, kind: error.kind().name(), text: error.text(), error: Some(error) }
     }
 
+    /// An error of the core in what was given.
+    pub(crate) fn of_input(error: Error) -> Failure {
+        Failure { exit: Exit::Usage, ..Failure::of(error) }
+    }
+
     /// An error of the core before the work began.
     pub(crate) fn at_open(error: Error) -> Failure {
         let exit = match error.kind() {

@@ -12,6 +12,7 @@ mod folder;
 pub mod fuzzing;
 mod lines;
 mod log;
+mod notify;
 mod receive;
 mod secret;
 mod send;
@@ -61,6 +62,9 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         Command::Broker(args) if args.command.is_some() => folder::run(args.command.as_ref(), cli.json),
         Command::Broker(args) => {
             on_runtime()?.block_on(async { broker::run(args, &Stop::listen()?, cli.json).await })
+        }
+        Command::Send(args) if args.notice.given() => {
+            on_runtime()?.block_on(async { notify::run(args, &Stop::listen()?, cli.json).await })
         }
         Command::Send(args) => {
             on_runtime()?.block_on(async { send::run(args, &Stop::listen()?, cli.json).await })

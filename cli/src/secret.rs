@@ -47,25 +47,96 @@ pub(crate) fn of_broker(
 /// The config of `send` and `receive`, with the secret from outside where the config names none.
 pub(crate) fn client_config(args: &ClientArgs) -> Result<ClientConfig, Failure> {
     let mut config = ClientConfig::parse(&args.config).map_err(Failure::at_open)?;
-    let wants = config.provider.get("type").and_then(Value::as_str) == Some("kapokmq");
-    if wants && !config.provider.contains_key("secret_key") {
-        match outside(args.secret_file.as_deref())? {
+    let file = args.secret_file.as_deref();
+    if let Some(missing) = Robot::of(&config.provider) {
+        return robot(config, missing, file);
+    }
+    let wanted = wanted(&config.provider).filter(|(key, _)| !config.provider.contains_key(*key));
+    match wanted {
+        Some((key, example)) => match outside(file)? {
             Some(secret) => {
-                config.provider.insert("secret_key".into(), Value::String(secret.expose().to_owned()));
+                config.provider.insert(key.into(), Value::String(secret.expose().to_owned()));
             }
             None => {
                 return Err(Failure::usage(format!(
-                    "no secret: give --secret-file FILE, set {VARIABLE}, or name `secret_key` in the config \
-                     (kapokmq://:SECRET@HOST:PORT/TOPIC)"
+                    "no secret: give --secret-file FILE, set {VARIABLE}, or name `{key}` in the config{example}"
                 )));
             }
+        },
+        None if file.is_some() => {
+            return Err(Failure::usage(
+                "two secrets: --secret-file is for a config that needs a secret and names none",
+            ));
         }
-    } else if args.secret_file.is_some() {
-        return Err(Failure::usage(
-            "two secrets: --secret-file is for a config that needs a secret and names none",
-        ));
+        None => {}
     }
     Ok(config)
+}
+
+/// What the config of a DingTalk robot leaves out.
+enum Robot {
+    /// Token and secret.
+    Both,
+    /// The secret, which not every robot has.
+    Secret,
+}
+
+impl Robot {
+    fn of(provider: &serde_json::Map<String, Value>) -> Option<Robot> {
+        let text = |key: &str| provider.get(key).and_then(Value::as_str);
+        if text("type") != Some("dingtalk") || text("via").is_some_and(|via| via != "robot") {
+            return None;
+        }
+        // An address that is named elsewhere may hold the token.
+        let in_address = match provider.get("url") {
+            Some(Value::String(address)) => address.contains("access_token="),
+            Some(_) => true,
+            None => false,
+        };
+        match (provider.contains_key("access_token") || in_address, provider.contains_key("secret")) {
+            (false, false) => Some(Robot::Both),
+            (true, false) => Some(Robot::Secret),
+            _ => None,
+        }
+    }
+}
+
+/// A robot's token and secret are written `TOKEN:SECRET`, or `TOKEN` for one without a secret; where the config names the
+/// token the secret alone is.
+fn robot(mut config: ClientConfig, missing: Robot, file: Option<&Path>) -> Result<ClientConfig, Failure> {
+    let given = outside(file)?;
+    let given = given.as_ref().map(Secret::expose);
+    let (token, secret) = match (missing, given) {
+        (Robot::Both, Some(text)) => match text.split_once(':') {
+            Some((token, secret)) => (Some(token), Some(secret)),
+            None => (Some(text), None),
+        },
+        (Robot::Secret, given) => (None, given),
+        (Robot::Both, None) => {
+            return Err(Failure::usage(format!(
+                "no secret: give --secret-file FILE, set {VARIABLE} (TOKEN:SECRET, or TOKEN for a robot without a \
+                 secret), or name `access_token` in the config"
+            )));
+        }
+    };
+    for (key, text) in [("access_token", token), ("secret", secret)] {
+        if let Some(text) = text {
+            config.provider.insert(key.into(), Value::String(text.to_owned()));
+        }
+    }
+    Ok(config)
+}
+
+/// The key of the secret that a provider cannot do without, and how it is written elsewhere.
+fn wanted(provider: &serde_json::Map<String, Value>) -> Option<(&'static str, &'static str)> {
+    let text = |key: &str| provider.get(key).and_then(Value::as_str);
+    match (text("type")?, text("service")) {
+        ("kapokmq", _) => Some(("secret_key", " (kapokmq://:SECRET@HOST:PORT/TOPIC)")),
+        ("smtp", _) if provider.contains_key("user") => Some(("password", "")),
+        ("sms", Some("aliyun")) => Some(("access_key_secret", "")),
+        ("sms", Some("tencent")) => Some(("secret_key", "")),
+        _ => None,
+    }
 }
 
 /// A secret that nobody knows.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,7 +25,8 @@ const SHOWN: u64 = 10;
 
 pub(crate) async fn run(args: &SendArgs, stop: &Stop, as_json: bool) -> Result<Exit, Failure> {
     let config = secret::client_config(&args.client)?;
-    let mut input = lines::read(&args.file)?;
+    let file = args.file.as_deref().unwrap_or(Path::new("-"));
+    let mut input = lines::read(file)?;
     let bar = bar(input.size, as_json);
     let mut work = Work::new(args, bar, as_json)?;
     let given = config.id.is_none().then_some("send");
@@ -64,7 +66,7 @@ pub(crate) async fn run(args: &SendArgs, stop: &Stop, as_json: bool) -> Result<E
     let closed = calls::producer_close(&id, None).await;
     let mut exit = work.summary(interrupted);
     if let Some(error) = broken {
-        let place = args.file.display();
+        let place = file.display();
         let text = format!("{place} broke off after line {}: {error}", work.last_line);
         Failure::new(Exit::Failed, "input", text).print(as_json);
         exit = Exit::Failed;

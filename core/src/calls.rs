@@ -1,20 +1,29 @@
 //! The calls by id that every binding makes. Those that wait are futures; [`crate::runtime::block_on`]
 //! turns them into blocking calls.
 
+mod held;
+mod metrics;
+mod shutdown;
+
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::client::{Consumer, Context, Producer};
 use crate::completion::CompletionQueue;
 use crate::config::{ClientConfig, Role};
 use crate::error::{Error, Kind, Outcome, Result};
-use crate::intake::{Intake, Ticket, pump};
+use crate::intake::{Intake, Ticket, UnderWay, pump};
 use crate::message::{Delivery, Message, Receipt};
 use crate::open;
+use crate::provider::callback::{Host, Hosts};
 use crate::provider::memory::Topics;
 use crate::registry::{Registry, check_id};
 use crate::runtime::{self, PerGeneration};
+
+pub use metrics::metrics;
+pub use shutdown::{ShutdownReport, shutdown};
 
 /// A producer under its id.
 pub struct ProducerClient {
@@ -23,6 +32,10 @@ pub struct ProducerClient {
     intake: Arc<Intake>,
     deadline: Duration,
     pump: parking_lot::Mutex<Option<tokio::task::JoinHandle<()>>>,
+    // The sends that wait, of a producer that has no intake of its own to count them.
+    sends: Option<Arc<UnderWay>>,
+    // How many strategies a message passes at most, those of members by id among them.
+    layers: usize,
 }
 
 impl ProducerClient {
@@ -40,17 +53,62 @@ impl ProducerClient {
         Context::within(timeout.unwrap_or(self.deadline))
     }
 
+    /// Sends and waits for the receipt.
+    ///
+    /// # Errors
+    /// Those of the producer; `closed` when it is closed meanwhile.
+    pub async fn send(&self, ctx: &Context, message: Arc<Message>) -> Result<Receipt> {
+        let Some(sends) = &self.sends else { return self.producer.send(ctx, message).await };
+        let by = |error: Error| error.by(self.producer.provider());
+        let _entered = sends.enter().map_err(by)?;
+        // Once for all strategies: a caller who comes late says nothing of a member or a breaker.
+        ctx.check().map_err(by)?;
+        tokio::select! {
+            biased;
+            result = self.producer.send(ctx, message) => result,
+            () = sends.stop().cancelled() => Err(Error::new(Kind::Closed, "the producer was closed")
+                .outcome_is(Outcome::Unknown)
+                .by(self.producer.provider())),
+        }
+    }
+
+    async fn send_batch(&self, ctx: &Context, messages: Vec<Arc<Message>>) -> Vec<Result<Receipt>> {
+        if self.sends.is_none() {
+            return self.producer.send_batch(ctx, messages).await;
+        }
+        futures_util::future::join_all(messages.into_iter().map(|message| self.send(ctx, message))).await
+    }
+
+    async fn flush(&self, ctx: &Context) -> Result<()> {
+        if let Some(sends) = &self.sends {
+            let (waited, submitted) = tokio::join!(sends.drained(ctx), self.intake.drained(ctx));
+            waited.and(submitted)?;
+        }
+        self.producer.flush(ctx).await
+    }
+
     async fn close(&self, ctx: &Context) -> Result<()> {
         self.intake.close();
         let pump = self.pump.lock().take();
-        let mut late = Ok(());
-        if let Some(mut pump) = pump
-            && let Err(error) = ctx.run(&mut pump).await
-        {
-            // Dropping its calls ends each of them.
-            pump.abort();
-            let _ = pump.await;
-            late = Err(error);
+        let mut late = match &self.sends {
+            Some(sends) => {
+                let (waited, submitted) = tokio::join!(sends.close(ctx), self.intake.drained(ctx));
+                if waited.is_err() || submitted.is_err() {
+                    sends.stop().cancel();
+                }
+                waited.and(submitted)
+            }
+            None => Ok(()),
+        };
+        if let Some(mut pump) = pump {
+            // Every call has ended or was told to.
+            let grace = Context::within(Duration::from_millis(200));
+            if let Err(error) = grace.run(&mut pump).await {
+                // Dropping its calls ends each of them.
+                pump.abort();
+                let _ = pump.await;
+                late = Err(error);
+            }
         }
         self.producer.close(ctx).await.and(late)
     }
@@ -77,6 +135,7 @@ struct Clients {
     producers: Registry<ProducerClient>,
     consumers: Registry<ConsumerClient>,
     topics: Topics,
+    hosts: Hosts,
 }
 
 static CLIENTS: PerGeneration<Clients> = PerGeneration::new();
@@ -87,6 +146,7 @@ fn clients() -> Result<&'static Clients> {
             producers: Registry::new("producer"),
             consumers: Registry::new("consumer"),
             topics: Topics::default(),
+            hosts: Hosts::default(),
         })
     })
 }
@@ -179,6 +239,17 @@ fn chosen_id<'a>(id: Option<&'a str>, config: &'a ClientConfig) -> Result<&'a st
     }
 }
 
+/// Makes a producer of the host known under a name, for configs with `"type": "callback"`.
+pub fn callback_register(name: &str, host: Arc<dyn Host>) -> Result<()> {
+    clients()?.hosts.register(name, host)
+}
+
+/// Forgets a producer of the host; clients that were opened with it go on with what it was. What is returned is to be
+/// dropped where the host may be called.
+pub fn callback_unregister(name: &str) -> Result<Arc<dyn Host>> {
+    clients()?.hosts.unregister(name)
+}
+
 /// Opens a producer under `id`, or under the config's own id. Submits complete to `queue`.
 pub async fn producer_open(
     id: Option<&str>,
@@ -187,13 +258,23 @@ pub async fn producer_open(
 ) -> Result<Arc<str>> {
     let clients = clients()?;
     let reservation = clients.producers.reserve(chosen_id(id, &config)?)?;
-    let producer = open::producer(reservation.id(), &config, &clients.topics).await?;
-    let (intake, task) = match producer.intake() {
-        Some(intake) => (intake.clone(), None),
+    let own = open::layers(&config)?;
+    let deepest = AtomicUsize::new(own);
+    let members = |id: &str| {
+        let (member, layers) = held::hold(id, reservation.id())?;
+        open::within_layers(own + layers)?;
+        deepest.fetch_max(own + layers, Ordering::Relaxed);
+        Ok(member)
+    };
+    let around = open::Surroundings { topics: &clients.topics, hosts: &clients.hosts, members: &members };
+    let producer = open::producer_among(reservation.id(), &config, &around).await?;
+    let (intake, task, sends) = match producer.intake() {
+        Some(intake) => (intake.clone(), None, None),
         None => {
             let intake = Intake::new(producer.provider(), config.limits());
-            let task = tokio::spawn(pump(intake.clone(), producer.clone()));
-            (intake, Some(task))
+            let sends = Arc::<UnderWay>::default();
+            let task = tokio::spawn(pump(intake.clone(), producer.clone(), sends.stop().clone()));
+            (intake, Some(task), Some(sends))
         }
     };
     if let Some(queue) = queue {
@@ -206,6 +287,8 @@ pub async fn producer_open(
         intake,
         deadline: config.deadline.0,
         pump: parking_lot::Mutex::new(task),
+        sends,
+        layers: deepest.load(Ordering::Relaxed),
     }));
     Ok(id)
 }
@@ -246,7 +329,8 @@ pub async fn open_file(text: &str, queue: Option<Arc<CompletionQueue>>) -> Resul
         match result {
             Ok(id) => opened.push((role, id)),
             Err(error) => {
-                for (role, id) in opened {
+                // Later ones may hold earlier ones.
+                for (role, id) in opened.into_iter().rev() {
                     let closed = match role {
                         Role::Producer => producer_close(&id, None).await,
                         Role::Consumer => consumer_close(&id, None).await,
@@ -265,7 +349,7 @@ pub async fn open_file(text: &str, queue: Option<Arc<CompletionQueue>>) -> Resul
 /// Sends a message and waits for its receipt, until `timeout` or the client's deadline.
 pub async fn producer_send(id: &str, message: Message, timeout: Option<Duration>) -> Result<Receipt> {
     let client = producer(id)?;
-    client.producer.send(&client.context(timeout), Arc::new(message)).await
+    client.send(&client.context(timeout), Arc::new(message)).await
 }
 
 /// Sends several; a result for each, in their order.
@@ -276,7 +360,7 @@ pub async fn producer_send_batch(
 ) -> Result<Vec<Result<Receipt>>> {
     let client = producer(id)?;
     let messages = messages.into_iter().map(Arc::new).collect();
-    Ok(client.producer.send_batch(&client.context(timeout), messages).await)
+    Ok(client.send_batch(&client.context(timeout), messages).await)
 }
 
 /// Submits a body without waiting. The completion with `token` comes to the queue given at open.
@@ -316,7 +400,7 @@ pub fn producer_cancel(id: &str, token: u64) -> Result<()> {
 pub async fn producer_flush(id: &str, timeout: Option<Duration>) -> Result<()> {
     let client = producer(id)?;
     let ctx = client.context(timeout);
-    client.producer.flush(&ctx).await
+    client.flush(&ctx).await
 }
 
 /// The live state as JSON.
@@ -326,7 +410,8 @@ pub fn producer_status(id: &str) -> Result<serde_json::Value> {
         if let Some(object) = status.as_object_mut() {
             object.insert("id".into(), serde_json::json!(&*client.id));
             object.insert("provider".into(), serde_json::json!(client.producer.provider()));
-            object.insert("under_way".into(), serde_json::json!(client.intake.under_way()));
+            let waiting = client.sends.as_ref().map_or(0, |sends| sends.count());
+            object.insert("under_way".into(), serde_json::json!(client.intake.under_way() + waiting));
             let deadline = u64::try_from(client.deadline.as_millis()).unwrap_or(u64::MAX);
             object.insert("deadline_ms".into(), serde_json::json!(deadline));
         }
@@ -334,8 +419,15 @@ pub fn producer_status(id: &str) -> Result<serde_json::Value> {
     })
 }
 
+/// Changes the live state of a strategy: `command` is an object that names it, as in
+/// `{"strategy": "failover", "current": 0}`. Returns the new state.
+pub fn producer_control(id: &str, command: &serde_json::Value) -> Result<serde_json::Value> {
+    with_producer(id, |client| client.producer.control(command))
+}
+
 /// Closes a producer: intake stops, sends under way end within `timeout` (or the client's deadline), the
-/// rest end with their outcome, and the id is free when this returns. `timeout`: some had to be ended.
+/// rest end with their outcome, and the id is free when this returns. `timeout`: some had to be ended; when a call of the
+/// host is stuck, the id is free once that returns.
 pub async fn producer_close(id: &str, timeout: Option<Duration>) -> Result<()> {
     let clients = clients()?;
     let (client, closing) =
@@ -344,7 +436,13 @@ pub async fn producer_close(id: &str, timeout: Option<Duration>) -> Result<()> {
     // A task of its own, so that the id is freed also when the caller goes away.
     finished(tokio::spawn(async move {
         let result = client.close(&ctx).await;
-        drop(closing);
+        match clients.hosts.left_behind(&client.id) {
+            Some(stuck) => drop(tokio::spawn(async move {
+                stuck.await;
+                drop(closing);
+            })),
+            None => drop(closing),
+        }
         result
     }))
     .await
@@ -400,40 +498,4 @@ async fn finished(task: tokio::task::JoinHandle<Result<()>>) -> Result<()> {
     task.await.unwrap_or_else(|error| {
         Err(Error::new(Kind::Internal, "closing failed").outcome_is(Outcome::Unknown).caused_by(error))
     })
-}
-
-/// How a shutdown ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ShutdownReport {
-    /// Clients whose sends all ended in time.
-    pub clean: usize,
-    /// Clients with sends that had to be ended.
-    pub forced: usize,
-    /// Clients that another call was closing or that failed to close.
-    pub failed: usize,
-}
-
-/// Closes every client, all within `timeout`. New ones can be opened afterwards.
-pub async fn shutdown(timeout: Duration) -> Result<ShutdownReport> {
-    let Some(clients) = CLIENTS.get() else { return Ok(ShutdownReport::default()) };
-    let until = tokio::time::Instant::now().checked_add(timeout);
-    let left = || {
-        let left = until.map(|until| until.saturating_duration_since(tokio::time::Instant::now()));
-        Some(left.unwrap_or(timeout))
-    };
-    let producers = clients.producers.ids();
-    let consumers = clients.consumers.ids();
-    let mut results =
-        futures_util::future::join_all(producers.iter().map(|id| producer_close(id, left()))).await;
-    results
-        .extend(futures_util::future::join_all(consumers.iter().map(|id| consumer_close(id, left()))).await);
-    let mut report = ShutdownReport::default();
-    for result in results {
-        match result {
-            Ok(()) => report.clean += 1,
-            Err(error) if error.kind() == Kind::Timeout => report.forced += 1,
-            Err(_) => report.failed += 1,
-        }
-    }
-    Ok(report)
 }

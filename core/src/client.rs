@@ -21,6 +21,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct Context {
     deadline: Option<Instant>,
     cancel: Option<CancellationToken>,
+    fails_when_disconnected: bool,
+    has_room: bool,
 }
 
 impl Context {
@@ -32,12 +34,12 @@ impl Context {
     /// Ends after `timeout` from now.
     pub fn within(timeout: Duration) -> Context {
         // A timeout too large for the clock is no deadline.
-        Context { deadline: Instant::now().checked_add(timeout), cancel: None }
+        Context { deadline: Instant::now().checked_add(timeout), ..Context::default() }
     }
 
     /// Ends at this instant.
     pub fn until(deadline: Instant) -> Context {
-        Context { deadline: Some(deadline), cancel: None }
+        Context { deadline: Some(deadline), ..Context::default() }
     }
 
     /// The same, cancelled by this token.
@@ -45,6 +47,54 @@ impl Context {
     pub fn cancelled_by(mut self, token: CancellationToken) -> Context {
         self.cancel = Some(token);
         self
+    }
+
+    /// The same with another deadline.
+    #[must_use]
+    pub fn ending_at(mut self, deadline: Instant) -> Context {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// The same, ending after `most` from now where it would not have ended by then.
+    #[must_use]
+    pub fn at_most(mut self, most: Duration) -> Context {
+        if let Some(end) = Instant::now().checked_add(most) {
+            self.deadline = Some(self.deadline.map_or(end, |deadline| deadline.min(end)));
+        }
+        self
+    }
+
+    /// The same, failing at once where there is no connection or no room, whatever the client's config says: whoever
+    /// calls has somewhere else to go.
+    #[must_use]
+    pub fn failing_when_disconnected(mut self) -> Context {
+        self.fails_when_disconnected = true;
+        self
+    }
+
+    /// Whether a send without a connection or room fails though the client's config says to wait.
+    pub fn fails_when_disconnected(&self) -> bool {
+        self.fails_when_disconnected
+    }
+
+    /// The same, of a submit: it counts among those that its client took, and is not bounded a second time.
+    #[must_use]
+    pub fn with_room(mut self) -> Context {
+        self.has_room = true;
+        self
+    }
+
+    /// The same, of a send through a client that has not counted it.
+    #[must_use]
+    pub fn without_room(mut self) -> Context {
+        self.has_room = false;
+        self
+    }
+
+    /// Whether its client has room for this call, and counts it.
+    pub fn has_room(&self) -> bool {
+        self.has_room
     }
 
     /// When the call must have ended.

@@ -206,39 +206,53 @@ impl CompletionQueue {
     }
 }
 
+/// A file descriptor that is readable from `set` to `clear`. Setting it never waits.
 #[cfg(target_os = "linux")]
-struct Wake {
+#[derive(Debug)]
+pub struct Wake {
     watch: OwnedFd,
 }
 
 #[cfg(target_os = "linux")]
 impl Wake {
-    fn new() -> Result<Wake> {
+    /// One that is not set.
+    ///
+    /// # Errors
+    /// `internal` when the process has no descriptors left.
+    pub fn new() -> Result<Wake> {
         use rustix::event::{EventfdFlags, eventfd};
         let watch = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(no_descriptor)?;
         Ok(Wake { watch })
     }
 
-    fn set(&self) {
+    /// Makes it readable; once for each `clear`, the caller sees to that.
+    pub fn set(&self) {
         // The counter cannot overflow: it is written once per change from empty to non-empty.
         let _ = rustix::io::write(&self.watch, &1u64.to_ne_bytes());
     }
 
-    fn clear(&self) {
+    /// Makes it unreadable.
+    pub fn clear(&self) {
         // Empty already when the host read it itself.
         let _ = rustix::io::read(&self.watch, &mut [0u8; 8]);
     }
 }
 
+/// A file descriptor that is readable from `set` to `clear`. Setting it never waits.
 #[cfg(not(target_os = "linux"))]
-struct Wake {
+#[derive(Debug)]
+pub struct Wake {
     watch: OwnedFd,
     write: OwnedFd,
 }
 
 #[cfg(not(target_os = "linux"))]
 impl Wake {
-    fn new() -> Result<Wake> {
+    /// One that is not set.
+    ///
+    /// # Errors
+    /// `internal` when the process has no descriptors left.
+    pub fn new() -> Result<Wake> {
         let (watch, write) = rustix::pipe::pipe().map_err(no_descriptor)?;
         for end in [&watch, &write] {
             rustix::io::ioctl_fionbio(end, true).map_err(no_descriptor)?;
@@ -247,17 +261,25 @@ impl Wake {
         Ok(Wake { watch, write })
     }
 
-    fn set(&self) {
+    /// Makes it readable; once for each `clear`, the caller sees to that.
+    pub fn set(&self) {
         let _ = rustix::io::write(&self.write, &[1]);
     }
 
-    fn clear(&self) {
+    /// Makes it unreadable.
+    pub fn clear(&self) {
         let _ = rustix::io::read(&self.watch, &mut [0u8; 8]);
     }
 }
 
+impl AsFd for Wake {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
+    }
+}
+
 fn no_descriptor(errno: rustix::io::Errno) -> Error {
-    Error::new(Kind::Internal, "no file descriptor could be had for a completion queue").caused_by(errno)
+    Error::new(Kind::Internal, "no file descriptor could be had").caused_by(errno)
 }
 
 #[cfg(test)]

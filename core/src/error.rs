@@ -1,8 +1,17 @@
 //! The one error type: what kind it is, whether the message may have been sent, and whether to try again.
 
+mod part;
+mod text;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde_json::{Value, json};
+
+pub use part::{COPIES, Part, Whole};
+use text::Text;
 
 /// What went wrong. The numbers are the C ABI's return codes: fixed for ever, never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -189,13 +198,24 @@ struct Inner {
     retry_after: Option<Duration>,
     provider: Option<&'static str>,
     attempts: u32,
-    message: String,
+    text: Text,
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    parts: Vec<Part>,
 }
 
 impl Error {
     /// An error whose message was not sent, retryable as its kind usually is.
     pub fn new(kind: Kind, message: impl Into<String>) -> Error {
+        Error::told(kind, Text::Given(message.into()))
+    }
+
+    /// An error of several members, with the parts yet to come: its text names each that failed, and is made when it
+    /// is read first.
+    pub(crate) fn of_members(kind: Kind, all: usize, why: impl Into<Cow<'static, str>>) -> Error {
+        Error::told(kind, Text::members(all, why.into()))
+    }
+
+    fn told(kind: Kind, text: Text) -> Error {
         Error(Arc::new(Inner {
             kind,
             outcome: Outcome::NotSent,
@@ -203,8 +223,9 @@ impl Error {
             retry_after: None,
             provider: None,
             attempts: 0,
-            message: message.into(),
+            text,
             source: None,
+            parts: Vec::new(),
         }))
     }
 
@@ -240,7 +261,10 @@ impl Error {
     /// Says where it happened, in front of the message.
     #[must_use]
     pub fn at(self, place: &str) -> Error {
-        self.with(|inner| inner.message = format!("{place}: {}", inner.message))
+        self.with(|inner| {
+            let text = format!("{place}: {}", inner.text.read(&inner.parts));
+            inner.text = Text::Given(text);
+        })
     }
 
     /// Says how many attempts were made.
@@ -253,6 +277,12 @@ impl Error {
     #[must_use]
     pub fn caused_by(self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
         self.with(|inner| inner.source = Some(Arc::new(source)))
+    }
+
+    /// Adds how each attempt, member or recipient ended.
+    #[must_use]
+    pub fn made_of(self, parts: Vec<Part>) -> Error {
+        self.with(|inner| inner.parts = parts)
     }
 
     /// What went wrong.
@@ -285,14 +315,45 @@ impl Error {
         self.0.attempts
     }
 
+    /// How each attempt, member or recipient ended; empty where there was one alone.
+    pub fn parts(&self) -> &[Part] {
+        &self.0.parts
+    }
+
+    /// Everything but the causes' own types, as JSON: `kind`, `code`, `outcome`, `retryable`, `retry_after_ms`,
+    /// `provider`, `attempts`, `message` and `parts`; keys without a value are left out.
+    pub fn to_json(&self) -> Value {
+        let mut value = json!({
+            "kind": self.kind().name(),
+            "code": self.kind().code(),
+            "outcome": self.outcome().name(),
+            "retryable": self.retryable(),
+            "attempts": self.attempts(),
+            "message": self.text(),
+        });
+        if let Some(object) = value.as_object_mut() {
+            if let Some(wait) = self.retry_after() {
+                let wait = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+                object.insert("retry_after_ms".into(), json!(wait));
+            }
+            if let Some(provider) = self.provider() {
+                object.insert("provider".into(), json!(provider));
+            }
+            if !self.parts().is_empty() {
+                object.insert("parts".into(), self.parts().iter().map(Part::to_json).collect());
+            }
+        }
+        value
+    }
+
     /// The message without the kind and the causes.
     pub fn message(&self) -> &str {
-        &self.0.message
+        self.0.text.read(&self.0.parts)
     }
 
     /// The whole text on one line: message, then each cause.
     pub fn text(&self) -> String {
-        let mut text = self.0.message.clone();
+        let mut text = self.message().to_owned();
         let mut next = std::error::Error::source(self);
         while let Some(source) = next {
             // Of ours the message is enough: kind and provider are those of the whole.
@@ -315,7 +376,7 @@ impl fmt::Display for Error {
         if let Some(provider) = self.0.provider {
             write!(f, "{provider}: ")?;
         }
-        write!(f, "{}: {}", self.0.kind, self.0.message)?;
+        write!(f, "{}: {}", self.0.kind, self.message())?;
         if self.0.outcome == Outcome::Unknown {
             f.write_str(" (whether the message was sent is unknown)")?;
         }

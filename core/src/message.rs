@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Part, Result};
 
 /// A message to send. Cloning copies no body.
 #[derive(Debug, Clone, Default)]
@@ -15,6 +16,18 @@ pub struct Message {
     delay: Duration,
     // Most messages have a body and perhaps a delay: the rest is boxed so that those stay small.
     fields: Option<Box<Fields>>,
+    number: Number,
+    rest: bool,
+}
+
+/// What all attempts of a message have in common: made when it is first asked for, and kept by clones made after that.
+#[derive(Debug, Default)]
+struct Number(AtomicU64);
+
+impl Clone for Number {
+    fn clone(&self) -> Number {
+        Number(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 /// The fields that few messages have. A provider that cannot honour one that is set refuses the message.
@@ -76,7 +89,7 @@ pub struct Attachment {
 impl Message {
     /// A message with this body, no delay and no other field.
     pub fn new(body: impl Into<Bytes>) -> Message {
-        Message { body: body.into(), delay: Duration::ZERO, fields: None }
+        Message { body: body.into(), ..Message::default() }
     }
 
     /// The same with a delay, counted from when the message is accepted.
@@ -121,6 +134,30 @@ impl Message {
     /// The further fields, to change.
     pub fn fields_mut(&mut self) -> &mut Fields {
         self.fields.get_or_insert_with(Box::default)
+    }
+
+    /// A number that is the same in all attempts of this message and, most likely, of no other. Never 0.
+    pub fn number(&self) -> u64 {
+        let number = crate::random::fresh().max(1);
+        match self.number.0.compare_exchange(0, number, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => number,
+            Err(known) => known,
+        }
+    }
+
+    /// Ends what [`Message::number`] began: the message was sent, and sending it again is another sending.
+    pub fn forget_number(&self) {
+        self.number.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether its recipients are what is left of an earlier attempt. Copies that are not among them have been sent.
+    pub fn is_rest(&self) -> bool {
+        self.rest
+    }
+
+    /// Says that its recipients are what is left of an earlier attempt.
+    pub fn set_rest(&mut self) {
+        self.rest = true;
     }
 
     /// Refuses a message that sets a field not listed: `unsupported`, naming the field.
@@ -175,12 +212,40 @@ pub struct Receipt {
     pub disposition: Disposition,
     /// What the caller should know though the send succeeded.
     pub warning: Option<Arc<str>>,
+    /// How each recipient or member ended, where there were several.
+    pub parts: Option<Arc<[Part]>>,
 }
 
 impl Receipt {
+    /// As JSON: `provider`, `attempts`, `stored`, and where there is one `message_id`, `warning` and `parts`.
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut value = serde_json::json!({
+            "provider": self.provider,
+            "attempts": self.attempts,
+            "stored": self.disposition == Disposition::Stored,
+        });
+        if let Some(object) = value.as_object_mut() {
+            let texts = [("message_id", &self.message_id), ("warning", &self.warning)];
+            for (key, text) in texts.into_iter().filter_map(|(key, text)| Some((key, text.as_deref()?))) {
+                object.insert(key.into(), text.into());
+            }
+            if let Some(parts) = self.parts.as_deref().filter(|parts| !parts.is_empty()) {
+                object.insert("parts".into(), parts.iter().map(Part::to_json).collect());
+            }
+        }
+        value
+    }
+
     /// A receipt of a message sent at the first attempt, without an id.
     pub fn sent(provider: &'static str) -> Receipt {
-        Receipt { message_id: None, provider, attempts: 1, disposition: Disposition::Sent, warning: None }
+        Receipt {
+            message_id: None,
+            provider,
+            attempts: 1,
+            disposition: Disposition::Sent,
+            warning: None,
+            parts: None,
+        }
     }
 }
 
@@ -209,6 +274,16 @@ mod tests {
         let error = message.allow_only("kapokmq", &["key"], Some("t")).unwrap_err();
         assert_eq!(error.kind(), Kind::Unsupported);
         assert!(error.message().contains("recipients"));
+    }
+
+    #[test]
+    fn attempts_have_one_number_and_another_sending_another() {
+        let message = Message::new("x");
+        let first = message.number();
+        assert_eq!((message.number(), message.clone().number()), (first, first));
+        assert_ne!(Message::new("x").number(), first);
+        message.forget_number();
+        assert_ne!(message.number(), first);
     }
 
     #[test]

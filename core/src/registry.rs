@@ -50,7 +50,11 @@ pub struct Registry<T> {
     // Held for the copy-and-swap of the map alone.
     write: Mutex<()>,
     version: AtomicU64,
+    // Who uses which id as a member. Taken after `write` where both are.
+    holders: Arc<Holders>,
 }
+
+type Holders = Mutex<HashMap<Arc<str>, Vec<Arc<str>>>>;
 
 impl<T> Registry<T> {
     /// An empty registry of clients called `noun` in messages.
@@ -60,6 +64,7 @@ impl<T> Registry<T> {
             slots: ArcSwap::from_pointee(HashMap::new()),
             write: Mutex::new(()),
             version: AtomicU64::new(1),
+            holders: Arc::default(),
         }
     }
 
@@ -75,7 +80,10 @@ impl<T> Registry<T> {
         self.change(|slots| match slots.get(&id) {
             Some(Slot::Closing) => Err(Error::new(
                 Kind::AlreadyOpen,
-                format!("the {} `{id}` is being closed: its id is free when the close returns", self.noun),
+                format!(
+                    "the {} `{id}` is being closed: its id is free when the last of its calls has ended",
+                    self.noun
+                ),
             )),
             Some(_) => Err(Error::new(Kind::AlreadyOpen, format!("a {} `{id}` is open already", self.noun))),
             None => {
@@ -99,6 +107,19 @@ impl<T> Registry<T> {
         }
     }
 
+    /// The client with this id, which cannot be closed until the returned hold is dropped.
+    ///
+    /// # Errors
+    /// `unknown_id` and `closed`.
+    pub fn hold(&self, id: &str, holder: &Arc<str>) -> Result<(Arc<T>, Hold)> {
+        // No close can begin between the look-up and the note.
+        let _write = self.write.lock();
+        let client = self.get(id)?;
+        let id: Arc<str> = id.into();
+        self.holders.lock().entry(id.clone()).or_default().push(holder.clone());
+        Ok((client, Hold { holders: self.holders.clone(), id, holder: holder.clone() }))
+    }
+
     /// Whether the id is taken, open or not.
     pub fn holds(&self, id: &str) -> bool {
         self.slots.load().contains_key(id)
@@ -114,6 +135,10 @@ impl<T> Registry<T> {
     /// returned guard is dropped.
     pub fn begin_close(&self, id: &str) -> Result<(Arc<T>, Closing<'_, T>)> {
         let client = self.change(|slots| match slots.get_mut(id) {
+            Some(Slot::Open(_)) if let Some(holder) = self.holder_of(id) => Err(Error::new(
+                Kind::InUse,
+                format!("the {} `{id}` is a member of `{holder}`: close that first", self.noun),
+            )),
             Some(slot @ Slot::Open(_)) => match std::mem::replace(slot, Slot::Closing) {
                 Slot::Open(client) => Ok(client),
                 _ => Err(Error::new(Kind::Internal, "a slot changed under its lock")),
@@ -135,6 +160,10 @@ impl<T> Registry<T> {
         self.slots.store(Arc::new(slots));
         self.version.fetch_add(1, Ordering::AcqRel);
         Ok(result)
+    }
+
+    fn holder_of(&self, id: &str) -> Option<Arc<str>> {
+        self.holders.lock().get(id).and_then(|holders| holders.first().cloned())
     }
 
     fn remove(&self, id: &str) {
@@ -194,6 +223,28 @@ impl<T> Drop for Closing<'_, T> {
     }
 }
 
+/// A client that another one uses; see [`Registry::hold`].
+#[derive(Debug)]
+pub struct Hold {
+    holders: Arc<Holders>,
+    id: Arc<str>,
+    holder: Arc<str>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut holders = self.holders.lock();
+        if let Some(of_id) = holders.get_mut(&self.id) {
+            if let Some(place) = of_id.iter().position(|holder| *holder == self.holder) {
+                of_id.swap_remove(place);
+            }
+            if of_id.is_empty() {
+                holders.remove(&self.id);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,6 +265,23 @@ mod tests {
         drop(closing);
         assert_eq!(registry.get("a").unwrap_err().kind(), Kind::UnknownId);
         registry.reserve("a").unwrap();
+    }
+
+    #[test]
+    fn what_another_holds_is_not_closed() {
+        let registry: Registry<u32> = Registry::new("producer");
+        registry.reserve("a").unwrap().fill(Arc::new(7));
+        let holder: Arc<str> = "pair".into();
+        let (client, hold) = registry.hold("a", &holder).unwrap();
+        let (_, second) = registry.hold("a", &holder).unwrap();
+        assert_eq!(*client, 7);
+        drop(second);
+        let error = registry.begin_close("a").err().unwrap();
+        assert_eq!(error.kind(), Kind::InUse);
+        assert!(error.message().contains("`pair`"), "{error}");
+        drop(hold);
+        registry.begin_close("a").unwrap();
+        assert_eq!(registry.hold("a", &holder).err().unwrap().kind(), Kind::UnknownId);
     }
 
     #[test]

@@ -2,6 +2,7 @@ package ceiba
 
 import (
 	"context"
+	"encoding/json"
 	"maps"
 	"sync"
 	"sync/atomic"
@@ -101,6 +102,11 @@ func ProducerSubmit(id string, body []byte, delay int64, done func(Receipt, erro
 		return unknown("producer", id, cProducerStatus)
 	}
 	return orNil(p.submit(&order{body: body, seconds: delay, timeout: -1}, done))
+}
+
+// ProducerControl changes the live state of a strategy of the producer of this id; see [Producer.Control].
+func ProducerControl(id string, command any) (json.RawMessage, error) {
+	return control(id, command)
 }
 
 // ConsumerReceive waits for one delivery of the consumer of this id, which this package opened, until

@@ -77,6 +77,9 @@ func copied(e *C.ceiba_error) *Error {
 	if f.retry_after_ms > 0 {
 		err.RetryAfter = time.Duration(f.retry_after_ms) * time.Millisecond
 	}
+	if f.parts > 0 {
+		err.Parts = partsOf(C.ceiba_error_json(e))
+	}
 	return err
 }
 
@@ -114,29 +117,38 @@ func (q cQueue) done(i int) *C.shim_done {
 // token and result are of a completion of the last poll.
 func (q cQueue) token(i int) uint64 { return uint64(q.done(i).token) }
 
-func (q cQueue) result(i int, receipt *Receipt, names *string) *Error {
+func (q cQueue) result(i int, w *waiter, names *string) {
 	done := q.done(i)
 	if done.error != nil {
-		return copied(done.error)
+		w.err = copied(done.error)
+		return
 	}
-	receiptOf(done, receipt, names)
-	return nil
+	receiptOf(done, &w.receipt, names)
+	if done.parts > 0 {
+		parts := partsOf(C.ceiba_receipt_json(done.receipt))
+		w.parts = &parts
+	}
 }
 
 // receiptOf fills a receipt. names holds the provider last seen: mostly it is the same again.
-func receiptOf(done *C.shim_done, receipt *Receipt, names *string) {
+func receiptOf(done *C.shim_done, receipt *plainReceipt, names *string) {
 	if provider := view(done.provider); string(provider) != *names {
 		*names = string(provider)
 	}
-	receipt.Provider = *names
-	receipt.Attempts = int(done.attempts)
-	receipt.Stored = bool(done.stored)
+	receipt.provider = *names
+	receipt.attempts = int(done.attempts)
+	receipt.stored = bool(done.stored)
 	if done.message_id.len > 0 {
-		receipt.MessageID = text(done.message_id)
+		receipt.messageID = text(done.message_id)
 	}
 	if done.warning.len > 0 {
-		receipt.Warning = text(done.warning)
+		receipt.warning = text(done.warning)
 	}
+}
+
+func partsOf(whole *C.ceiba_string) []Part {
+	defer C.ceiba_string_free(whole)
+	return readParts(text(C.ceiba_string_value(whole)))
 }
 
 func cProducerOpen(id, config string, queue cQueue) *Error {
@@ -231,10 +243,14 @@ func cProducerSend(id string, body []byte, seconds int64) (Receipt, *Error) {
 		return Receipt{}, taken(sent.error)
 	}
 	defer C.ceiba_receipt_free(sent.receipt)
-	var receipt Receipt
+	var receipt plainReceipt
 	var name string
 	receiptOf(&sent.done, &receipt, &name)
-	return receipt, nil
+	whole := receipt.whole()
+	if sent.done.parts > 0 {
+		whole.Parts = partsOf(C.ceiba_receipt_json(sent.done.receipt))
+	}
+	return whole, nil
 }
 
 func cProducerFlush(id string, timeout int64) *Error {
@@ -250,6 +266,12 @@ func cProducerClose(id string, timeout int64) *Error {
 func cProducerStatus(id string) (string, *Error) {
 	i, n := chars(id)
 	return takenText(C.shim_producer_status(i, n))
+}
+
+func cProducerControl(id, command string) (string, *Error) {
+	i, n := chars(id)
+	c, m := chars(command)
+	return takenText(C.shim_producer_control(i, n, c, m))
 }
 
 func cConsumerOpen(id, config string) *Error {
@@ -371,6 +393,12 @@ func cShutdown(timeout int64) (string, *Error) {
 	return takenText(C.shim_shutdown(C.int64_t(timeout)))
 }
 
+func cMetrics() string {
+	t := C.ceiba_metrics()
+	defer C.ceiba_string_free(t)
+	return text(C.ceiba_string_value(t))
+}
+
 // cBroker is a running broker.
 type cBroker struct{ broker *C.ceiba_broker }
 
@@ -410,3 +438,68 @@ func ceibaGoLog(handle C.uintptr_t, level C.int32_t, target unsafe.Pointer, targ
 
 //export ceibaGoLogRelease
 func ceibaGoLogRelease(handle C.uintptr_t) { cgo.Handle(handle).Delete() }
+
+// hostCall is one send for a sender of this program. It is ended once, by sent or failed.
+type hostCall struct{ call *C.ceiba_call }
+
+// hostCalls gets the calls for one sender, and the numbers of those that nobody waits for any more.
+type hostCalls interface {
+	take(hostCall)
+	abandon(number uint64)
+}
+
+func cCallbackRegister(name string, calls hostCalls) *Error {
+	n, l := chars(name)
+	// The release comes also when the call fails.
+	return taken(C.shim_callback_register(n, l, C.uintptr_t(cgo.NewHandle(calls))))
+}
+
+func cCallbackUnregister(name string) *Error {
+	n, l := chars(name)
+	return taken(C.shim_callback_unregister(n, l))
+}
+
+func (c hostCall) body() []byte { return append([]byte(nil), view(C.ceiba_call_body(c.call))...) }
+
+func (c hostCall) fields() (string, *Error) { return takenText(C.shim_call_fields(c.call)) }
+
+func (c hostCall) attachment(i int) []byte {
+	return append([]byte(nil), view(C.ceiba_call_attachment(c.call, C.size_t(i)))...)
+}
+
+func (c hostCall) number() uint64 { return uint64(C.ceiba_call_number(c.call)) }
+
+func (c hostCall) remaining() int64 { return int64(C.ceiba_call_remaining_ms(c.call)) }
+
+func (c hostCall) abandoned() bool { return bool(C.ceiba_call_abandoned(c.call)) }
+
+func (c hostCall) sent(id string) {
+	i, n := chars(id)
+	C.ceiba_call_sent(c.call, i, n)
+}
+
+func (c hostCall) failed(e *Error) {
+	wait := int64(-1)
+	if e.RetryAfter > 0 {
+		wait = e.RetryAfter.Milliseconds()
+	}
+	retryable := C.int32_t(0)
+	if e.Retryable {
+		retryable = 1
+	}
+	m, n := chars(e.Message)
+	C.ceiba_call_failed(c.call, C.int32_t(e.Kind), C.int32_t(e.Outcome), retryable, C.int64_t(wait), m, n)
+}
+
+//export ceibaGoSend
+func ceibaGoSend(handle C.uintptr_t, call unsafe.Pointer) {
+	cgo.Handle(handle).Value().(hostCalls).take(hostCall{(*C.ceiba_call)(call)})
+}
+
+//export ceibaGoSendAbandoned
+func ceibaGoSendAbandoned(handle C.uintptr_t, number C.uint64_t) {
+	cgo.Handle(handle).Value().(hostCalls).abandon(uint64(number))
+}
+
+//export ceibaGoSendRelease
+func ceibaGoSendRelease(handle C.uintptr_t) { cgo.Handle(handle).Delete() }

@@ -153,14 +153,14 @@ func (e *engine) finish(count int) {
 		}
 		switch state & phaseMask {
 		case sending:
-			w.err = e.queue.result(i, &w.receipt, &e.provider)
+			e.queue.result(i, w, &e.provider)
 			if w.state.CompareAndSwap(state, state&^phaseMask|finished) {
 				w.wake <- struct{}{}
 			} else {
 				e.put(w)
 			}
 		case submitted:
-			w.err = e.queue.result(i, &w.receipt, &e.provider)
+			e.queue.result(i, w, &e.provider)
 			if owner != w.owner {
 				if owner != nil {
 					owner.callBack(batch)

@@ -24,6 +24,8 @@ type Error struct {
 	Attempts int
 	// Message is the whole text with its causes, on one line.
 	Message string
+	// Parts is how each attempt of a retry, member of a failover or recipient ended, where there were several.
+	Parts []Part
 
 	cause error
 }
@@ -92,3 +94,6 @@ func orNil(err *Error) error {
 	}
 	return err
 }
+
+// CanRetry says whether the same call may succeed later; package ceiba/comm asks for it.
+func (e *Error) CanRetry() bool { return e.Retryable }

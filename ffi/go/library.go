@@ -68,3 +68,8 @@ func Shutdown(ctx context.Context) error {
 		return nil
 	}))
 }
+
+// Metrics is what all open producers and consumers count, as Prometheus text: each number of their statuses with the
+// client's id, and those of strategies and members with their names. A handler for scrapes writes it as
+// "text/plain; version=0.0.4". It is empty where nothing is open.
+func Metrics() string { return cMetrics() }

@@ -56,6 +56,8 @@ type Receipt struct {
 	Stored bool
 	// Warning is what the caller should know though the send succeeded; mostly empty.
 	Warning string
+	// Parts is how each recipient or member ended, where there were several.
+	Parts []Part
 }
 
 // Result is how one message of a batch ended: Err is nil, or an [*Error].

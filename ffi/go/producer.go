@@ -265,7 +265,7 @@ func (p *Producer) await(ctx context.Context, w *waiter, token uint64, o *order)
 }
 
 func (p *Producer) take(ctx context.Context, w *waiter, o *order) (Receipt, *Error) {
-	receipt, err := w.receipt, w.err
+	receipt, err := w.result(), w.err
 	p.engine.put(w)
 	if err != nil {
 		err = blame(err, ctx, o.fromContext)
@@ -333,6 +333,27 @@ func (p *Producer) Status() (json.RawMessage, error) {
 	return json.RawMessage(text), nil
 }
 
+// Control changes the live state of a strategy. The command is anything that marshals to a JSON object that names it,
+// such as map[string]any{"strategy": "failover", "current": 0}. It returns the new state as JSON.
+func (p *Producer) Control(command any) (json.RawMessage, error) {
+	if p.closed.Load() {
+		return nil, p.errClosed()
+	}
+	return control(p.id, command)
+}
+
+func control(id string, command any) (json.RawMessage, error) {
+	asked, failed := json.Marshal(command)
+	if failed != nil {
+		return nil, errorf(ErrInvalidArgument, "the command is no JSON: %v", failed)
+	}
+	text, err := cProducerControl(id, string(asked))
+	if err != nil {
+		return nil, err
+	}
+	return json.RawMessage(text), nil
+}
+
 func (p *Producer) errClosed() *Error {
 	return errorf(ErrClosed, "the producer `%s` was closed", p.id)
 }
@@ -378,7 +399,8 @@ func (p *Producer) Flush(ctx context.Context) error {
 // Close takes no more sends, waits for those under way until the context's deadline (without one, the
 // client's), ends the rest with their outcome, and frees the id. Every callback has returned when it
 // returns nil; it must not be called from a callback of its own producer. [ErrTimeout] says that some
-// sends had to be ended or a callback is still running. When the context is cancelled it returns at
+// sends had to be ended or a callback is still running; the id of one whose [HostSender] is stuck is free when that
+// has returned. When the context is cancelled it returns at
 // once, and closing goes on behind. A second Close fails as [ErrClosed]; [ErrInUse] leaves it open.
 func (p *Producer) Close(ctx context.Context) error {
 	ctx = orBackground(ctx)

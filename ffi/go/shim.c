@@ -11,6 +11,7 @@ shim_failure shim_error_view(const ceiba_error *error) {
     failure.retry_after_ms = ceiba_error_retry_after_ms(error);
     failure.attempts = ceiba_error_attempts(error);
     failure.retryable = ceiba_error_retryable(error);
+    failure.parts = ceiba_error_part_count(error);
     failure.message = ceiba_error_message(error);
     failure.provider = ceiba_error_provider(error);
     return failure;
@@ -44,6 +45,8 @@ static void receipt_view(const ceiba_receipt *receipt, shim_done *done) {
     done->warning = ceiba_receipt_warning(receipt);
     done->attempts = ceiba_receipt_attempts(receipt);
     done->stored = ceiba_receipt_stored(receipt);
+    done->parts = ceiba_receipt_part_count(receipt);
+    done->receipt = receipt;
 }
 
 size_t shim_queue_poll(shim_queue *queue) {
@@ -303,6 +306,36 @@ shim_text shim_shutdown(int64_t timeout_ms) {
     shim_text report = {NULL, NULL};
     ceiba_shutdown(timeout_ms, &report.text, &report.error);
     return report;
+}
+
+shim_text shim_producer_control(const char *id, size_t id_len, const char *command, size_t command_len) {
+    shim_text given = {0};
+    ceiba_producer_control(id, id_len, command, command_len, &given.text, &given.error);
+    return given;
+}
+
+static void host_send(void *user, ceiba_call *call) { ceibaGoSend((uintptr_t)user, call); }
+
+static void host_abandoned(void *user, uint64_t number) { ceibaGoSendAbandoned((uintptr_t)user, number); }
+
+static void host_release(void *user) { ceibaGoSendRelease((uintptr_t)user); }
+
+ceiba_error *shim_callback_register(const char *name, size_t name_len, uintptr_t handle) {
+    ceiba_error *error = NULL;
+    ceiba_callback_register(name, name_len, host_send, host_abandoned, host_release, (void *)handle, &error);
+    return error;
+}
+
+ceiba_error *shim_callback_unregister(const char *name, size_t name_len) {
+    ceiba_error *error = NULL;
+    ceiba_callback_unregister(name, name_len, &error);
+    return error;
+}
+
+shim_text shim_call_fields(const ceiba_call *call) {
+    shim_text given = {0};
+    ceiba_call_fields(call, &given.text, &given.error);
+    return given;
 }
 
 static void log_line(void *user, int32_t level, ceiba_slice target, ceiba_slice message) {

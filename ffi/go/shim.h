@@ -17,6 +17,7 @@ typedef struct shim_failure {
     int64_t retry_after_ms;
     uint32_t attempts;
     bool retryable;
+    size_t parts;
     ceiba_slice message;
     ceiba_slice provider;
 } shim_failure;
@@ -30,6 +31,8 @@ typedef struct shim_done {
     ceiba_slice warning;
     uint32_t attempts;
     bool stored;
+    size_t parts;
+    const ceiba_receipt *receipt;
 } shim_done;
 
 /* A queue with the memory that polls fill. */
@@ -136,6 +139,13 @@ shim_text shim_broker_status(const ceiba_broker *broker);
 ceiba_error *shim_broker_stop(ceiba_broker *broker, int64_t timeout_ms);
 ceiba_error *shim_set_workers(uint32_t workers);
 shim_text shim_shutdown(int64_t timeout_ms);
+shim_text shim_producer_control(const char *id, size_t id_len, const char *command, size_t command_len);
+
+/* `handle` comes back to Go's functions with each call and at the release. */
+ceiba_error *shim_callback_register(const char *name, size_t name_len, uintptr_t handle);
+ceiba_error *shim_callback_unregister(const char *name, size_t name_len);
+shim_text shim_call_fields(const ceiba_call *call);
+
 /* `handle` comes back to Go's functions with each line and at the release; 0 turns the log off. */
 ceiba_error *shim_log_set(uintptr_t handle, int32_t max_level);
 

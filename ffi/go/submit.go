@@ -120,7 +120,7 @@ func (p *Producer) runList(list []*waiter) {
 	}()
 	for ran < len(list) {
 		w := list[ran]
-		w.done(w.receipt, orNil(w.err))
+		w.done(w.result(), orNil(w.err))
 		settle()
 	}
 }

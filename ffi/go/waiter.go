@@ -22,9 +22,38 @@ type waiter struct {
 	done  func(Receipt, error)
 	owner *Producer
 	err   *Error
-	_     [16]byte
+	// Few receipts have parts; the rest of one fills the second half.
+	parts *[]Part
+	_     [8]byte
 
-	receipt Receipt
+	receipt plainReceipt
+}
+
+// plainReceipt is a receipt without its parts.
+type plainReceipt struct {
+	messageID string
+	provider  string
+	attempts  int
+	stored    bool
+	warning   string
+}
+
+func (w *waiter) result() Receipt {
+	receipt := w.receipt.whole()
+	if w.parts != nil {
+		receipt.Parts = *w.parts
+	}
+	return receipt
+}
+
+func (r *plainReceipt) whole() Receipt {
+	return Receipt{
+		MessageID: r.messageID,
+		Provider:  r.provider,
+		Attempts:  r.attempts,
+		Stored:    r.stored,
+		Warning:   r.warning,
+	}
 }
 
 type phase = uint64
@@ -108,7 +137,8 @@ func (s *slab) putAll(waiters []*waiter) {
 // clear ends the call: its token holds nothing from here on.
 func (w *waiter) clear() {
 	w.owner, w.done, w.err = nil, nil, nil
-	w.receipt = Receipt{}
+	w.receipt = plainReceipt{}
+	w.parts = nil
 	w.state.Store(w.state.Load() &^ (1<<32 - 1))
 }
 

@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 
 use ceiba_core::error::{Error, Kind, Outcome};
 
-use crate::boundary::{take_back, view};
-use crate::text::ceiba_slice;
+use crate::boundary::{give, take_back, view};
+use crate::text::{ceiba_slice, ceiba_string};
 
 /// The call succeeded.
 pub const CEIBA_OK: i32 = 0;
@@ -184,6 +184,26 @@ pub extern "C" fn ceiba_error_message(error: *const ceiba_error) -> ceiba_slice 
     ffi_call!(else ceiba_slice::empty(), {
         view(error).map_or_else(ceiba_slice::empty, |held| ceiba_slice::of(held.text()))
     })
+}
+
+/// Everything about the error as a JSON object, which the caller frees: `kind`, `code`, `outcome`, `retryable`,
+/// `attempts`, `message`, where there is one `provider` and `retry_after_ms`, and as `parts` how each attempt of a
+/// retry, member of a failover or recipient ended: `of`, `name`, and `message_id` or `error`. NULL for NULL.
+///
+/// Any thread; never fails.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_error_json(error: *const ceiba_error) -> *mut ceiba_string {
+    ffi_call!(else std::ptr::null_mut(), {
+        view(error).map_or(std::ptr::null_mut(), |held| give(held.error.to_json().to_string()))
+    })
+}
+
+/// How many attempts, members or recipients ceiba_error_json() tells of one by one; 0 where there was one alone.
+///
+/// Any thread; never fails.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_error_part_count(error: *const ceiba_error) -> usize {
+    ffi_call!(else 0, { view(error).map_or(0, |held| held.error.parts().len()) })
 }
 
 /// The provider that failed, such as "kapokmq"; empty where none did. Valid until the error is freed.

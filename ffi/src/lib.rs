@@ -57,6 +57,9 @@ mod receive;
 mod file;
 
 #[allow(unsafe_code)]
+mod host;
+
+#[allow(unsafe_code)]
 mod broker;
 
 #[cfg(feature = "fuzzing")]

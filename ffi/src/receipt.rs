@@ -3,9 +3,9 @@
 use ceiba_core::error::{Error, Result};
 use ceiba_core::message::{Disposition, Receipt};
 
-use crate::boundary::{lend, take_back, view};
+use crate::boundary::{give, lend, take_back, view};
 use crate::error::{CEIBA_ERR_INVALID_ARGUMENT, CEIBA_OK, HeldError, ceiba_error};
-use crate::text::ceiba_slice;
+use crate::text::{ceiba_slice, ceiba_string};
 
 opaque! {
     /// What a finished send returned. One that came through a `ceiba_receipt **` is the caller's: free it
@@ -60,6 +60,28 @@ pub extern "C" fn ceiba_receipt_attempts(receipt: *const ceiba_receipt) -> u32 {
 pub extern "C" fn ceiba_receipt_stored(receipt: *const ceiba_receipt) -> bool {
     ffi_call!(else false, {
         view(receipt).is_some_and(|receipt| receipt.disposition == Disposition::Stored)
+    })
+}
+
+/// How many recipients or members ceiba_receipt_json() tells of one by one; 0 where there was one alone.
+///
+/// Any thread; never fails.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_receipt_part_count(receipt: *const ceiba_receipt) -> usize {
+    ffi_call!(else 0, {
+        view(receipt).and_then(|receipt| receipt.parts.as_deref()).map_or(0, <[_]>::len)
+    })
+}
+
+/// Everything about the receipt as a JSON object, which the caller frees: `provider`, `attempts`, `stored`, where
+/// there is one `message_id` and `warning`, and as `parts` how each recipient or member ended: `of`, `name`, and
+/// `message_id` or `error`. NULL for NULL.
+///
+/// Any thread; never fails.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_receipt_json(receipt: *const ceiba_receipt) -> *mut ceiba_string {
+    ffi_call!(else std::ptr::null_mut(), {
+        view(receipt).map_or(std::ptr::null_mut(), |receipt| give(receipt.to_json().to_string()))
     })
 }
 

@@ -9,7 +9,9 @@ use ceiba_core::error::Result;
 use ceiba_core::message::Message;
 use ceiba_core::{calls, runtime};
 
-use crate::boundary::{Release, asked_for, bytes, copied, give, handles, lent_body, needed, put, text};
+use crate::boundary::{
+    Release, asked_for, bytes, copied, give, handles, invalid, lent_body, needed, put, text,
+};
 use crate::error::ceiba_error;
 use crate::message::{ceiba_message, seconds};
 use crate::queue::{ceiba_queue, of_this_process};
@@ -191,9 +193,35 @@ pub extern "C" fn ceiba_producer_status(
     })
 }
 
+/// Changes the live state of a strategy. `command` is a JSON object that names it, such as
+/// `{"strategy": "failover", "current": 0}` or `{"strategy": "circuit_breaker", "state": "open"}`; `json`, which may be
+/// NULL, gets the new state, and the caller frees it.
+///
+/// Any thread; does not block. CEIBA_ERR_INVALID_ARGUMENT, CEIBA_ERR_NOT_FOUND and CEIBA_ERR_UNSUPPORTED: no strategy
+/// of that name takes commands. CEIBA_ERR_UNKNOWN_ID, CEIBA_ERR_CLOSED, CEIBA_ERR_FORKED.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_producer_control(
+    id: *const c_char,
+    id_len: usize,
+    command: *const c_char,
+    command_len: usize,
+    json: *mut *mut ceiba_string,
+    error: *mut *mut ceiba_error,
+) -> i32 {
+    ffi_call!(error, {
+        let id = text("id", id, id_len)?;
+        let command = serde_json::from_str(text("command", command, command_len)?)
+            .map_err(|error| invalid(format!("`command` is not valid JSON at column {}", error.column())))?;
+        let state = calls::producer_control(id, &command)?;
+        put(json, || give(state.to_string()));
+        Ok(())
+    })
+}
+
 /// Closes a producer: it takes no more sends, those under way end within `timeout_ms` (negative: the
 /// client's deadline), and the rest are ended with their outcome. Every submit has its completion, and the
-/// id is free, when this returns. Other threads may be in calls with the id.
+/// id is free, when this returns; while a call is stuck in the host (see ceiba_callback_register()), the id stays
+/// taken until that returns. Other threads may be in calls with the id.
 ///
 /// Any thread; blocks. CEIBA_ERR_TIMEOUT: some sends had to be ended; the producer is closed all the same.
 /// CEIBA_ERR_CLOSED: another thread is closing it. CEIBA_ERR_UNKNOWN_ID, CEIBA_ERR_FORKED,

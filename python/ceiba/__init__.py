@@ -6,7 +6,8 @@
     ceiba.producer_send("orders", b"hello")
 
 The calls by id (`producer_send`, `consumer_receive`, ...) and the classes over them (`Producer`,
-`Consumer`) can be mixed. Every call may be made from any thread; calls that wait release the interpreter's
+`Consumer`) can be mixed. `strategy` puts retry, timeout,
+rate limit and circuit breaker around functions of your own. Every call may be made from any thread; calls that wait release the interpreter's
 lock and can be interrupted by Ctrl-C. Every failure is a `ceiba.Error`.
 """
 
@@ -33,9 +34,11 @@ from ._ceiba import (
     consumer_open,
     consumer_receive,
     consumer_status,
+    metrics,
     open_file,
     producer_cancel,
     producer_close,
+    producer_control,
     producer_flush,
     producer_open,
     producer_send,
@@ -44,9 +47,11 @@ from ._ceiba import (
     producer_submit,
     producer_submit_many,
     producer_submit_message,
+    register_host,
     set_completion_capacity,
     set_workers,
     shutdown,
+    unregister_host,
 )
 from ._clients import Consumer, Producer
 from ._errors import (
@@ -64,6 +69,7 @@ from ._errors import (
     InvalidConfig,
     Limited,
     NotFound,
+    Part,
     Partial,
     Permission,
     Protocol,
@@ -78,6 +84,7 @@ from ._errors import (
     WouldDeadlock,
 )
 from ._logging import disable_logging, enable_logging
+from ._strategy import strategy
 
 __all__ = [
     "AllFailed",
@@ -99,6 +106,7 @@ __all__ = [
     "Limited",
     "Message",
     "NotFound",
+    "Part",
     "Partial",
     "Permission",
     "Producer",
@@ -126,9 +134,11 @@ __all__ = [
     "consumer_status",
     "disable_logging",
     "enable_logging",
+    "metrics",
     "open_file",
     "producer_cancel",
     "producer_close",
+    "producer_control",
     "producer_flush",
     "producer_open",
     "producer_send",
@@ -137,9 +147,12 @@ __all__ = [
     "producer_submit",
     "producer_submit_many",
     "producer_submit_message",
+    "register_host",
     "set_completion_capacity",
     "set_workers",
     "shutdown",
+    "strategy",
+    "unregister_host",
 ]
 
 

@@ -166,8 +166,12 @@ class Producer(_Client):
         _ceiba.producer_flush(self._id, timeout=timeout)
 
     def status(self) -> dict[str, Any]:
-        """The live state."""
+        """The live state; `strategies` lists those around the provider, the outermost first."""
         return _ceiba.producer_status(self._id)
+
+    def control(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Changes the live state of a strategy, which `command` names; see `ceiba.producer_control`."""
+        return _ceiba.producer_control(self._id, command)
 
 
 class Consumer(_Client):

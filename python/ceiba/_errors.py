@@ -4,6 +4,54 @@ from __future__ import annotations
 
 import builtins
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+
+class Part:
+    """How one part of a send ended: an attempt of a retry, a member of a failover, a recipient of the message.
+
+    `of` is "attempt", "member" or "recipient"; `name` the number of the attempt (a str, from "1"), the name of
+    the member, or the recipient; `message_id` the other side's id, where it went well and there is one; `error`
+    why it failed, `None` when it went well.
+    """
+
+    __slots__ = ("error", "message_id", "name", "of")
+
+    def __init__(
+        self, of: str, name: str, message_id: str | None = None, error: Error | None = None
+    ) -> None:
+        if of not in ("attempt", "member", "recipient"):
+            raise ValueError(f"a part is of 'attempt', 'member' or 'recipient', not {of!r}")
+        self.of = of
+        self.name = name
+        self.message_id = message_id
+        self.error = error
+
+    @property
+    def ok(self) -> bool:
+        """Whether it went well."""
+        return self.error is None
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """All of it as JSON would have it, without the keys that have no value."""
+        details: dict[str, Any] = {"of": self.of, "name": self.name}
+        if self.message_id is not None:
+            details["message_id"] = self.message_id
+        if self.error is not None:
+            details["error"] = self.error.details
+        return details
+
+    def __reduce__(self) -> tuple[type[Part], tuple[object, ...]]:
+        return type(self), (self.of, self.name, self.message_id, self.error)
+
+    def __repr__(self) -> str:
+        ending = "sent" if self.error is None else self.error.kind
+        return f"<ceiba.Part {self.of} {self.name!r} {ending}>"
+
 
 class Error(Exception):
     """A call of ceiba failed.
@@ -11,6 +59,7 @@ class Error(Exception):
     `kind` and `code` say what went wrong (the code is the number that the C library returns), `outcome`
     whether the message may have been sent ("not_sent" or "unknown"), `retryable` whether the same call may
     succeed later, `retry_after` the least seconds to wait before that, where the other side named them.
+    `parts` are how each attempt, member or recipient ended, where there were several.
     """
 
     kind: str = ""
@@ -24,6 +73,7 @@ class Error(Exception):
         retry_after: float | None = None,
         provider: str | None = None,
         attempts: int = 0,
+        parts: Iterable[Part] = (),
     ) -> None:
         super().__init__(message)
         self.outcome = outcome
@@ -31,6 +81,26 @@ class Error(Exception):
         self.retry_after = retry_after
         self.provider = provider
         self.attempts = attempts
+        self.parts: tuple[Part, ...] = tuple(parts)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """All of it as JSON would have it, without the keys that have no value; times are in milliseconds."""
+        details: dict[str, Any] = {
+            "kind": self.kind,
+            "code": self.code,
+            "outcome": self.outcome,
+            "retryable": self.retryable,
+            "attempts": self.attempts,
+            "message": str(self),
+        }
+        if self.retry_after is not None:
+            details["retry_after_ms"] = int(self.retry_after * 1000)
+        if self.provider is not None:
+            details["provider"] = self.provider
+        if self.parts:
+            details["parts"] = [part.details for part in self.parts]
+        return details
 
     def __reduce__(self) -> tuple[type[Error], tuple[object, ...]]:
         return type(self), (
@@ -40,6 +110,7 @@ class Error(Exception):
             self.retry_after,
             self.provider,
             self.attempts,
+            self.parts,
         )
 
 
@@ -226,3 +297,4 @@ for _class in Error.__subclasses__():
 KINDS: list[type[Error]] = [_class for _class in BY_CODE if _class is not Error]
 for _class in [Error] + KINDS:
     _class.__module__ = "ceiba"
+Part.__module__ = "ceiba"

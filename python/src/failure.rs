@@ -2,11 +2,11 @@
 
 use std::any::Any;
 
-use ceiba_core::error::{Error, Kind, Outcome};
+use ceiba_core::error::{Error, Kind, Outcome, Part};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyTuple};
 
 /// Why a call failed: an error of the core, or an exception that Python raised on the way.
 pub(crate) enum Failure {
@@ -83,5 +83,20 @@ pub(crate) fn instance<'py>(py: Python<'py>, error: &Error) -> PyResult<Bound<'p
         error.retry_after().map(|wait| wait.as_secs_f64()),
         error.provider(),
         error.attempts(),
+        parts(py, error.parts())?,
     ))
+}
+
+/// The objects of what an error or a receipt is made of.
+pub(crate) fn parts<'py>(py: Python<'py>, parts: &[Part]) -> PyResult<Bound<'py, PyTuple>> {
+    if parts.is_empty() {
+        return Ok(PyTuple::empty(py));
+    }
+    let class = py.import("ceiba._errors")?.getattr("Part")?;
+    let mut objects = Vec::with_capacity(parts.len());
+    for part in parts {
+        let error = part.error.as_ref().map(|error| instance(py, error)).transpose()?;
+        objects.push(class.call1((part.of.name(), &*part.name, part.message_id.as_deref(), error))?);
+    }
+    PyTuple::new(py, objects)
 }

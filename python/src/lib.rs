@@ -8,13 +8,16 @@ mod completion;
 mod consumer;
 mod delivery;
 mod failure;
+mod host;
 mod input;
 mod json;
 mod log;
 mod message;
 mod process;
 mod producer;
+mod raised;
 mod state;
+mod strategy;
 mod wait;
 
 use pyo3::prelude::*;
@@ -35,16 +38,20 @@ mod _ceiba {
     #[pymodule_export]
     use crate::delivery::Delivery;
     #[pymodule_export]
+    use crate::host::{HostCall, HostCalls, register_host, unregister_host};
+    #[pymodule_export]
     use crate::log::{_log_close, _log_level, _log_take};
     #[pymodule_export]
     use crate::message::{Message, Receipt};
     #[pymodule_export]
-    use crate::process::{_after_fork, _at_exit, _config_id, open_file, set_workers, shutdown};
+    use crate::process::{_after_fork, _at_exit, _config_id, metrics, open_file, set_workers, shutdown};
     #[pymodule_export]
     use crate::producer::{
-        producer_cancel, producer_close, producer_flush, producer_open, producer_send, producer_send_batch,
-        producer_status, producer_submit, producer_submit_many, producer_submit_message,
+        producer_cancel, producer_close, producer_control, producer_flush, producer_open, producer_send,
+        producer_send_batch, producer_status, producer_submit, producer_submit_many, producer_submit_message,
     };
+    #[pymodule_export]
+    use crate::strategy::{Run, Strategy, Wakes};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -7,7 +7,7 @@ use ceiba_core::message::{self as core_message, Attachment, Disposition, Fields}
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
-use crate::failure::{Failure, invalid, type_name, wrong_type};
+use crate::failure::{self, Failure, invalid, type_name, wrong_type};
 use crate::input::{self, Body, text};
 use crate::json;
 
@@ -216,6 +216,12 @@ impl Receipt {
     #[getter]
     fn warning(&self) -> Option<&str> {
         self.0.warning.as_deref()
+    }
+
+    /// How each member, recipient or attempt ended, where there were several.
+    #[getter]
+    fn parts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        failure::parts(py, self.0.parts.as_deref().unwrap_or_default())
     }
 
     fn __repr__(&self) -> String {

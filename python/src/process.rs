@@ -64,6 +64,13 @@ pub(crate) fn shutdown<'py>(
     Ok(dict)
 }
 
+/// What all open producers and consumers count, as Prometheus text: each number of their statuses with the client's
+/// id, and those of strategies and members with their names. Empty where nothing is open.
+#[pyfunction]
+pub(crate) fn metrics(py: Python<'_>) -> String {
+    py.detach(calls::metrics)
+}
+
 fn close_all(py: Python<'_>, timeout: Duration) -> Result<ShutdownReport, Failure> {
     // A process that opened nothing starts no threads for its end.
     if !state::in_use() {

@@ -165,8 +165,24 @@ pub(crate) fn producer_status<'py>(py: Python<'py>, id: Text<'_>) -> Result<Boun
     Ok(json::to_python(py, &status)?)
 }
 
-/// Closes a producer; its id is free when this returns. Sends under way end within `timeout` (or the
-/// client's deadline); `Timeout` says that some had to be ended.
+/// Changes the live state of a strategy and returns what it is then. `command` names the strategy, as in
+/// `{"strategy": "failover", "current": 0}` and `{"strategy": "circuit_breaker", "state": "open"}`.
+#[pyfunction]
+pub(crate) fn producer_control<'py>(
+    py: Python<'py>,
+    id: Text<'_>,
+    command: &Bound<'py, PyAny>,
+) -> Result<Bound<'py, PyAny>, Failure> {
+    let command = json::from_python("command", command).map_err(|failed| match failed {
+        Failure::Core(error) => Failure::Core(Error::new(Kind::InvalidArgument, error.message())),
+        failed => failed,
+    })?;
+    let state = calls::producer_control(id.0, &command)?;
+    Ok(json::to_python(py, &state)?)
+}
+
+/// Closes a producer; its id is free when this returns, or when a callable that is stuck has returned. Sends under way
+/// end within `timeout` (or the client's deadline); `Timeout` says that some had to be ended.
 #[pyfunction]
 #[pyo3(signature = (id, *, timeout=None))]
 pub(crate) fn producer_close(

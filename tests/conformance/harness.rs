@@ -2,19 +2,23 @@
 
 use std::future::Future;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
-use ceiba_core::client::BoxFuture;
+use ceiba_core::client::{BoxFuture, Consumer};
+use ceiba_core::provider::callback::Hosts;
 use ceiba_tests::proxy::Proxy;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
+
+use crate::table::Trait;
 
 /// How a case ended.
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// What the case says is so.
     Held,
-    /// The provider cannot do it, and refuses it as it should where there is something to refuse.
-    Excluded,
+    /// This trait rules it out, and what there is to refuse is refused.
+    Excluded(Trait),
 }
 
 /// What a case asks of the other side.
@@ -22,7 +26,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Needs {
     /// How long a delivery may stay unacknowledged.
     pub(crate) redeliver_after: Duration,
-    /// Whether the connection is to fail during the case.
+    /// Whether the other side is to be away or silent during the case.
     pub(crate) outage: bool,
 }
 
@@ -34,14 +38,54 @@ impl Default for Needs {
 
 /// One provider.
 pub(crate) trait Harness: Send + Sync {
-    /// The name that its receipts and errors carry.
+    /// The name that it goes by.
     fn provider(&self) -> &'static str;
 
-    /// The cases that it cannot hold, each with the reason.
-    fn excluded(&self) -> &'static [(&'static str, &'static str)];
+    /// The name that its receipts carry.
+    fn sender(&self) -> &'static str {
+        self.provider()
+    }
+
+    /// Its traits, as the table has them.
+    fn traits(&self) -> &'static [Trait];
 
     /// Starts the other side with a topic of its own.
     fn start(&self, needs: Needs) -> BoxFuture<'_, Box<dyn Peer>>;
+}
+
+/// What stands between a client and its other side.
+pub(crate) trait Line: Send + Sync {
+    /// Ends what is there, and lets nobody in until [`Line::mend`]. It is so when this returns.
+    fn cut(&self) -> BoxFuture<'_, ()>;
+
+    /// Answers nothing, and tells nobody, until [`Line::mend`].
+    fn silence(&self);
+
+    /// All is well for whoever comes once this returned.
+    fn mend(&self) -> BoxFuture<'_, ()>;
+
+    /// How many connections or calls brought something while it was silent.
+    fn swallowing(&self) -> u64;
+}
+
+impl Line for Proxy {
+    fn cut(&self) -> BoxFuture<'_, ()> {
+        Proxy::cut(self);
+        Box::pin(async {})
+    }
+
+    fn silence(&self) {
+        Proxy::silence(self);
+    }
+
+    fn mend(&self) -> BoxFuture<'_, ()> {
+        Proxy::mend(self);
+        Box::pin(async {})
+    }
+
+    fn swallowing(&self) -> u64 {
+        Proxy::swallowing(self)
+    }
 }
 
 /// The other side of one case.
@@ -52,11 +96,34 @@ pub(crate) trait Peer: Send + Sync {
     /// The same of a consumer.
     fn consumer(&self) -> Value;
 
-    /// What stands between, when the case needs an outage and there is a connection at all.
-    fn proxy(&self) -> Option<&Proxy>;
+    /// Where the messages arrive, of a provider that only sends: the cases take it for a consumer.
+    fn inbox(&self) -> Option<Arc<dyn Consumer>> {
+        None
+    }
 
-    /// The secret in the sections, and the key it stands under.
-    fn secret(&self) -> Option<(&'static str, &str)>;
+    /// The config of a producer with these keys, and with further keys of the provider's section.
+    fn config(&self, section: Value, keys: Value) -> Value {
+        let mut config = json!({"provider": joined(self.producer(), section)});
+        config.as_object_mut().unwrap().extend(object(keys));
+        config
+    }
+
+    /// Where a config finds the producers of the host.
+    fn hosts(&self) -> Option<&Hosts> {
+        None
+    }
+
+    /// What stands between, when the case needs an outage and there can be one.
+    fn line(&self) -> Option<&dyn Line>;
+
+    /// The secret in the sections.
+    fn secret(&self) -> Option<&str>;
+
+    /// The keys of a section that hold this secret.
+    fn with_secret(&self, secret: &str) -> Value {
+        let _ = secret;
+        Value::Null
+    }
 
     /// Whether each consumer gets each message.
     fn everyone(&self) -> bool;
@@ -64,13 +131,54 @@ pub(crate) trait Peer: Send + Sync {
     /// A field of a message that it cannot send, where there is one that the suite can set.
     fn unsupported_field(&self) -> Option<&'static str>;
 
-    /// How many messages are written before the first answer comes.
+    /// The fields of a message that shape what arrives and do not arrive as such.
+    fn used_up(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// A recipient, for a provider that has some.
+    fn recipient(&self) -> &'static str {
+        "somebody"
+    }
+
+    /// Arguments that a message may have.
+    fn args(&self) -> Value {
+        json!({"a": 1})
+    }
+
+    /// The longest body that is meant to arrive, in bytes.
+    fn longest_body(&self) -> usize {
+        16 << 20
+    }
+
+    /// Whether messages have a topic.
+    fn has_topics(&self) -> bool {
+        true
+    }
+
+    /// How many messages are written before the first answer comes; none where an answer has to come before the
+    /// message is written.
     fn written_ahead(&self) -> usize {
         usize::MAX
     }
 
     /// Stops it.
     fn stop(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
+
+/// The keys of an object; none of anything else.
+pub(crate) fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
+}
+
+/// An object with the keys of another.
+pub(crate) fn joined(value: Value, more: Value) -> Value {
+    let mut object = self::object(value);
+    object.extend(self::object(more));
+    Value::Object(object)
 }
 
 /// No case takes longer; one that does hangs.
@@ -84,18 +192,23 @@ pub(crate) fn run(harness: &dyn Harness, name: (&str, &str), future: impl Future
     // Tasks that hang must not hang the test too.
     runtime.shutdown_timeout(Duration::from_secs(5));
     let verdict = verdict.unwrap_or_else(|_| panic!("{case} hangs: it did not end within {LONGEST:?}"));
-    let reason = harness.excluded().iter().find(|(excluded, _)| *excluded == case).map(|(_, reason)| reason);
-    match (verdict, reason) {
+    let ruling = harness.traits().iter().map(|of| of.rule()).find(|rule| rule.cases.contains(&case));
+    match (verdict, ruling) {
         (Verdict::Held, None) => {}
-        (Verdict::Excluded, Some(reason)) => {
+        (Verdict::Excluded(of), _) => {
+            assert!(harness.traits().contains(&of), "{case} is ruled out by {of:?}, which is no trait of it");
+            let rule = of.rule();
+            assert!(
+                rule.cases.contains(&case),
+                "{case} is ruled out by {of:?}, and the table does not say so"
+            );
             // Written past the capture of test output: an exclusion is always shown.
             let module = module.rsplit("::").next().unwrap_or_default();
-            let line = format!("excluded: {module}::{case}: {reason}\n");
+            let line = format!("excluded: {module}::{case}: {}\n", rule.reason);
             let _ = std::io::stderr().write_all(line.as_bytes());
         }
-        (Verdict::Held, Some(reason)) => panic!("{case} holds, and the harness excludes it: {reason}"),
-        (Verdict::Excluded, None) => {
-            panic!("{case} is excluded by a capability, and the harness does not say so")
+        (Verdict::Held, Some(rule)) => {
+            panic!("{case} holds, and {:?} rules it out: {}", rule.of, rule.reason)
         }
     }
 }

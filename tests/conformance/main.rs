@@ -1,14 +1,16 @@
 //! One suite for every provider, written against `Producer` and `Consumer` and gated by `Capability`.
 //!
-//! A provider joins with a `Harness` and a line in `suite!`. A case that a capability rules out tests that the
-//! thing is refused instead, and says so on stderr; the harness lists those cases with their reasons, so that a
-//! capability which disappears fails the suite.
+//! A provider joins with a `Harness`, a line in `suite!` and its traits in `table`, which says what does not apply to whom.
+//! A case that is ruled out tests that the thing is refused instead, and says so on stderr; so a capability that
+//! disappears, and one that nobody knew of, fails the suite.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod cases;
 mod harness;
+mod inbox;
 mod providers;
 mod stage;
+mod table;
 
 macro_rules! cases {
     ($harness:expr; $($file:ident: $($case:ident)*;)*) => {
@@ -21,14 +23,15 @@ macro_rules! cases {
             }
         )*)*
 
-        /// Each case that the harness says is excluded is a case.
+        /// Each case that the traits rule out is a case.
         #[test]
         fn excluded_cases_exist() {
             let harness = $harness;
             let known = [$($(stringify!($case)),*),*];
-            for (case, reason) in crate::harness::Harness::excluded(&harness) {
-                assert!(known.contains(case), "there is no case `{case}`");
-                assert!(!reason.is_empty(), "{case}");
+            for of in crate::harness::Harness::traits(&harness) {
+                for case in of.rule().cases {
+                    assert!(known.contains(case), "there is no case `{case}`");
+                }
             }
         }
     };
@@ -71,5 +74,19 @@ suite! {
     kapokmq_plain => crate::providers::kapokmq::KapokMq::Plain;
     dpmq => crate::providers::dpmq::Dpmq::Pool;
     dpmq_one_connection => crate::providers::dpmq::Dpmq::OneConnection;
+    smtp => crate::providers::smtp::Smtp::Pool;
+    smtp_one_connection => crate::providers::smtp::Smtp::OneConnection;
     kapokmq_cluster => crate::providers::kapokmq::KapokMq::Cluster;
+    webhook => crate::providers::http::Http::Webhook;
+    webhook_template => crate::providers::http::Http::WebhookTemplate;
+    sms_aliyun => crate::providers::http::Http::Aliyun;
+    sms_tencent => crate::providers::http::Http::Tencent;
+    sms_http => crate::providers::http::Http::SmsGateway;
+    dingtalk_robot => crate::providers::http::Http::Robot;
+    dingtalk_gateway => crate::providers::http::Http::DingTalkGateway;
+    callback => crate::providers::callback::Callback::Blocks;
+    callback_hands_over => crate::providers::callback::Callback::HandsOver;
+    stack_of_memory => crate::providers::stack::Stack::OfMemory;
+    stack_of_kapokmq => crate::providers::stack::Stack::OfKapokMq;
+    layers_on_kapokmq => crate::providers::stack::Stack::OnKapokMq;
 }

@@ -9,21 +9,25 @@ use bytes::Bytes;
 use ceiba_core::client::{Consumer, Context, Producer};
 use ceiba_core::completion::{Completion, CompletionQueue};
 use ceiba_core::config::ClientConfig;
-use ceiba_core::error::Result;
+use ceiba_core::error::{Error, Kind, Outcome, Result};
 use ceiba_core::intake::{Intake, pump};
 use ceiba_core::message::{Delivery, Message};
 use ceiba_core::open;
+use ceiba_core::provider::callback::Hosts;
 use ceiba_core::provider::memory::Topics;
-use ceiba_tests::proxy::Proxy;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::harness::{Harness, Needs, Peer};
+use crate::harness::{Harness, Line, Needs, Peer, joined};
+use crate::table::Trait;
 
 /// See the module.
 pub(crate) struct Stage {
     peer: Box<dyn Peer>,
+    traits: &'static [Trait],
     topics: Topics,
+    hosts: Hosts,
     opened: AtomicU64,
 }
 
@@ -48,7 +52,13 @@ pub(crate) fn text(delivery: &Delivery) -> String {
 impl Stage {
     /// Starts the other side.
     pub(crate) async fn start(harness: &dyn Harness, needs: Needs) -> Stage {
-        Stage { peer: harness.start(needs).await, topics: Topics::default(), opened: AtomicU64::new(0) }
+        Stage {
+            peer: harness.start(needs).await,
+            traits: harness.traits(),
+            topics: Topics::default(),
+            hosts: Hosts::default(),
+            opened: AtomicU64::new(0),
+        }
     }
 
     /// Without special needs.
@@ -56,30 +66,82 @@ impl Stage {
         Stage::start(harness, Needs::default()).await
     }
 
-    /// With a connection that can fail; none where there is no connection.
+    /// With a connection that can be lost; none where there is no connection.
     pub(crate) async fn failing(harness: &dyn Harness) -> Option<Stage> {
-        let stage = Stage::start(harness, Needs { outage: true, ..Needs::default() }).await;
-        if stage.peer.proxy().is_none() {
-            stage.end().await;
+        Stage::without(harness, Trait::NoConnection).await
+    }
+
+    /// With another side that can be silent; none where there is no such side.
+    pub(crate) async fn silent(harness: &dyn Harness) -> Option<Stage> {
+        Stage::without(harness, Trait::NeverSilent).await
+    }
+
+    async fn without(harness: &dyn Harness, without: Trait) -> Option<Stage> {
+        if harness.traits().contains(&without) {
             return None;
         }
-        Some(stage)
+        Some(Stage::start(harness, Needs { outage: true, ..Needs::default() }).await)
     }
 
     pub(crate) fn peer(&self) -> &dyn Peer {
         &*self.peer
     }
 
-    /// What stands between client and other side.
-    pub(crate) fn proxy(&self) -> &Proxy {
-        self.peer.proxy().expect("the case asked for a connection that can fail")
+    pub(crate) fn has(&self, of: Trait) -> bool {
+        self.traits.contains(&of)
     }
 
-    fn config(&self, provider: Value, keys: Value) -> ClientConfig {
-        let mut config = Map::new();
-        config.insert("provider".to_owned(), provider);
-        config.extend(keys.as_object().cloned().unwrap_or_default());
-        ClientConfig::from_json(Value::Object(config)).unwrap()
+    /// As many messages as a case would send, or as it may.
+    pub(crate) fn most(&self, count: usize) -> usize {
+        self.traits.iter().filter_map(|of| of.most_messages()).fold(count, usize::min)
+    }
+
+    /// What stands between client and other side.
+    pub(crate) fn line(&self) -> &dyn Line {
+        self.peer.line().expect("the case asked for another side that can fail")
+    }
+
+    /// Waits until the producer has noticed that its connection is gone; where its state does not say so, until a send
+    /// has found that out.
+    pub(crate) async fn lost(&self, producer: &Arc<dyn Producer>) {
+        if !self.has(Trait::ConnectsForEach) {
+            let gone = || leaves(producer.status()).iter().all(|status| status["state"] != "connected");
+            return until("the loss", gone).await;
+        }
+        let started = Instant::now();
+        while producer.send(&seconds(0.1), message("probe")).await.unwrap_err().outcome() != Outcome::NotSent
+        {
+            assert!(started.elapsed() < Duration::from_secs(30), "the loss did not happen");
+        }
+    }
+
+    /// What an error is about: of members that all failed alike, that of each.
+    pub(crate) fn cause(&self, error: Error) -> Error {
+        if !self.has(Trait::Members) || error.kind() != Kind::AllFailed {
+            return error;
+        }
+        let causes = causes(&error);
+        let unknown = |error: &Error| error.outcome() == Outcome::Unknown;
+        // The one that may have sent it tells most.
+        let told = causes.iter().find(|cause| unknown(cause)).unwrap_or(&causes[0]);
+        for cause in &causes {
+            assert_eq!((cause.kind(), cause.retryable()), (told.kind(), told.retryable()), "{error}");
+        }
+        assert_eq!((unknown(&error), error.retryable()), (unknown(told), told.retryable()), "{error}");
+        (*told).clone()
+    }
+
+    /// Ends a case about consumers, of which a provider that only sends has none: opening one is refused.
+    pub(crate) async fn refuses_consumers(self) -> Option<Stage> {
+        if !self.has(Trait::SendsOnly) {
+            return Some(self);
+        }
+        let config = ClientConfig::from_json(self.peer.config(json!({}), json!({}))).unwrap();
+        let error =
+            open::consumer(&self.id(), &config, &self.topics).await.err().expect("a consumer was opened");
+        assert_eq!((error.kind(), error.retryable()), (Kind::InvalidConfig, false), "{error}");
+        self.end().await;
+        None
     }
 
     fn id(&self) -> String {
@@ -91,20 +153,35 @@ impl Stage {
     }
 
     /// With these keys beside `provider`, and those under `provider` in its section.
-    pub(crate) async fn try_producer(&self, mut keys: Value) -> Result<Arc<dyn Producer>> {
-        let mut section = self.peer.producer();
-        merge(&mut section, keys.as_object_mut().and_then(|keys| keys.remove("provider")));
-        open::producer(&self.id(), &self.config(section, keys), &self.topics).await
+    pub(crate) async fn try_producer(&self, keys: Value) -> Result<Arc<dyn Producer>> {
+        let (section, keys) = split(keys);
+        let config = ClientConfig::from_json(self.peer.config(section, keys)).unwrap();
+        let none = |id: &str| panic!("no config of the suite names a member by its id: {id}");
+        let hosts = self.peer.hosts().unwrap_or(&self.hosts);
+        let around = open::Surroundings { topics: &self.topics, hosts, members: &none };
+        open::producer_among(&self.id(), &config, &around).await
+    }
+
+    /// Opens a producer, and a consumer where the provider has one.
+    pub(crate) async fn opens(&self, keys: &Value) -> Vec<Result<()>> {
+        let mut results = vec![self.try_producer(keys.clone()).await.map(drop)];
+        if !self.has(Trait::SendsOnly) {
+            results.push(self.try_consumer(keys.clone()).await.map(drop));
+        }
+        results
     }
 
     pub(crate) async fn consumer(&self) -> Arc<dyn Consumer> {
         self.try_consumer(json!({})).await.unwrap()
     }
 
-    pub(crate) async fn try_consumer(&self, mut keys: Value) -> Result<Arc<dyn Consumer>> {
-        let mut section = self.peer.consumer();
-        merge(&mut section, keys.as_object_mut().and_then(|keys| keys.remove("provider")));
-        open::consumer(&self.id(), &self.config(section, keys), &self.topics).await
+    pub(crate) async fn try_consumer(&self, keys: Value) -> Result<Arc<dyn Consumer>> {
+        if let Some(inbox) = self.peer.inbox() {
+            return Ok(inbox);
+        }
+        let (section, keys) = split(keys);
+        let config = joined(json!({"provider": joined(self.peer.consumer(), section)}), keys);
+        open::consumer(&self.id(), &ClientConfig::from_json(config).unwrap(), &self.topics).await
     }
 
     /// Stops the other side.
@@ -113,10 +190,32 @@ impl Stage {
     }
 }
 
-fn merge(section: &mut Value, more: Option<Value>) {
-    if let (Some(section), Some(Value::Object(more))) = (section.as_object_mut(), more) {
-        section.extend(more);
+// The errors of members, in those of attempts.
+fn causes(error: &Error) -> Vec<&Error> {
+    if error.kind() != Kind::AllFailed {
+        return vec![error];
     }
+    error.parts().iter().filter_map(|part| part.error.as_ref()).flat_map(causes).collect()
+}
+
+// The keys of the provider's section, and the others.
+fn split(mut keys: Value) -> (Value, Value) {
+    let section = keys.as_object_mut().and_then(|keys| keys.remove("provider"));
+    (section.unwrap_or(json!({})), keys)
+}
+
+/// The statuses of the producers at the ends of a stack of strategies; of any other producer its own.
+pub(crate) fn leaves(status: Value) -> Vec<Value> {
+    let strategies = status["strategies"].as_array();
+    match strategies.into_iter().flatten().find_map(|strategy| strategy["members"].as_array()) {
+        Some(members) => members.iter().cloned().flat_map(leaves).collect(),
+        None => vec![status],
+    }
+}
+
+/// The sum of a number that they show.
+pub(crate) fn shown(producer: &Arc<dyn Producer>, name: &str) -> u64 {
+    leaves(producer.status()).iter().filter_map(|status| status[name].as_u64()).sum()
 }
 
 /// Receives and acknowledges until `count` deliveries came; fails when they do not within `within`.
@@ -180,14 +279,9 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until the producer has noticed that its connection is gone.
-pub(crate) async fn lost(producer: &Arc<dyn Producer>) {
-    until("the loss", || producer.status()["state"] != "connected").await;
-}
-
 /// Waits until the producer holds this many calls that have not ended.
 pub(crate) async fn pending(producer: &Arc<dyn Producer>, count: u64) {
-    until("the calls", || producer.status()["pending"] == count).await;
+    until("the calls", || shown(producer, "pending") == count).await;
 }
 
 /// Submits to a producer, as the calls by id do.
@@ -204,7 +298,7 @@ impl Submitter {
             Some(intake) => (intake.clone(), None),
             None => {
                 let intake = Intake::new(producer.provider(), Default::default());
-                let task = tokio::spawn(pump(intake.clone(), producer.clone()));
+                let task = tokio::spawn(pump(intake.clone(), producer.clone(), CancellationToken::new()));
                 (intake, Some(task))
             }
         };

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the virtual environment target/venv with what requirements.txt pins, builds the wheel into
-# target/wheels and installs it there. Environment:
+# target/wheels and installs it there; and target/venv-sms with what requirements-sms.txt pins. Environment:
 #   PYTHON         the interpreter, 3.10 or later (python3)
 #   VENV           the virtual environment (target/venv)
 #   WHEEL_PROFILE  cargo profile of the wheel: dev (default) or release
@@ -23,13 +23,22 @@ if [ ! -x "$venv/bin/python" ]; then
     }
 fi
 if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
     cp "$here/requirements.txt" "$venv/requirements.txt"
+fi
+
+# The SDKs that short messages are compared with have many parts of their own: they are kept apart. They need no
+# wheel of ours, so one environment serves every interpreter.
+sms=$root/target/venv-sms
+if ! cmp -s "$here/requirements-sms.txt" "$sms/requirements-sms.txt"; then
+    [ -x "$sms/bin/python" ] || "${SMS_PYTHON:-python3}" -m venv "$sms"
+    "$sms/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements-sms.txt"
+    cp "$here/requirements-sms.txt" "$sms/requirements-sms.txt"
 fi
 
 wheels=$root/target/wheels/$profile
 rm -rf "$wheels"
-(cd "$root/python" && CARGO_TARGET_DIR=$target "$venv/bin/maturin" build --quiet --locked \
+(cd "$root/python" && CARGO_TARGET_DIR=$target "$venv/bin/python" -m maturin build --quiet --locked \
     --interpreter "$venv/bin/python" --profile "$profile" --out "$wheels")
-"$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --force-reinstall "$wheels"/ceiba-*.whl
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$wheels"/ceiba-*.whl
 "$venv/bin/python" -c 'import ceiba; print("ceiba", ceiba.__version__, "in", ceiba.__path__[0])'

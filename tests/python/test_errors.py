@@ -60,3 +60,30 @@ def test_an_error_of_the_library_carries_its_facts(topic: str) -> None:
     error = caught.value
     assert (error.kind, error.code, error.outcome, error.retryable) == ("queue_full", 20, "not_sent", True)
     assert (error.provider, error.attempts, error.retry_after) == ("memory", 1, None)
+
+
+def test_parts_are_told_and_survive_pickling() -> None:
+    inner = ceiba.Throttled("slow", "not_sent", True, 0.5)
+    parts = [ceiba.Part("recipient", "a", "id-1"), ceiba.Part("recipient", "b", error=inner)]
+    error = pickle.loads(pickle.dumps(ceiba.Partial("some", "unknown", True, None, "sms", 1, parts)))
+    assert [(part.of, part.name, part.message_id, part.ok) for part in error.parts] == [
+        ("recipient", "a", "id-1", True),
+        ("recipient", "b", None, False),
+    ]
+    assert repr(error.parts[1]) == "<ceiba.Part recipient 'b' throttled>"
+    slow = {"kind": "throttled", "code": 15, "outcome": "not_sent", "retryable": True, "attempts": 0}
+    assert error.details == {
+        "kind": "partial",
+        "code": 17,
+        "outcome": "unknown",
+        "retryable": True,
+        "attempts": 1,
+        "message": "some",
+        "provider": "sms",
+        "parts": [
+            {"of": "recipient", "name": "a", "message_id": "id-1"},
+            {"of": "recipient", "name": "b", "error": {**slow, "message": "slow", "retry_after_ms": 500}},
+        ],
+    }
+    with pytest.raises(ValueError, match="attempt"):
+        ceiba.Part("piece", "1")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import pathlib
+import socket
+import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+import sms_sdk
 
 import ceiba
-from conftest import Program
+from conftest import Program, eventually
 
 Start = Callable[..., Program]
 
@@ -250,6 +254,66 @@ def test_a_block_that_forks_closes_in_the_parent_alone(program: Start) -> None:
         """
     ).end()
     assert (code, out, error) == (0, "0\nb'x'\n", "")
+
+
+@pytest.fixture
+def redis(tmp_path: pathlib.Path) -> Iterator[int]:
+    """The port of a redis-server of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL) as server:
+
+        def answers() -> bool:
+            try:
+                return ask(port, "PING") == "+PONG"
+            except OSError:
+                return False
+
+        eventually(answers)
+        yield port
+        server.kill()
+
+
+def ask(port: int, command: str) -> str:
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        connection.sendall(command.encode() + b"\r\n")
+        return connection.makefile().readline().strip()
+
+
+def test_forked_workers_draw_nothing_that_others_draw(topic: str, redis: int) -> None:
+    """As under `gunicorn --preload`: the parent has sent, and each worker opens clients of its own."""
+    limit = {
+        "type": "rate_limit", "limiter": "sliding_window", "rate": 100, "per": "1h", "key": "forked",
+        "url": f"redis://127.0.0.1:{redis}", "store_timeout": "5s",
+    }
+    service = {
+        "type": "sms", "service": "aliyun", "access_key_id": "id", "access_key_secret": "secret", "sign": "s",
+    }
+
+    def work(endpoint: str) -> None:
+        ceiba.producer_open({"provider": {"type": "memory", "topic": topic}, "strategies": [limit]}, f"{os.getpid()}")
+        ceiba.producer_open({"provider": {**service, "endpoint": endpoint}}, f"{os.getpid()}-sms")
+        for _ in range(3):
+            ceiba.producer_send(f"{os.getpid()}", b"x", timeout=10)
+            ceiba.producer_send(f"{os.getpid()}-sms", b"", template="t", recipients=["13800000000"], timeout=10)
+
+    with sms_sdk.Endpoint(sms_sdk.ALIYUN_ANSWER) as endpoint:
+        work(endpoint.url)
+        children = []
+        for _ in range(3):
+            child = os.fork()
+            if child == 0:
+                try:
+                    work(endpoint.url)
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            children.append(child)
+        assert [wait_for(child) for child in children] == [0, 0, 0]
+    nonces = {request["headers"]["x-acs-signature-nonce"] for request in endpoint.requests}
+    # A grant counts once for each name, and each has one of its own.
+    assert (ask(redis, "ZCARD ceiba:limit:key:forked:sliding_window/2:100:3600000000us"), len(nonces)) == (":12", 12)
 
 
 def test_multiprocessing(program: Start) -> None:

@@ -58,18 +58,28 @@ def test_mypy_accepts_a_typed_program_and_the_package() -> None:
 
 def test_the_typed_program_runs() -> None:
     done = subprocess.run([sys.executable, HERE / "typed_program.py"], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("kapokmq False 5\n2\nunknown_id 3 not_sent False\n", "")
+    strategies = "id 1 forced_closed ['attempt 1 False', 'attempt 2 False'] ValueError: boom 1a 2"
+    told = f"kapokmq False 5\n2\n{strategies}\nunknown_id 3 not_sent False\n"
+    assert (done.stdout, done.stderr) == (told, "")
 
 
 def test_mypy_refuses_a_wrong_program(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.py"
-    wrong.write_text("import ceiba\nceiba.producer_send(1, b'x')\nceiba.producer_send('p', b'x').token\n")
+    lines = [
+        "import ceiba",
+        "ceiba.producer_send(1, b'x')",
+        "ceiba.producer_send('p', b'x').token",
+        "@ceiba.strategy(retry=2)",
+        "def f(a: int) -> int: return a",
+        "f('text')",
+    ]
+    wrong.write_text("\n".join(lines) + "\n")
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), str(wrong)],
         capture_output=True,
         text=True,
     )
-    assert "Found 2 errors" in done.stdout, done.stdout + done.stderr
+    assert "Found 3 errors" in done.stdout, done.stdout + done.stderr
 
 
 def test_stubtest() -> None:

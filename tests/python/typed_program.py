@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import ceiba
 
@@ -45,6 +46,48 @@ def classes(topic: str) -> int:
     return count
 
 
+@ceiba.strategy(retry=3, timeout=5, rate_limit="100/s", circuit_breaker=9, retry_on=(OSError, ValueError))
+def decorated(number: int, *, text: str = "x") -> str:
+    return f"{number}{text}"
+
+
+@ceiba.strategy(strategies=[{"type": "retry", "max_attempts": 2}], deadline=timedelta(seconds=9), id="typed-async")
+async def decorated_coroutine(number: int) -> int:
+    return number
+
+
+def strategies() -> str:
+    import asyncio
+
+    def sender(message: ceiba.Message) -> str:
+        return message.data.decode()
+
+    async def coroutine(message: ceiba.Message) -> None:
+        raise ValueError(message.fields["template"])
+
+    ceiba.register_host("typed", sender)
+    ceiba.register_host("typed-coroutine", coroutine)
+    with ceiba.Producer({"provider": {"type": "callback", "name": "typed"}}) as producer:
+        message_id: str | None = producer.send("id", template="t", args={"a": [1]}, recipients=["r"]).message_id
+        state: dict[str, Any] = producer.status()
+    config: dict[str, Any] = {
+        "provider": {"type": "callback", "name": "typed-coroutine"},
+        "strategies": [{"type": "retry", "max_attempts": 2}, {"type": "circuit_breaker", "consecutive": 9}],
+    }
+    with ceiba.Producer(config) as producer:
+        set_to: dict[str, Any] = producer.control({"strategy": "circuit_breaker", "state": "closed"})
+        try:
+            producer.send("x", template="boom")
+        except ceiba.Error as error:
+            parts: tuple[ceiba.Part, ...] = error.parts
+            why: ceiba.Error | None = parts[0].error
+            ended = [f"{part.of} {part.name} {part.ok}" for part in parts]
+    ceiba.unregister_host("typed")
+    text: str = decorated(1, text="a")
+    number: int = asyncio.run(decorated_coroutine(2))
+    return f"{message_id} {state['sent']} {set_to['state']} {ended} {why} {text} {number}"
+
+
 def failures() -> str:
     try:
         ceiba.producer_send("nobody", b"x")
@@ -60,4 +103,5 @@ if __name__ == "__main__":
     with ceiba.Broker() as broker:
         print(one_id_one_message(broker.url("typed")))
     print(classes("typed"))
+    print(strategies())
     print(failures())

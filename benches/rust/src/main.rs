@@ -1,6 +1,7 @@
 //! Measures ceiba from Rust and prints one line of JSON.
 //!
-//! `acked` and `e2e` talk to a broker whose address is given; `submit` needs no network.
+//! `acked` and `e2e` talk to a broker whose address is given; `submit` and `limiter` need no network, and
+//! `redis_limiter` starts the server that it needs.
 //! The secret is read from the environment variable `CEIBA_SECRET`.
 
 mod acked;
@@ -10,9 +11,12 @@ mod e2e;
 mod flow;
 mod http;
 mod latency;
+mod limiter;
 mod measure;
 mod produce;
 mod raw;
+mod redis_limiter;
+mod strategies;
 mod submit;
 mod window;
 
@@ -29,6 +33,13 @@ enum Mode {
     E2e,
     /// What a submit costs its caller, in bursts, without a network.
     Submit,
+    /// What strategies cost a send.
+    Strategies,
+    /// What a rate limit costs a send.
+    Limiter,
+    /// How many sends a limit in Redis lets through, beside redis-benchmark; both programs are started.
+    #[value(name = "redis_limiter")]
+    RedisLimiter,
     /// Sends with a window on each connection, without a client library.
     Window,
     /// The same against `floor-server`.
@@ -94,6 +105,9 @@ fn main() -> ExitCode {
         Mode::Acked => acked::run(&arguments),
         Mode::E2e => e2e::run(&arguments),
         Mode::Submit => submit::run(&arguments),
+        Mode::Strategies => strategies::run(&arguments),
+        Mode::Limiter => limiter::run(&arguments),
+        Mode::RedisLimiter => redis_limiter::run(&arguments),
         Mode::Window => window::run(&arguments, false),
         Mode::FloorWindow => window::run(&arguments, true),
         Mode::Flow => flow::run(&arguments),

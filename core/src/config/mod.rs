@@ -60,7 +60,9 @@ pub struct ClientConfig {
     /// Producer or consumer, in files.
     #[serde(default)]
     pub role: Option<Role>,
-    /// The provider section: its `type`, and the keys of that provider.
+    /// The provider section: its `type`, and the keys of that provider. Left out only where the innermost strategy
+    /// has members.
+    #[serde(default)]
     pub provider: Map<String, Value>,
     /// Strategies, the first listed outermost.
     #[serde(default)]
@@ -68,15 +70,15 @@ pub struct ClientConfig {
     /// The deadline of a call that names none.
     #[serde(default = "default_deadline")]
     pub deadline: Span,
-    /// Whether open waits for the first connection.
+    /// Whether open waits for the first connection: `eager`, and `lazy` for members of a strategy.
     #[serde(default)]
-    pub connect: Connect,
+    pub connect: Option<Connect>,
     /// How long open waits for it.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Span,
-    /// What a send does while there is no connection.
+    /// What a send does while there is no connection: `wait`, and `fail` for members of a strategy.
     #[serde(default)]
-    pub when_disconnected: WhenDisconnected,
+    pub when_disconnected: Option<WhenDisconnected>,
     /// Sends that may be under way at once.
     #[serde(default = "default_max_pending")]
     pub max_pending: u64,
@@ -168,6 +170,7 @@ impl ClientConfig {
             calls: self.max_pending,
             bytes: self.max_pending_bytes,
             deadline: self.deadline.0,
+            of: crate::intake::Whose::Client,
         }
     }
 }
@@ -267,6 +270,18 @@ mod tests {
                                "window": 5, "resend_unacked": true})
         );
         assert_eq!(config.deadline.0, Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_url_names_common_strategies() {
+        let config =
+            ClientConfig::parse("memory://t?retry=3&timeout=2s&rate_limit=100/1s&deadline=9s").unwrap();
+        let kinds: Vec<_> = config.strategies.iter().map(|section| section["type"].clone()).collect();
+        assert_eq!(kinds, ["rate_limit", "retry", "timeout"], "a limit first, a timeout for each attempt");
+        assert_eq!(config.strategies[1]["max_attempts"], 3);
+        for wrong in ["retry=x", "retry=-1", "rate_limit=100", "rate_limit=x/1s", "retry=1&retry=2"] {
+            ClientConfig::parse(&format!("memory://t?{wrong}")).unwrap_err();
+        }
     }
 
     #[test]

@@ -14,8 +14,29 @@ use crate::message::{Message, Receipt};
 #[derive(Debug)]
 pub(super) enum Reply {
     Queue(u64),
-    Once(u64, oneshot::Sender<Result<Receipt>>),
+    Once(u64, Waiter),
     Done,
+}
+
+/// Who waits for a result, and whether he would rather have an error than wait for a connection.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    sender: oneshot::Sender<Result<Receipt>>,
+    hasty: bool,
+}
+
+impl Waiter {
+    pub(super) fn new(sender: oneshot::Sender<Result<Receipt>>, hasty: bool) -> Waiter {
+        Waiter { sender, hasty }
+    }
+
+    pub(super) fn send(self, result: Result<Receipt>) -> Result<(), Result<Receipt>> {
+        self.sender.send(result)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
 }
 
 /// Names a call, to cancel it.
@@ -56,6 +77,13 @@ impl Call {
     /// Whether nobody waits for it any more: it need not be sent.
     pub fn abandoned(&self) -> bool {
         matches!(&self.reply, Reply::Once(_, sender) if sender.is_closed())
+    }
+
+    /// Whether it fails without a connection, whatever the config says; see [`Context::failing_when_disconnected`].
+    ///
+    /// [`Context::failing_when_disconnected`]: crate::client::Context::failing_when_disconnected
+    pub fn fails_when_disconnected(&self) -> bool {
+        matches!(&self.reply, Reply::Once(_, waiter) if waiter.hasty)
     }
 
     /// Ends it.

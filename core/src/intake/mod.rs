@@ -6,7 +6,10 @@
 
 mod batch;
 mod call;
+mod limits;
 mod pump;
+mod room;
+mod under_way;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -29,24 +32,10 @@ use crate::message::{Message, Receipt};
 use batch::{Batch, Full};
 use call::Reply;
 pub use call::{Call, Ended, Taken, Ticket};
+pub use limits::{Limits, Whose};
 pub use pump::pump;
-
-/// What an intake may hold, counted from the push to the end of the call.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Calls under way.
-    pub calls: u64,
-    /// Bytes of their bodies.
-    pub bytes: u64,
-    /// The deadline of a call that names none.
-    pub deadline: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { calls: 65_536, bytes: 256 << 20, deadline: Duration::from_secs(30) }
-    }
-}
+pub use room::{Room, Roomed};
+pub use under_way::UnderWay;
 
 #[derive(Debug, Default)]
 struct Pending {
@@ -236,7 +225,7 @@ impl Intake {
     pub fn submit_message(&self, token: u64, message: Message, timeout: Option<Duration>) -> Result<()> {
         let queue = self.queue_for_submit()?;
         queue.reserve()?;
-        match self.push(message, timeout, |_| Reply::Queue(token)) {
+        match self.push(message, timeout, false, |_| Reply::Queue(token)) {
             Ok(_) => Ok(()),
             Err((error, _)) => {
                 queue.unreserve(1);
@@ -260,15 +249,18 @@ impl Intake {
         &self,
         message: Message,
         timeout: Option<Duration>,
+        counted: bool,
         reply: impl FnOnce(u64) -> Reply,
     ) -> Result<Ticket, (Error, Message)> {
         let first;
         let ticket;
         {
             let mut pending = self.pending.0.lock();
-            if let Err(error) = self.admit(&mut pending, message.body().len() as u64) {
+            let bytes = message.body().len() as u64;
+            if let Err(error) = self.check(&mut pending, bytes, counted) {
                 return Err((error, message));
             }
+            pending.count(bytes);
             pending.next_number += 1;
             let reply = reply(pending.next_number);
             ticket = match &reply {
@@ -285,15 +277,9 @@ impl Intake {
         Ok(ticket)
     }
 
-    fn admit(&self, pending: &mut Pending, bytes: u64) -> Result<()> {
-        self.check(pending, bytes)?;
-        pending.count(bytes);
-        Ok(())
-    }
-
     // For a body that is to be copied: one that is refused takes no memory.
     fn admit_copy(&self, pending: &mut Pending, length: usize) -> Result<()> {
-        self.check(pending, length as u64)?;
+        self.check(pending, length as u64, false)?;
         if pending.batch.arena.try_reserve(length).is_err() {
             let text = format!("no memory for a body of {length} bytes");
             return Err(Error::new(Kind::TooLarge, text).by(self.provider));
@@ -302,12 +288,12 @@ impl Intake {
         Ok(())
     }
 
-    // Whether there is room for one more call.
-    fn check(&self, pending: &mut Pending, bytes: u64) -> Result<()> {
+    // Whether there is room for one more call; one that was `counted` before needs none.
+    fn check(&self, pending: &mut Pending, bytes: u64, counted: bool) -> Result<()> {
         if pending.closed {
             return Err(Error::new(Kind::Closed, "the producer is closed").by(self.provider));
         }
-        if !self.has_room(pending, bytes) {
+        if !counted && !self.has_room(pending, bytes) {
             pending.known_calls = self.ended_calls.load(Ordering::Acquire);
             pending.known_bytes = self.ended_bytes.load(Ordering::Acquire);
             if !self.has_room(pending, bytes) {

@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Intake, Taken, Ticket};
 use crate::client::{Context, Producer};
+use crate::error::{Error, Kind, Outcome};
 
 /// Runs submits through `send` of a producer that has no intake of its own. Ends after the close, when
-/// the last call has ended.
-pub async fn pump(intake: Arc<Intake>, producer: Arc<dyn Producer>) {
+/// the last call has ended; once `stop` is cancelled those under way end as `closed`.
+pub async fn pump(intake: Arc<Intake>, producer: Arc<dyn Producer>, stop: CancellationToken) {
     let _guard = intake.task_guard();
     let mut taken = Taken::default();
     let mut running = FuturesUnordered::new();
@@ -28,10 +29,21 @@ pub async fn pump(intake: Arc<Intake>, producer: Arc<dyn Producer>) {
                 for call in taken.calls.drain(..) {
                     let token = CancellationToken::new();
                     cancels.insert(call.ticket(), token.clone());
-                    let ctx = Context::until(call.deadline).cancelled_by(token);
-                    let producer = producer.clone();
+                    let ctx = Context::until(call.deadline).cancelled_by(token).with_room();
+                    let (producer, stop) = (producer.clone(), stop.clone());
                     running.push(async move {
-                        let result = producer.send(&ctx, Arc::new(call.message.clone())).await;
+                        let send = async {
+                            // Once for all strategies: a call that comes late says nothing of a member.
+                            ctx.check().map_err(|error| error.by(producer.provider()))?;
+                            producer.send(&ctx, Arc::new(call.message.clone())).await
+                        };
+                        let result = tokio::select! {
+                            biased;
+                            result = send => result,
+                            () = stop.cancelled() => Err(Error::new(Kind::Closed, "the producer was closed")
+                                .outcome_is(Outcome::Unknown)
+                                .by(producer.provider())),
+                        };
                         let ticket = call.ticket();
                         call.end(result);
                         ticket

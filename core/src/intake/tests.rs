@@ -6,7 +6,7 @@ use crate::client::{BoxFuture, Capability, Producer};
 use crate::error::Outcome;
 
 fn limits(calls: u64, bytes: u64) -> Limits {
-    Limits { calls, bytes, deadline: Duration::from_secs(30) }
+    Limits { calls, bytes, ..Limits::default() }
 }
 
 fn queue(intake: &Intake, capacity: usize) -> Arc<CompletionQueue> {
@@ -270,7 +270,7 @@ impl Producer for Slow {
 async fn the_pump_ends_each_call_by_result_cancel_or_deadline() {
     let intake = Intake::new("slow", limits(10, 1000));
     let queue = queue(&intake, 10);
-    let task = tokio::spawn(pump(intake.clone(), Arc::new(Slow)));
+    let task = tokio::spawn(pump(intake.clone(), Arc::new(Slow), Default::default()));
     intake.submit(1, b"quick", Duration::ZERO).unwrap();
     intake.submit(2, b"hangs", Duration::ZERO).unwrap();
     intake.submit(3, b"hangs", Duration::ZERO).unwrap();

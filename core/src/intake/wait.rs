@@ -5,17 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
 
 use super::Intake;
-use super::call::Reply;
+use super::call::{Reply, Waiter};
 use crate::client::Context;
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::message::{Message, Receipt};
 
 impl Intake {
-    /// Pushes a message and waits for its result: for room first, within the context.
+    /// Pushes a message and waits for its result: for room first, within the context, unless the caller or the member
+    /// that this is of has somewhere else to go.
     pub async fn send(&self, ctx: &Context, message: Message) -> Result<Receipt> {
         ctx.check().map_err(|error| error.by(self.provider))?;
         let (sender, mut receiver) = oneshot::channel();
-        let mut hand = Some((message, sender));
+        let (waits_for_room, counted) = (self.limits.waits(ctx), self.limits.counted(ctx));
+        let mut hand = Some((message, Waiter::new(sender, ctx.fails_when_disconnected())));
         let ticket = loop {
             let Some((message, sender)) = hand.take() else {
                 return Err(Error::new(Kind::Internal, "a message was pushed twice").by(self.provider));
@@ -25,13 +27,13 @@ impl Intake {
             room.as_mut().enable();
             let waits = Waiting::new(&self.waiting);
             let mut sender = Some(sender);
-            let pushed = self.push(message, ctx.remaining(), |number| match sender.take() {
+            let pushed = self.push(message, ctx.remaining(), counted, |number| match sender.take() {
                 Some(sender) => Reply::Once(number, sender),
                 None => Reply::Done,
             });
             match pushed {
                 Ok(ticket) => break ticket,
-                Err((error, message)) if error.kind() == Kind::QueueFull => {
+                Err((error, message)) if waits_for_room && error.kind() == Kind::QueueFull => {
                     let Some(sender) = sender.take() else { return Err(error) };
                     hand = Some((message, sender));
                     ctx.run(room).await.map_err(|ended| match ended.kind() {
@@ -39,6 +41,8 @@ impl Intake {
                         Kind::Timeout => error,
                         _ => ended.by(self.provider),
                     })?;
+                    // Room may have come after the deadline.
+                    ctx.check().map_err(|error| error.by(self.provider))?;
                 }
                 Err((error, _)) => return Err(error),
             }

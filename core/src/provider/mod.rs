@@ -1,14 +1,23 @@
-//! The list of providers: one file or folder for each outside system; `socket` is what several share.
+//! The list of providers: one file or folder for each outside system; `socket` and `http` are what several share.
 
+pub mod callback;
+pub mod dingtalk;
 pub mod dpmq;
+mod http;
 pub mod kapokmq;
 pub mod memory;
+pub mod sms;
+#[cfg(feature = "smtp")]
+pub mod smtp;
 mod socket;
+pub mod webhook;
 
 use std::time::Duration;
 
+use crate::clock::Clock;
 use crate::config::{ClientConfig, Connect, WhenDisconnected};
 use crate::intake::Limits;
+use crate::random::Random;
 
 /// What every provider is opened with, beside its own section of the config.
 #[derive(Debug, Clone)]
@@ -23,6 +32,11 @@ pub struct Setup {
     pub connect_timeout: Duration,
     /// What a send does while there is no connection.
     pub when_disconnected: WhenDisconnected,
+    /// The time that signatures and mails bear.
+    pub clock: Clock,
+    /// What nonces, waits and the choice among nodes are drawn from. Names that no other process may have, as client ids
+    /// and those of mails, are the system's.
+    pub random: Random,
 }
 
 impl Setup {
@@ -31,9 +45,11 @@ impl Setup {
         Setup {
             id: id.to_owned(),
             limits: config.limits(),
-            connect: config.connect,
+            connect: config.connect.unwrap_or_default(),
             connect_timeout: config.connect_timeout.0,
-            when_disconnected: config.when_disconnected,
+            when_disconnected: config.when_disconnected.unwrap_or_default(),
+            clock: Clock::from_system(),
+            random: Random::from_system(),
         }
     }
 }

@@ -1,7 +1,12 @@
 //! Pure codecs of the wires: no input or output, no state beyond a frame.
 
+pub mod dingtalk;
 pub mod dpmq;
 pub mod kapokmq;
+pub mod sign;
+pub mod sms;
+pub mod smtp;
+pub mod webhook;
 
 mod escape;
 #[cfg(feature = "fuzzing")]

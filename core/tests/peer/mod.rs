@@ -55,6 +55,8 @@ pub fn setup(id: &str) -> Setup {
         connect: Connect::Eager,
         connect_timeout: Duration::from_secs(5),
         when_disconnected: WhenDisconnected::Wait,
+        clock: ceiba_core::clock::Clock::from_system(),
+        random: ceiba_core::random::Random::from_system(),
     }
 }
 

@@ -10,19 +10,20 @@ use tokio::time::Instant;
 
 use crate::harness::{Harness, Verdict};
 use crate::stage::{Stage, message, nothing_comes, receive, seconds, text};
+use crate::table::Trait;
 
 /// A loaded machine is late; a broken delay is later.
 const LATE: Duration = Duration::from_millis(2500);
 
 async fn refuses_delays(stage: Stage) -> Verdict {
     let (consumer, producer) = (stage.consumer().await, stage.producer().await);
-    let delayed = Arc::new(Message::new("late").with_delay(Duration::from_secs(1)));
+    let delayed = Arc::new(Message::new("late").with_delay(Duration::from_millis(300)));
     let error = producer.send(&seconds(10.0), delayed).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (Kind::Unsupported, Outcome::NotSent));
     assert!(error.message().contains("delay"), "{error}");
-    nothing_comes(&consumer, 1.5).await;
+    nothing_comes(&consumer, 0.5).await;
     stage.end().await;
-    Verdict::Excluded
+    Verdict::Excluded(Trait::NoDelays)
 }
 
 // Sends each delay once and checks when it came: not before `least`, and not much later.

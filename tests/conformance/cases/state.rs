@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use ceiba_core::error::Kind;
+use ceiba_core::error::{Error, Kind, Outcome};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::harness::{Harness, Verdict};
 use crate::stage::{Stage, message, receive, seconds};
+use crate::table::Trait;
 
 fn check(status: &Value, secret: Option<&str>) {
     let object = status.as_object().unwrap_or_else(|| panic!("status is no object: {status}"));
@@ -19,7 +20,7 @@ fn check(status: &Value, secret: Option<&str>) {
 
 pub(crate) async fn status_is_json_without_the_secret(harness: &dyn Harness) -> Verdict {
     let stage = Stage::plain(harness).await;
-    let secret = stage.peer().secret().map(|(_, secret)| secret.to_owned());
+    let secret = stage.peer().secret().map(str::to_owned);
     let secret = secret.as_deref();
     let (consumer, producer) = (stage.consumer().await, stage.producer().await);
     check(&producer.status(), secret);
@@ -29,7 +30,8 @@ pub(crate) async fn status_is_json_without_the_secret(harness: &dyn Harness) -> 
     check(&producer.status(), secret);
     check(&consumer.status(), secret);
     let refused = producer.control(&json!({"no such command": 1})).unwrap_err();
-    assert_eq!(refused.kind(), Kind::Unsupported);
+    let named = if stage.has(Trait::Strategies) { Kind::InvalidArgument } else { Kind::Unsupported };
+    assert_eq!(refused.kind(), named);
     producer.close(&seconds(5.0)).await.unwrap();
     consumer.close(&seconds(5.0)).await.unwrap();
     check(&producer.status(), secret);
@@ -38,20 +40,28 @@ pub(crate) async fn status_is_json_without_the_secret(harness: &dyn Harness) -> 
     Verdict::Held
 }
 
+// What opening says, or where nobody is asked then, the first send.
+async fn refusals(stage: &Stage, keys: &Value) -> Vec<Error> {
+    if stage.has(Trait::ConnectsForEach) {
+        let producer = stage.try_producer(keys.clone()).await.unwrap();
+        let error = producer.send(&seconds(3.0), message("of nobody")).await.unwrap_err();
+        assert_eq!(error.outcome(), Outcome::NotSent, "{error}");
+        return vec![error];
+    }
+    stage.opens(keys).await.into_iter().map(|opened| opened.unwrap_err()).collect()
+}
+
 pub(crate) async fn a_wrong_secret_is_refused(harness: &dyn Harness) -> Verdict {
     let stage = Stage::plain(harness).await;
-    let Some((key, right)) = stage.peer().secret().map(|(key, secret)| (key, secret.to_owned())) else {
+    let Some(right) = stage.peer().secret().map(str::to_owned) else {
         stage.end().await;
-        return Verdict::Excluded;
+        return Verdict::Excluded(Trait::NoSecret);
     };
     let short: String = right.chars().skip(1).collect();
     for wrong in ["canary-wrong-7c1b", &short, &format!("{right}x"), "\u{1f333}"] {
-        let keys = json!({"connect_timeout": "4s", "provider": {key: wrong}});
+        let keys = json!({"connect_timeout": "4s", "provider": stage.peer().with_secret(wrong)});
         let started = Instant::now();
-        for error in [
-            stage.try_producer(keys.clone()).await.map(drop).unwrap_err(),
-            stage.try_consumer(keys.clone()).await.map(drop).unwrap_err(),
-        ] {
+        for error in refusals(&stage, &keys).await {
             assert_eq!(error.kind(), Kind::Authentication, "{error}");
             assert!(!error.retryable(), "{error}");
             for shown in [error.to_string(), format!("{error:?}"), error.text()] {
@@ -70,26 +80,30 @@ pub(crate) async fn a_wrong_secret_is_refused(harness: &dyn Harness) -> Verdict 
 
 pub(crate) async fn nobody_at_the_address_fails_open(harness: &dyn Harness) -> Verdict {
     for silent in [false, true] {
-        let Some(stage) = Stage::failing(harness).await else { return Verdict::Excluded };
+        let Some(stage) = Stage::failing(harness).await else {
+            return Verdict::Excluded(Trait::NoConnection);
+        };
         if silent {
-            stage.proxy().silence();
+            stage.line().silence();
         } else {
-            stage.proxy().cut();
+            stage.line().cut().await;
         }
         let keys = json!({"connect_timeout": "1s"});
         let started = Instant::now();
-        let results = [
-            stage.try_producer(keys.clone()).await.map(drop),
-            stage.try_consumer(keys.clone()).await.map(drop),
-        ];
+        let results = stage.opens(&keys).await;
         let took = started.elapsed();
         for result in results {
+            if silent && stage.has(Trait::ConnectsForEach) {
+                // Somebody took the connection, and more is not asked.
+                result.unwrap();
+                continue;
+            }
             let error = result.unwrap_err();
             assert!(matches!(error.kind(), Kind::Unavailable | Kind::Timeout), "{error}");
             assert!(error.retryable(), "{error}");
         }
         assert!(took < Duration::from_secs(5), "two opens of 1 s each took {took:?}");
-        stage.proxy().mend();
+        stage.line().mend().await;
         stage.try_producer(json!({})).await.unwrap();
         stage.end().await;
     }
@@ -97,8 +111,8 @@ pub(crate) async fn nobody_at_the_address_fails_open(harness: &dyn Harness) -> V
 }
 
 pub(crate) async fn lazy_open_returns_at_once(harness: &dyn Harness) -> Verdict {
-    let Some(stage) = Stage::failing(harness).await else { return Verdict::Excluded };
-    stage.proxy().cut();
+    let Some(stage) = Stage::failing(harness).await else { return Verdict::Excluded(Trait::NoConnection) };
+    stage.line().cut().await;
     let started = Instant::now();
     let producer = stage.try_producer(json!({"connect": "lazy"})).await.unwrap();
     let consumer = stage.try_consumer(json!({"connect": "lazy"})).await.unwrap();
@@ -106,7 +120,7 @@ pub(crate) async fn lazy_open_returns_at_once(harness: &dyn Harness) -> Verdict 
     check(&producer.status(), None);
     check(&consumer.status(), None);
     tokio::time::sleep(Duration::from_millis(400)).await;
-    stage.proxy().mend();
+    stage.line().mend().await;
     producer.send(&seconds(20.0), message("x")).await.unwrap();
     receive(&consumer, 1, 20.0).await;
     stage.end().await;

@@ -8,7 +8,8 @@ use ceiba_core::secret::Secret;
 use ceiba_tests::proxy::Proxy;
 use serde_json::{Value, json};
 
-use crate::harness::{Harness, Needs, Peer};
+use crate::harness::{Harness, Line, Needs, Peer};
+use crate::table::{self, Trait};
 
 /// Which one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,31 +18,15 @@ pub(crate) enum Dpmq {
     OneConnection,
 }
 
-const NO_ACK: &str = "the wire has no ack: a delivery counts as consumed when it is written";
-const NO_DELAY: &str = "the wire has no delays";
-
 impl Harness for Dpmq {
     fn provider(&self) -> &'static str {
         "dpmq"
     }
 
-    fn excluded(&self) -> &'static [(&'static str, &'static str)] {
-        const ALL: [(&str, &str); 11] = [
-            ("one_producer_keeps_its_order", "a pool of connections gives no order"),
-            ("what_is_not_acknowledged_comes_again", NO_ACK),
-            ("a_lost_consumers_messages_go_to_the_next", NO_ACK),
-            ("nack_gives_back_after_its_delay", NO_ACK),
-            ("many_acks_outstanding_in_any_order", NO_ACK),
-            ("an_unknown_code_harms_nothing", NO_ACK),
-            ("a_delay_is_never_early", NO_DELAY),
-            ("a_finer_delay_is_rounded_up", NO_DELAY),
-            ("a_delayed_message_holds_up_no_other", NO_DELAY),
-            ("a_body_that_is_not_utf_8", "the wire carries text"),
-            ("a_wrong_secret_is_refused", "there is no secret"),
-        ];
+    fn traits(&self) -> &'static [Trait] {
         match self {
-            Dpmq::Pool => &ALL,
-            Dpmq::OneConnection => ALL.split_first().map_or(&[], |(_, others)| others),
+            Dpmq::Pool => table::DPMQ,
+            Dpmq::OneConnection => table::DPMQ_ONE_CONNECTION,
         }
     }
 
@@ -82,11 +67,11 @@ impl Peer for BrokerPeer {
         json!({"type": "dpmq", "url": format!("http://{address}"), "topic": "a topic 木 %20?#"})
     }
 
-    fn proxy(&self) -> Option<&Proxy> {
-        self.proxy.as_ref()
+    fn line(&self) -> Option<&dyn Line> {
+        self.proxy.as_ref().map(|proxy| proxy as &dyn Line)
     }
 
-    fn secret(&self) -> Option<(&'static str, &str)> {
+    fn secret(&self) -> Option<&str> {
         None
     }
 

@@ -11,7 +11,8 @@ use ceiba_tests::proxy::Proxy;
 use ceiba_tests::registry::Registry;
 use serde_json::{Value, json};
 
-use crate::harness::{Harness, Needs, Peer};
+use crate::harness::{Harness, Line, Needs, Peer};
+use crate::table::{self, Trait};
 
 /// Which one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,13 +32,11 @@ impl Harness for KapokMq {
         "kapokmq"
     }
 
-    fn excluded(&self) -> &'static [(&'static str, &'static str)] {
-        const NACK: (&str, &str) = ("nack_gives_back_after_its_delay", "the original's wire has no nack");
-        const BYTES: (&str, &str) = ("a_body_that_is_not_utf_8", "the wire carries text");
+    fn traits(&self) -> &'static [Trait] {
         match self {
-            KapokMq::Cluster => &[BYTES, ("one_producer_keeps_its_order", "a cluster gives no order")],
-            KapokMq::Plain => &[NACK, BYTES],
-            _ => &[BYTES],
+            KapokMq::Cluster => table::KAPOKMQ_CLUSTER,
+            KapokMq::Plain => table::KAPOKMQ_PLAIN,
+            _ => table::KAPOKMQ,
         }
     }
 
@@ -96,12 +95,16 @@ impl Peer for BrokerPeer {
         })
     }
 
-    fn proxy(&self) -> Option<&Proxy> {
-        self.proxy.as_ref()
+    fn line(&self) -> Option<&dyn Line> {
+        self.proxy.as_ref().map(|proxy| proxy as &dyn Line)
     }
 
-    fn secret(&self) -> Option<(&'static str, &str)> {
-        Some(("secret_key", SECRET))
+    fn secret(&self) -> Option<&str> {
+        Some(SECRET)
+    }
+
+    fn with_secret(&self, secret: &str) -> Value {
+        json!({"secret_key": secret})
     }
 
     fn everyone(&self) -> bool {

@@ -13,6 +13,7 @@ use crate::config::{Connect, WhenDisconnected};
 use crate::error::{Error, Kind, Result};
 use crate::provider::Setup;
 use crate::provider::socket::{Backoff, Board, Dialer, LaneState, Pace, Phase, permanent};
+use crate::random::Random;
 
 /// Checks without an answer before the server counts as gone.
 const MISSES: u32 = 2;
@@ -34,6 +35,8 @@ pub(super) struct Pool {
     // A connection has ended.
     ended: Arc<Notify>,
     busy: Arc<AtomicU64>,
+    /// What waits and ids are drawn from.
+    pub(super) random: Random,
 }
 
 /// The right to one connection.
@@ -73,19 +76,47 @@ impl Pool {
             idle: Mutex::default(),
             phase,
             ended: Arc::default(),
+            random: setup.random.clone(),
             busy: Arc::default(),
         };
         pool.show("connecting");
         pool
     }
 
-    /// The right to a connection, in the order of the calls.
-    pub(super) async fn place(&self) -> Result<Place<'_>> {
-        self.places.acquire().await.map(Place).map_err(|_| gone())
+    /// The right to a connection, in the order of the calls. Who does not wait for a connection does not wait behind
+    /// those who do.
+    pub(super) async fn place(&self, hasty: bool) -> Result<Place<'_>> {
+        let place = self.places.acquire();
+        let place = tokio::select! {
+            biased;
+            place = place => place,
+            error = self.disconnected(), if hasty => return Err(error),
+        };
+        place.map(Place).map_err(|_| gone())
+    }
+
+    // Resolves while there is no server, once the first try has ended.
+    async fn disconnected(&self) -> Error {
+        let mut phase = self.phase.subscribe();
+        loop {
+            let now = phase.borrow_and_update().clone();
+            match now {
+                Phase::Starting(Some(cause)) => return self.no_connection(cause),
+                Phase::Failed(error) => return error,
+                Phase::Up | Phase::Starting(None) => {}
+            }
+            if phase.changed().await.is_err() {
+                return gone();
+            }
+        }
+    }
+
+    fn no_connection(&self, cause: Error) -> Error {
+        self.site.target.unavailable("there is no connection".to_owned()).caused_by(cause)
     }
 
     /// A connection for who has a place; waits for the server.
-    pub(super) async fn connection(&self, _place: &Place<'_>) -> Result<Http> {
+    pub(super) async fn connection(&self, _place: &Place<'_>, hasty: bool) -> Result<Http> {
         let mut phase = self.phase.subscribe();
         loop {
             if let Some(http) = self.pop().await {
@@ -98,10 +129,7 @@ impl Pool {
                     Err(error) => self.down(error),
                 },
                 Phase::Failed(error) => return Err(error),
-                Phase::Starting(Some(cause)) if self.fail => {
-                    let text = "there is no connection".to_owned();
-                    return Err(self.site.target.unavailable(text).caused_by(cause));
-                }
+                Phase::Starting(Some(cause)) if self.fail || hasty => return Err(self.no_connection(cause)),
                 Phase::Starting(_) => phase.changed().await.map_err(|_| gone())?,
             }
         }
@@ -167,7 +195,8 @@ impl Pool {
     /// Makes the first connection, and again when the server was gone; checks that it is still there. Runs until
     /// it is dropped, or nothing would help.
     pub(super) async fn keep(&self) {
-        let mut backoff = Backoff::new(self.pace.reconnect_base, self.pace.reconnect_max, rand::random());
+        let mut backoff =
+            Backoff::new(self.pace.reconnect_base, self.pace.reconnect_max, self.random.number());
         let mut wait = backoff.next();
         let mut up_since: Option<Instant> = None;
         let mut opened = false;

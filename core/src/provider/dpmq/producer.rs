@@ -150,13 +150,13 @@ impl Task {
         let place = tokio::select! {
             biased;
             end = &mut ended => return not_sent(end),
-            place = self.pool.place() => place?,
+            place = self.pool.place(call.fails_when_disconnected()) => place?,
         };
         loop {
             let mut http = tokio::select! {
                 biased;
                 end = &mut ended => return not_sent(end),
-                http = self.pool.connection(&place) => http?,
+                http = self.pool.connection(&place, call.fails_when_disconnected()) => http?,
             };
             if call.abandoned() {
                 self.pool.give_back(http, place);
@@ -198,7 +198,7 @@ impl Task {
         let body: &Bytes = call.message.body();
         // Checked before.
         let data = std::str::from_utf8(body).unwrap_or_default();
-        Form::new(encode_send(data, &self.topic, || format!("{:032x}", rand::random::<u128>())))
+        Form::new(encode_send(data, &self.topic, || format!("{:032x}", self.pool.random.nonce())))
     }
 
     /// What the answer says.

@@ -24,6 +24,7 @@ use crate::config::{Connect, WhenDisconnected};
 use crate::error::{Error, Kind, Result};
 use crate::intake::{Intake, Taken, Ticket};
 use crate::provider::socket::{Board, Change, Connection, Dialer, Link, Phase, Target};
+use crate::random::Random;
 use crate::wire::kapokmq::Node;
 
 /// Rounds before other tasks of the runtime get their turn.
@@ -57,6 +58,7 @@ pub(super) struct Engine {
     spreader: Spreader,
     node_protocol: NodeProtocol,
     registry: Option<Registry>,
+    random: Random,
     registry_error: Option<Error>,
     last_error: Option<Error>,
     board: Arc<Board>,
@@ -80,7 +82,7 @@ impl Engine {
         let (spread, node_protocol, registry) = match &settings.place {
             Place::One(_) => (Spread::default(), NodeProtocol::default(), None),
             Place::Cluster { registry, node_protocol, spread } => {
-                (*spread, *node_protocol, Some(Registry::new(registry, &settings, &dialer)?))
+                (*spread, *node_protocol, Some(Registry::new(registry, &settings, &dialer, &setup.random)?))
             }
         };
         let (intake, commands, stop) = front;
@@ -100,8 +102,9 @@ impl Engine {
             open: Vec::new(),
             book: Book::default(),
             deadlines: Deadlines::new(now),
-            spreader: Spreader::new(spread, rand::random()),
+            spreader: Spreader::new(spread, setup.random.number()),
             node_protocol,
+            random: setup.random.clone(),
             registry,
             registry_error: None,
             last_error: None,
@@ -121,8 +124,13 @@ impl Engine {
 
     fn add_lane(&mut self, target: Target) {
         let reconnects = self.board.reconnects.clone();
-        let connection =
-            Connection::new(Arc::new(target), self.dialer.clone(), self.settings.pace, reconnects);
+        let connection = Connection::new(
+            Arc::new(target),
+            self.dialer.clone(),
+            self.settings.pace,
+            &self.random,
+            reconnects,
+        );
         self.lanes.push(Lane::new(connection));
         self.changed = true;
     }
@@ -359,9 +367,11 @@ impl Engine {
         self.fail_disconnected() || wrote
     }
 
-    /// With `when_disconnected: fail` nothing waits for a connection, once the first tries have ended.
+    /// With `when_disconnected: fail` nothing waits for a connection, once the first tries have ended; else only who
+    /// has nowhere else to go.
     fn fail_disconnected(&mut self) -> bool {
-        if self.when_disconnected != WhenDisconnected::Fail
+        let all = self.when_disconnected == WhenDisconnected::Fail;
+        if !(all || self.book.any_hasty())
             || self.unsent.is_empty()
             || self.lanes.iter().any(|lane| lane.connection.is_up() && !lane.retiring)
         {
@@ -371,7 +381,12 @@ impl Engine {
         if unsettled || (self.lanes.is_empty() && self.registry_error.is_none()) {
             return false;
         }
-        for job in std::mem::take(&mut self.unsent) {
+        let (ended, waits) = std::mem::take(&mut self.unsent)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|job| all || job.call.fails_when_disconnected());
+        self.unsent = waits;
+        let any = !ended.is_empty();
+        for job in ended {
             let error = job.fails(Kind::Unavailable, "there is no connection");
             let error = match &self.last_error {
                 Some(cause) => error.caused_by(cause.clone()),
@@ -379,7 +394,7 @@ impl Engine {
             };
             self.book.fail(job, error);
         }
-        true
+        any
     }
 
     /// A write failed: acks that came before are still read.

@@ -50,6 +50,8 @@ pub(super) struct Book {
     flushes: Vec<Flush>,
     next_number: u64,
     live: u64,
+    // Of those, how many do not wait for a connection.
+    hasty: u64,
     acked: u64,
 }
 
@@ -58,6 +60,7 @@ impl Book {
         let number = self.next_number;
         self.next_number += 1;
         self.live += 1;
+        self.hasty += u64::from(call.fails_when_disconnected());
         Job { call, writes: 0, number }
     }
 
@@ -88,6 +91,7 @@ impl Book {
 
     fn end(&mut self, job: Job, result: Result<Receipt>) {
         self.live -= 1;
+        self.hasty -= u64::from(job.call.fails_when_disconnected());
         for flush in &mut self.flushes {
             if job.number < flush.before {
                 flush.remaining -= 1;
@@ -114,6 +118,11 @@ impl Book {
                 self.flushes.push(flush);
             }
         }
+    }
+
+    /// Whether any job under way is to fail without a connection, whatever the config says.
+    pub(super) fn any_hasty(&self) -> bool {
+        self.hasty > 0
     }
 
     /// Jobs under way.

@@ -13,6 +13,7 @@ use super::section::Settings;
 use crate::client::BoxFuture;
 use crate::error::{Error, Kind, Result};
 use crate::provider::socket::{Backoff, Dialer, permanent};
+use crate::random::Random;
 use crate::tls;
 use crate::wire::kapokmq::{Node, REGISTRY_PATH, SECRET_HEADER, decode_nodes};
 
@@ -44,7 +45,7 @@ struct Ask {
 }
 
 impl Registry {
-    pub(super) fn new(base: &Url, settings: &Settings, dialer: &Dialer) -> Result<Registry> {
+    pub(super) fn new(base: &Url, settings: &Settings, dialer: &Dialer, random: &Random) -> Result<Registry> {
         let internal = |text: &str| Error::new(Kind::Internal, text).by(PROVIDER);
         let tls = match &dialer.tls {
             Some(config) => config.clone(),
@@ -68,7 +69,7 @@ impl Registry {
             ask: Arc::new(Ask { client, url, label, key, timeout: dialer.timeout }),
             period: settings.pace.check_time,
             state: State::Waiting(Instant::now()),
-            backoff: Backoff::new(settings.pace.reconnect_base, settings.pace.reconnect_max, rand::random()),
+            backoff: Backoff::new(settings.pace.reconnect_base, settings.pace.reconnect_max, random.number()),
             answered: false,
         })
     }

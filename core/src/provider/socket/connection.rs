@@ -14,6 +14,7 @@ use super::link::Link;
 use super::target::Target;
 use crate::client::BoxFuture;
 use crate::error::{Error, Kind, Result};
+use crate::random::Random;
 
 /// After a refused key the next try comes after this long.
 const AUTHENTICATION_WAIT: Duration = Duration::from_secs(30);
@@ -54,6 +55,7 @@ impl Connection {
         target: Arc<Target>,
         dialer: Arc<Dialer>,
         pace: Pace,
+        random: &Random,
         reconnects: Arc<AtomicU64>,
     ) -> Connection {
         Connection {
@@ -62,7 +64,7 @@ impl Connection {
             check_time: pace.check_time,
             stable_after: pace.reconnect_max,
             state: State::Waiting(Some(Instant::now())),
-            backoff: Backoff::new(pace.reconnect_base, pace.reconnect_max, rand::random()),
+            backoff: Backoff::new(pace.reconnect_base, pace.reconnect_max, random.number()),
             up_since: None,
             settled: false,
             was_up: false,

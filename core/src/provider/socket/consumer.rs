@@ -57,7 +57,7 @@ pub(in crate::provider) async fn open(
     let unreadable = Arc::<AtomicU64>::default();
     let (phase, mut opening) = watch::channel(Phase::Starting(None));
     let label = target.label.clone();
-    let connection = Connection::new(Arc::new(target), dialer, pace, board.reconnects.clone());
+    let connection = Connection::new(Arc::new(target), dialer, pace, &setup.random, board.reconnects.clone());
     let consumer = Arc::new(SocketConsumer {
         dialect,
         extension,

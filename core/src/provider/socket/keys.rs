@@ -94,5 +94,5 @@ pub(in crate::provider) fn default_client_id(id: &str) -> String {
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "host".to_owned());
     // The wire cannot carry a `/`.
-    format!("{id}-{host}-{}-{:08x}", std::process::id(), rand::random::<u32>()).replace('/', "_")
+    format!("{id}-{host}-{}-{:08x}", std::process::id(), crate::random::fresh() as u32).replace('/', "_")
 }

@@ -4,6 +4,7 @@
 //! `target` is what a connection is made to, `dial` makes one, `link` is a live WebSocket, `connection` one that
 //! comes back after a `backoff`; `front` is the callers' end of a producer; `consumer` is what callers of one see,
 //! `receiver` its task, `inbox` what lies between;
+//! `trouble` is why there is no connection, for who does not wait for one;
 //! `board` is what a task tells of itself, `keys` are the keys of a section that all have.
 
 mod backoff;
@@ -17,6 +18,7 @@ mod keys;
 mod link;
 mod receiver;
 mod target;
+mod trouble;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,9 @@ pub(in crate::provider) use front::Front;
 pub(in crate::provider) use keys::{Pace, Prefetch, default_client_id, refuse_foreign};
 pub(in crate::provider) use link::Link;
 pub(in crate::provider) use target::{Offer, Target, bracketed, plain_url};
+#[cfg(feature = "smtp")]
+pub(in crate::provider) use trouble::Last;
+pub(in crate::provider) use trouble::{Live, Trouble};
 
 use crate::client::Capability;
 use crate::error::{Error, Kind, Result};
@@ -46,7 +51,7 @@ pub(in crate::provider) struct Server {
     pub(in crate::provider) name: &'static str,
     /// What is said to a user or a password in a URL.
     pub(in crate::provider) no_login: &'static str,
-    /// How one of ours is started.
+    /// How one of ours is started; empty where there is none.
     pub(in crate::provider) start: &'static str,
     /// What is said when it does not know the endpoint.
     pub(in crate::provider) missing: &'static str,

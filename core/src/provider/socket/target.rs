@@ -74,9 +74,9 @@ impl Target {
         let label = &self.label;
         let text = if error.kind() == std::io::ErrorKind::ConnectionRefused {
             let Server { name, start, .. } = self.server;
-            format!(
-                "{label} cannot be reached: no {name} listens there; start one, such as {start}, or mend the address"
-            )
+            let start =
+                if start.is_empty() { String::new() } else { format!(" start one, such as {start}, or") };
+            format!("{label} cannot be reached: no {name} listens there;{start} mend the address")
         } else {
             format!("{label} cannot be reached")
         };
@@ -87,9 +87,14 @@ impl Target {
     pub(in crate::provider) fn not_tls(&self) -> Error {
         let (tls, name) = (self.label.split("://").next().unwrap_or_default(), self.server.provider);
         let plain = tls.strip_suffix('s').unwrap_or(tls);
+        let short = if self.server.start.is_empty() {
+            String::new()
+        } else {
+            format!("{name}:// in place of {name}s://, in JSON ")
+        };
         self.unavailable(format!(
-            "TLS with {} failed, as it does where nothing speaks TLS: without it an address begins with {name}:// in \
-             place of {name}s://, in JSON {plain}:// in place of {tls}://",
+            "TLS with {} failed, as it does where nothing speaks TLS: without it an address begins with \
+             {short}{plain}:// in place of {tls}://",
             self.label
         ))
     }

@@ -5,10 +5,12 @@
 mod dpmq;
 mod json;
 mod kapokmq;
+mod notices;
 
 pub(crate) use dpmq::{dpmq_push, dpmq_reply, wire_paths};
 pub(crate) use json::{json_escape, json_value};
 pub(crate) use kapokmq::{kapokmq_answer, kapokmq_nodes, kapokmq_push, kapokmq_send};
+pub(crate) use notices::{dingtalk_answer, sms_aliyun, sms_tencent, smtp_reply};
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;

@@ -1,0 +1,5 @@
+#![no_main]
+
+use ceiba_core::fuzzing::{TARGETS, run};
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| run(TARGETS, "dingtalk_answer", data));
