@@ -122,19 +122,17 @@ fn as_opened(text: &str, problems: &mut Vec<Problem>) {
 
 /// What the sections say, each under its own path.
 fn client_problems(path: &str, client: &ClientConfig, problems: &mut Vec<Problem>) {
-    let strategies = client.strategies.clone();
-    let bare = ClientConfig { strategies: Vec::new(), ..client.clone() };
-    // The innermost strategy may have all the members by itself.
-    let provided =
-        if client.provider.is_empty() && !strategies.is_empty() { Ok(()) } else { open::check(&bare) };
-    match provided {
-        Err(error) => problems.push(located(&joined(path, "provider"), &error)),
-        Ok(()) if strategies.is_empty() => {}
-        Ok(()) => {
-            if let Err(error) = open::check(client) {
-                problems.push(located(&joined(path, "strategies"), &error));
-            }
+    // Members may stand in for a provider.
+    let layered = !client.strategies.is_empty();
+    if !(layered && client.provider.is_empty()) {
+        let bare = ClientConfig { strategies: Vec::new(), ..client.clone() };
+        if let Err(error) = open::check(&bare) {
+            problems.push(located(&joined(path, "provider"), &error));
+            return;
         }
+    }
+    if layered && let Err(error) = open::check(client) {
+        problems.push(located(&joined(path, "strategies"), &error));
     }
 }
 
@@ -174,16 +172,17 @@ mod tests {
 
     #[test]
     fn a_good_config_has_no_problems() {
-        let members = r#"{"id": "a", "strategies": [{"type": "failover", "members": [
-            {"id": "b", "provider": {"type": "memory", "topic": "t"}}]}]}"#;
-        for one in
-            [r#"{"id": "a", "provider": {"type": "memory", "topic": "t"}}"#, "memory://t?id=a", members]
-        {
+        for one in [r#"{"id": "a", "provider": {"type": "memory", "topic": "t"}}"#, "memory://t?id=a"] {
             assert_eq!(problems(one), (1, vec![]));
         }
         let file = r#"{"clients": [{"id": "a", "provider": {"type": "memory", "topic": "t"}},
                                    {"id": "a", "role": "consumer", "provider": {"type": "memory", "topic": "t"}}]}"#;
         assert_eq!(problems(file), (2, vec![]));
+        let by_members = r#"{"id": "a", "strategies": [
+            {"type": "failover", "members": [{"provider": {"type": "memory", "topic": "t"}}]}]}"#;
+        assert_eq!(problems(by_members), (1, vec![]));
+        let neither = found(r#"{"id": "a", "strategies": [{"type": "retry", "max_attempts": 2}]}"#);
+        assert!(neither[0].1.contains("`provider.type` is missing"), "{neither:?}");
     }
 
     #[test]

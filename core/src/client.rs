@@ -204,7 +204,11 @@ pub trait Producer: Send + Sync + 'static {
     /// Changes its live state.
     fn control(&self, command: &serde_json::Value) -> Result<serde_json::Value> {
         let _ = command;
-        Err(Error::new(Kind::Unsupported, "this producer takes no control commands").by(self.provider()))
+        Err(Error::new(
+            Kind::Unsupported,
+            "nothing of that name takes commands here: `status` shows the strategies",
+        )
+        .by(self.provider()))
     }
 
     /// Takes no more sends, lets those under way end until the context does, and ends the rest with

@@ -23,8 +23,9 @@ type HostSender func(ctx context.Context, message *Message) (id string, err erro
 
 // RegisterHost makes a sender known under a name, for configs such as
 // {"provider": {"type": "callback", "name": "sms"}}, so that any strategy can be put around it. A panic inside is an
-// error of that attempt. One that does not return is reported at its deadline with an unknown outcome; its goroutine
-// stays, and counts among the calls that may be under way (the config's threads, 16 unless set), until it returns.
+// error of that attempt, of the kind internal, which is not tried again unless a retry says "retry_on": "any". One that
+// does not return is reported at its deadline with an unknown outcome; its goroutine stays, and counts among the calls
+// that may be under way (the config's threads, 16 unless set), until it returns.
 func RegisterHost(name string, sender HostSender) error {
 	if err := checkLibrary(); err != nil {
 		return err

@@ -31,7 +31,7 @@ pub extern "C" fn ceiba_runtime_set_workers(workers: u32, error: *mut *mut ceiba
 ///
 /// `report_json` may be NULL; else it gets a JSON object with how many clients ended how:
 /// {"clean": 2, "forced": 0, "failed": 0}. Forced ones had sends that were ended with their outcome; failed
-/// ones were being closed by another call, or failed to close. The caller frees it.
+/// ones were not closed in time by another call that had begun to, or failed to close. The caller frees it.
 ///
 /// Any thread; blocks until all are closed. CEIBA_ERR_WOULD_DEADLOCK on a thread of the runtime.
 #[unsafe(no_mangle)]

@@ -24,7 +24,7 @@ if [ ! -x "$venv/bin/python" ]; then
     }
 fi
 if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt"
     cp "$here/requirements.txt" "$venv/requirements.txt"
 fi
 
@@ -33,7 +33,7 @@ fi
 sms=$root/target/venv-sms
 if ! cmp -s "$here/requirements-sms.txt" "$sms/requirements-sms.txt"; then
     [ -x "$sms/bin/python" ] || "${SMS_PYTHON:-python3}" -m venv "$sms"
-    "$sms/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements-sms.txt"
+    "$sms/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements-sms.txt"
     cp "$here/requirements-sms.txt" "$sms/requirements-sms.txt"
 fi
 
@@ -47,7 +47,7 @@ fi
 
 wheels=$root/target/wheels/$profile
 rm -rf "$wheels"
-(cd "$root/python" && CARGO_TARGET_DIR=$target "$venv/bin/maturin" build --quiet --locked \
+(cd "$root/python" && CARGO_TARGET_DIR=$target "$venv/bin/python" -m maturin build --quiet --locked \
     --interpreter "$venv/bin/python" --profile "$profile" --out "$wheels")
-"$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --force-reinstall "$wheels"/ceiba-*.whl
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall "$wheels"/ceiba-*.whl
 "$venv/bin/python" -c 'import ceiba; print("ceiba", ceiba.__version__, "in", ceiba.__path__[0])'

@@ -112,7 +112,8 @@ pub(super) fn named(members: &[Member], value: Option<&Value>) -> Result<usize> 
     };
     found.ok_or_else(|| {
         let names: Vec<&str> = members.iter().map(|member| &*member.name).collect();
-        let text = format!("no such member: give a number from 0 or one of {}", names.join(", "));
+        let what = if value.is_none() { "`current` is missing" } else { "no such member" };
+        let text = format!("{what}: give a number from 0 or one of {}", names.join(", "));
         Error::new(Kind::InvalidArgument, text)
     })
 }
@@ -130,5 +131,5 @@ pub(super) fn control(members: &[Member], command: &Value) -> Result<Value> {
             other => return other,
         }
     }
-    Err(Error::new(Kind::NotFound, "no strategy of this name takes control commands here"))
+    Err(Error::new(Kind::NotFound, "nothing of that name takes commands here: `status` shows the strategies"))
 }

@@ -177,6 +177,8 @@ async fn the_current_member_can_be_set_by_number_and_by_name() {
     }
     assert_eq!(producer.control(&json!({"strategy": "retry"})).unwrap_err().kind(), Kind::NotFound);
     assert_eq!(producer.control(&json!(7)).unwrap_err().kind(), Kind::InvalidArgument);
+    let misspelt = producer.control(&json!({"strategy": "failover", "curent": 1})).unwrap_err();
+    assert!(misspelt.message().contains("`current` is missing"), "{misspelt}");
 }
 
 /// Members that come and go by a seeded plan, also while sends are under way: a send ends well when one member was up
