@@ -261,7 +261,7 @@ fn outbox_in_mongodb_shared_by_two_processes() {
     const ROWS: u64 = 10_000;
     let (server, folder, runtime) = (Mongo::start(), Folder::new("outbox-mongo-shared"), runtime());
     let place = Place { places: 250, lease: "60s", ..in_mongodb(&server, folder.path()) };
-    let store = runtime.block_on(open_store(&Address::parse(&server.url()).unwrap())).unwrap();
+    let store = runtime.block_on(open_store(&Address::parse(&server.url()).unwrap(), true)).unwrap();
     let ctx = || Context::within(Duration::from_secs(60));
     // Nobody finds it empty before the last row is there.
     let guard = NewRow { start: Start::Leased { until: i64::MAX / 2 }, ..stored(0) };

@@ -107,7 +107,8 @@ async fn main() {
                     if number >= first + count {
                         return;
                     }
-                    let body = format!("{number:<width$}", width = bytes as usize);
+                    let mut body = number.to_string();
+                    body.push_str(&" ".repeat((bytes as usize).saturating_sub(body.len())));
                     outbox.send(&ctx(), Arc::new(Message::new(body))).await.unwrap();
                     let line = format!("accepted {number}\n");
                     std::io::stdout().write_all(line.as_bytes()).unwrap();

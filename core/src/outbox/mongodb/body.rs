@@ -107,12 +107,12 @@ impl Database {
             true => Value::Apart(Bytes::from(head.clone())),
             false => Value::Text(head.clone()),
         });
-        let body = match message.body.len() {
-            // The short form is all of it.
-            ..=SHORT => None,
-            ..=INLINE => Some(Value::Bytes(message.body.clone())),
-            _ => Some(Value::Apart(message.body.clone())),
-        };
+        let length = message.body.len();
+        // Of a small one the short form is all of it.
+        let body = (length > SHORT).then(|| match length > INLINE {
+            true => Value::Apart(message.body.clone()),
+            false => Value::Bytes(message.body.clone()),
+        });
         let filled = match self.fill(&mut placed, there, ["head", "head_at"], head).await {
             Ok(()) => self.fill(&mut placed, there, ["body", "body_at"], body).await,
             failed => failed,

@@ -61,12 +61,13 @@ impl Database {
         let mut candidates: Vec<Candidate> = leased.due.into_iter().chain(pending.due).collect();
         let (mut turns, aside) = self.turns(claim, token, &mut candidates).await?;
         let mut more = woken || (aside && full);
+        let mut passed_by = false;
         if beside > 0 && candidates.len() > step {
             let places = (candidates.len().div_ceil(step)).min(beside + 1);
             let place = unsigned(self.token()) as usize % places.max(1);
             // What is left out here is seen again.
             candidates.rotate_left(place * step);
-            more = true;
+            (more, passed_by) = (true, place > 0);
         }
 
         let (mut chosen, mut bytes, mut reached) = (Vec::new(), 0_u64, None);
@@ -103,7 +104,12 @@ impl Database {
         for row in chosen.iter().filter_map(|id| won.remove(id)) {
             rows.push(Box::pin(self.claimed(row, token)));
         }
-        Ok(Claims { rows: several(rows).await?, more, next: next.filter(|_| !more), reached })
+        Ok(Claims {
+            rows: several(rows).await?,
+            more,
+            next: next.filter(|_| !more),
+            reached: reached.filter(|_| !passed_by),
+        })
     }
 
     async fn seen(&self, claim: &Claim, state: State, most: usize) -> Result<Seen> {

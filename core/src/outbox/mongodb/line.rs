@@ -64,7 +64,7 @@ impl Database {
 
     /// The first live row of a line.
     pub(super) async fn first_of(&self, line: &str) -> Result<Option<i64>> {
-        Ok(self.head_of(line).await?.as_ref().map(id).transpose()?)
+        self.head_of(line).await?.as_ref().map(id).transpose()
     }
 
     async fn head_of(&self, line: &str) -> Result<Option<Document>> {

@@ -51,12 +51,11 @@ impl Database {
         let ends: Vec<End> = calls.into_iter().flatten().collect();
         let mut all = Ends { open: HashMap::new(), told: vec![None; ends.len()], ends };
         for (place, end) in all.ends.iter().enumerate() {
-            if all.open.contains_key(&signed(end.id.0)) {
-                if let Some(told) = all.told.get_mut(place) {
-                    *told = Some(false);
-                }
-            } else {
-                all.open.insert(signed(end.id.0), place);
+            let first = *all.open.entry(signed(end.id.0)).or_insert(place);
+            if first != place
+                && let Some(told) = all.told.get_mut(place)
+            {
+                *told = Some(false);
             }
         }
         let failed = self.settle_all(&mut all).await.err();

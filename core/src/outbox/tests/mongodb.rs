@@ -42,6 +42,8 @@ suite!(
     a_row_comes_leased_to_who_inserts_it,
     claims_are_bounded_by_rows_and_bytes,
     large_bodies_and_changed_ones_come_back,
+    a_short_form_is_of_the_body_alone,
+    what_is_restored_changes_nothing_that_is_known,
     a_dedup_key_is_kept_once,
     rows_of_a_key_come_one_at_a_time,
     what_was_given_up_is_told_once,
