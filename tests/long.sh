@@ -19,8 +19,8 @@ stage() {
     run=(env CEIBA_CRASH_CYCLES=1000 cargo test --locked -p ceiba-tests --test durability crash -- --nocapture) ;;
   power) what="300 power cuts under load"
     run=(env CEIBA_POWER_CYCLES=300 cargo test --locked -p ceiba-tests --test durability power -- --nocapture) ;;
-  outbox) what="300 kills of a process with an outbox, and 100,000 rows that two share"
-    run=(env CEIBA_OUTBOX_CYCLES=300 CEIBA_OUTBOX_ROWS=100000 cargo test --locked -p ceiba-tests --test durability outbox -- --nocapture) ;;
+  outbox) what="300 kills and 60 power cuts of a process with an outbox, 100,000 rows that two share, a million read while half are sent"
+    run=(env CEIBA_OUTBOX_CYCLES=300 CEIBA_OUTBOX_ROWS=100000 CEIBA_OUTBOX_POWER_CYCLES=60 CEIBA_OUTBOX_PENDING=1000000 cargo test --locked -p ceiba-tests --test durability outbox -- --nocapture) ;;
   simulation) what="100,000 seeds of the queue beside its model"
     run=(env CEIBA_SIMULATION_SEEDS=100000 cargo test --locked --release -p ceiba-core --lib simulation) ;;
   faults) what="30 rounds of a broker killed and restarted under 8 producers"

@@ -1,6 +1,8 @@
 // The rows of an outbox, by a producer's id and by the address of its store; every argument wrong. C and C++.
 #include "check.h"
 
+#include <sys/wait.h>
+
 typedef int32_t (*operation)(const char *, size_t, const char *, size_t, int64_t, ceiba_string **, ceiba_error **);
 
 static const operation OPERATIONS[] = {
@@ -165,6 +167,26 @@ static void rows(void) {
     ceiba_string_free(metrics);
 }
 
+// In a child: SQLite cannot be used there while the parent had a store open, and is used well otherwise.
+static void forked(bool refused) {
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        within_seconds(30);
+        if (refused) {
+            refuses(ceiba_outbox_stats, CEIBA_ERR_FORKED, "after the fork", store, "");
+            CHECK_FAILS(CEIBA_ERR_FORKED, "after the fork", ceiba_producer_open(S("own"), L(config), NULL, &E));
+        } else {
+            answers(ceiba_outbox_stats, store, "", "\"producers\":[");
+            CHECK_OK(ceiba_producer_open(S("own"), L(config), NULL, &E));
+            CHECK_OK(ceiba_shutdown(-1, NULL, &E));
+        }
+        _exit(0);
+    }
+    int status = 1;
+    CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 int main(void) {
     within_seconds(120);
     CHECK(mkdtemp(folder) != NULL);
@@ -178,7 +200,10 @@ int main(void) {
                                  &E));
     wrong_arguments();
     rows();
+    forked(true);
     CHECK_OK(ceiba_shutdown(-1, NULL, &E));
+    // It waited for the file.
+    forked(false);
     refuses(ceiba_outbox_list, CEIBA_ERR_UNKNOWN_ID, "shop", "shop", "");
     // The rows are there without the producer.
     answers(ceiba_outbox_stats, store, "", "\"producers\":[");

@@ -84,7 +84,11 @@ pub(super) fn error_of(error: &rusqlite::Error) -> Error {
     Fault::of(error).error(Some(error))
 }
 
-/// The error of a failed commit: what was written may be there after all.
+/// The error of a failed commit: what was written may be there after all, unless the log had no room for it.
 pub(super) fn unknown(error: &rusqlite::Error) -> Error {
-    error_of(error).outcome_is(Outcome::Unknown)
+    let outcome = match Fault::of(error) {
+        Fault::Full | Fault::Busy => Outcome::NotSent,
+        _ => Outcome::Unknown,
+    };
+    error_of(error).outcome_is(outcome)
 }
