@@ -110,7 +110,7 @@ fn outbox_read_while_another_process_sends() {
         let bodies: Vec<u64> = (0..rows).collect();
         let mut stay = Vec::new();
         for part in bodies.chunks(1000) {
-            let producer = |body: u64| if body % 2 == 0 { "orders" } else { "stays" };
+            let producer = |body: u64| if body.is_multiple_of(2) { "orders" } else { "stays" };
             let row = |body: &u64| NewRow { producer: producer(*body).into(), ..stored(*body) };
             let inserted = store.insert(&ctx, part.iter().map(row).collect()).await.unwrap();
             stay.extend(inserted.iter().skip(1).step_by(2).map(|row| row.id));
@@ -170,7 +170,7 @@ fn shared_by_two(place: &Place, rows: u64, meanwhile: impl FnOnce()) {
         assert_eq!(process.end(), ["empty"]);
     }
     let log = &place.other_side;
-    let seen = read(&log);
+    let seen = read(log);
     assert_eq!(seen.arrived.len() as u64, rows);
     assert!(seen.arrived.values().all(|(senders, _)| senders.len() == 1), "one came twice");
     let text = std::fs::read_to_string(log).unwrap();
