@@ -30,7 +30,7 @@ class Case:
     """What is measured."""
 
     program: str  # rust, c, go, python, plain, peer
-    mode: str  # acked, unacked, e2e, submit, submit_many, send, limiter, redis_limiter, strategy
+    mode: str  # acked, unacked, e2e, submit, submit_many, send, limiter, redis_limiter, outbox, strategy
     clients: int = 1
     size: int = 100
 
@@ -136,6 +136,9 @@ class Bench:
         if mode == "submit_many":
             mode, start = "submit", [*start, "--many"]
         command = [*start, "--mode", mode, "--size", str(case.size), "--seconds", str(options.seconds)]
+        if case.mode == "outbox":
+            options.data.mkdir(parents=True, exist_ok=True)
+            command += ["--data", str(options.data)]
         if case.mode in ("acked", "unacked", "e2e"):
             command += ["--clients", str(case.clients)]
             if case.program not in ("plain", "peer"):

@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import outbox_report
 import strategy_report
 from measure import Case, Sample
 from page import noise, table
@@ -48,6 +49,7 @@ LIMITS = {
         f"{at_once} at once {line[f'at_once_{at_once}']['ratio']:.2f} of redis-benchmark" for at_once in (1, 50)
     ),
     "strategies": strategy_report.said,
+    "outbox": outbox_report.said,
     "strategy": strategy_report.calls_said,
 }
 # Calls of Python: what is measured, and what it is compared with.
@@ -286,6 +288,12 @@ class Report:
             "a limit in Redis, and what redis-benchmark reaches with the same script, server and number of clients.",
             "",
             *self.limits(),
+            "## Outbox",
+            "",
+            "Rows of 100 B in a file, each commit synced, beside the same batches in bare SQLite (WAL, FULL, one index) on the",
+            "same disk, in turns.",
+            "",
+            *outbox_report.tables([sample.line for sample in self.samples[Case("rust", "outbox")]]),
             "## Strategies",
             "",
             "Nanoseconds of a send over a producer that does nothing, on one thread.",

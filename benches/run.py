@@ -30,6 +30,7 @@ def cases(peer: bool) -> list[Case]:
     plan += [Case(program, "submit") for program in OURS]
     plan += [Case("python", "submit_many"), Case("go", "send")]
     plan += [Case("rust", "limiter"), Case("rust", "redis_limiter")]
+    plan += [Case("rust", "outbox")]
     plan += [Case("rust", "strategies"), Case("python", "strategy"), Case("go", "strategy")]
     return plan
 

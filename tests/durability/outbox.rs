@@ -5,7 +5,6 @@
 mod mongodb;
 mod process;
 mod shortage;
-mod speed;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

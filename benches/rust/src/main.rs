@@ -13,6 +13,7 @@ mod http;
 mod latency;
 mod limiter;
 mod measure;
+mod outbox;
 mod produce;
 mod raw;
 mod redis_limiter;
@@ -40,6 +41,8 @@ enum Mode {
     /// How many sends a limit in Redis lets through, beside redis-benchmark; both programs are started.
     #[value(name = "redis_limiter")]
     RedisLimiter,
+    /// How fast rows go into an outbox and are claimed, beside bare SQLite.
+    Outbox,
     /// Sends with a window on each connection, without a client library.
     Window,
     /// The same against `floor-server`.
@@ -94,7 +97,7 @@ struct Arguments {
     /// Where messages are sent by HTTP.
     #[arg(long, default_value = "/ProducerSend")]
     path: String,
-    /// Folder of the file that `limit` and `floor-server` write to.
+    /// Folder of the files that `limit`, `floor-server` and `outbox` write to.
     #[arg(long)]
     data: Option<PathBuf>,
 }
@@ -108,6 +111,7 @@ fn main() -> ExitCode {
         Mode::Strategies => strategies::run(&arguments),
         Mode::Limiter => limiter::run(&arguments),
         Mode::RedisLimiter => redis_limiter::run(&arguments),
+        Mode::Outbox => outbox::run(&arguments),
         Mode::Window => window::run(&arguments, false),
         Mode::FloorWindow => window::run(&arguments, true),
         Mode::Flow => flow::run(&arguments),

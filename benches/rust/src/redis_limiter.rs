@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Arguments;
 use crate::limiter::{Nothing, limited};
-use crate::measure::Failure;
+use crate::measure::{Failure, median};
 
 const SCRIPT: &str = include_str!("../../../core/src/strategy/rate_limit/store/sliding_window.lua");
 /// Sends under way at once.
@@ -147,9 +147,4 @@ fn sending(
         runtime.block_on(task)??;
     }
     Ok((sent.load(Ordering::Relaxed), start.elapsed()))
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
