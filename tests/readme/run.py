@@ -1,4 +1,4 @@
-"""Runs every fenced code block of the README.
+"""Runs every fenced code block of the README and of docs/.
 
 `c`, `go` and `python` blocks are saved as first.c, first-go/main.go and first.py in a folder that looks like
 the repository's root; the `sh` block that names such a file builds and runs it there and must print hello.
@@ -124,27 +124,28 @@ class Runner:
 
 
 def main() -> int:
-    found = blocks((ROOT / "README.md").read_text())
+    pages = ["README.md", *sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("docs/*.md"))]
+    found = [(page, *block) for page in pages for block in blocks((ROOT / page).read_text())]
     failed = 0
     folder = Path(tempfile.mkdtemp(prefix="ceiba-readme-"))
     try:
         with Broker() as (address, of_mns):
             runner = Runner(address, of_mns, folder)
-            for line, language, text in found:
+            for page, line, language, text in found:
                 try:
                     runner.run(language, text)
-                    print(f"README.md:{line} {language}: ok")
+                    print(f"{page}:{line} {language}: ok")
                 except (RuntimeError, subprocess.TimeoutExpired, ValueError) as error:
                     failed += 1
-                    print(f"README.md:{line} {language}: {error}", file=sys.stderr)
+                    print(f"{page}:{line} {language}: {error}", file=sys.stderr)
             ignored = (ROOT / ".gitignore").read_text().split()
             for entry in sorted(folder.glob("first*")):
                 if f"/{entry.name}{'/' if entry.is_dir() else ''}" not in ignored:
                     failed += 1
-                    print(f"README.md: .gitignore does not name {entry.name}", file=sys.stderr)
+                    print(f".gitignore does not name {entry.name}", file=sys.stderr)
             for name in runner.waiting:
                 failed += 1
-                print(f"README.md: no sh block runs {name}", file=sys.stderr)
+                print(f"no sh block runs {name}", file=sys.stderr)
     finally:
         shutil.rmtree(folder)
     print(f"readme: {len(found) - failed} passed, {failed} failed")
