@@ -114,6 +114,9 @@ fn plain(expected: &dyn serde::de::Expected) -> String {
         "a map" => return "an object".to_owned(),
         "a sequence" => return "an array".to_owned(),
         name if name.starts_with("struct ") => return "an object".to_owned(),
+        name if name.starts_with("internally tagged enum ") => {
+            return "an object with the key `type`".to_owned();
+        }
         _ => return text,
     };
     format!("a whole number from 0 to {most}")
@@ -286,6 +289,14 @@ mod tests {
         map: std::collections::BTreeMap<String, u32>,
         #[serde(default)]
         inner: Option<Box<Keys>>,
+        #[serde(default)]
+        choice: Option<Choice>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(tag = "type", rename_all = "snake_case")]
+    enum Choice {
+        One,
     }
 
     #[test]
@@ -309,6 +320,10 @@ mod tests {
                 "at `inner.inner`: expected an object, not a string".into(),
             ),
             (json!("hunter2"), "expected an object, not a string".into()),
+            (
+                json!({"choice": "one"}),
+                "at `choice`: expected an object with the key `type`, not a string".into(),
+            ),
         ] {
             assert_eq!(from_value::<Keys>(value).unwrap_err().message(), text);
         }
