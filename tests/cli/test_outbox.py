@@ -212,6 +212,20 @@ class Change(Outbox):
         self.assertEqual(self.outbox("purge", "--older", "0s"), "0 rows purged\n")
         self.assertEqual(self.outbox("purge", "--older", "0s", "--state", "dead"), "1 row purged\n")
 
+    def test_the_address_may_be_a_secret(self):
+        self.fill("first")
+        file = self.write("address", self.store + "\n")
+        config = self.producer(self.down)
+        config["strategies"][0]["url"] = {"file": str(file)}
+        where = ["--config", self.write("secret.json", json.dumps(config))]
+        self.assertEqual(json.loads(self.outbox("ls", "--json", where=where))["id"], "1")
+        self.outbox("drain", where=where, code=1)
+        config["strategies"][0]["url"] = {"env": "NOT_SET_ANYWHERE"}
+        where = ["--config", self.write("secret.json", json.dumps(config))]
+        got, out, err = self.run_it("outbox", "ls", *where)
+        self.assertEqual((got, out), (2, b""), err)
+        self.assertIn("NOT_SET_ANYWHERE", err)
+
     def test_a_drain_that_is_stopped_leaves_the_rows(self):
         with socket.create_server(("127.0.0.1", 0)) as silent:
             silent.listen(16)
@@ -221,7 +235,7 @@ class Change(Outbox):
             draining = self.start("outbox", "drain", "--config", self.write("s.json", json.dumps(config)), "--json")
             silent.accept()
             self.until("the lease", lambda: self.listed()[0]["state"] == "leased")
-            out, err = self.stop(draining, code=0, by=signal.SIGINT)
+            out, err = self.stop(draining, code=130, by=signal.SIGINT)
             self.assertTrue(json.loads(out)["interrupted"], out)
         self.assertEqual(self.listed()[0]["state"], "pending")
 

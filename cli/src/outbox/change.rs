@@ -31,14 +31,15 @@ pub(super) async fn retry(args: &ManyArgs, as_json: bool) -> Result<Exit, Failur
             let bar = bar(None, false, as_json);
             bar.set_message("making rows due");
             let options = Value::Object(target.options());
-            let answer = outbox::retry_all(&target.address, options, Some(LONG)).await;
+            let answer = outbox::retry_all(target.address.expose(), options, Some(LONG)).await;
             bar.finish_and_clear();
             retried += number(&answer.map_err(failure)?, "retried");
         }
         Some(ids) => {
             for ids in ids.chunks(PAGE as usize) {
-                let answer =
-                    outbox::retry(&target.address, json!({"ids": ids}), None).await.map_err(failure)?;
+                let answer = outbox::retry(target.address.expose(), json!({"ids": ids}), None)
+                    .await
+                    .map_err(failure)?;
                 retried += number(&answer, "retried");
             }
         }
@@ -92,7 +93,8 @@ struct Dropped {
 
 impl Dropped {
     async fn drop_these(&mut self, target: &Target, ids: &[String]) -> Result<(), Failure> {
-        let answer = outbox::drop_rows(&target.address, json!({"ids": ids}), None).await.map_err(failure)?;
+        let answer =
+            outbox::drop_rows(target.address.expose(), json!({"ids": ids}), None).await.map_err(failure)?;
         let listed = |key: &str| -> Vec<String> {
             let ids = answer.get(key).and_then(Value::as_array).into_iter().flatten();
             ids.filter_map(Value::as_str).map(str::to_owned).collect()
@@ -112,7 +114,7 @@ impl Dropped {
         }
         loop {
             let page = Value::Object(options.clone());
-            let page = outbox::list(&target.address, page, None).await.map_err(failure)?;
+            let page = outbox::list(target.address.expose(), page, None).await.map_err(failure)?;
             let listed = page.get("rows").and_then(Value::as_array).into_iter().flatten();
             let ids: Vec<String> =
                 listed.filter_map(|row| row.get("id")?.as_str()).map(str::to_owned).collect();
@@ -137,7 +139,7 @@ pub(super) async fn purge(args: &PurgeArgs, as_json: bool) -> Result<Exit, Failu
     options.insert("state".to_owned(), json!(args.state.name()));
     let bar = bar(None, false, as_json);
     bar.set_message("deleting rows");
-    let answer = outbox::purge(&target.address, Value::Object(options), Some(LONG)).await;
+    let answer = outbox::purge(target.address.expose(), Value::Object(options), Some(LONG)).await;
     bar.finish_and_clear();
     let answer = answer.map_err(failure)?;
     let text = format!("{} purged", rows(number(&answer, "purged")));

@@ -93,7 +93,11 @@ async fn work(id: &str, within: Duration, stop: &Stop, as_json: bool) -> Result<
         let stopped = if interrupted { "; it was stopped" } else { "" };
         say(&format!("sent {sent}, failed {failed}, given up {given_up}, still pending {left}{stopped}"));
     }
-    Ok(if failed + given_up > 0 { Exit::Failed } else { Exit::Done })
+    Ok(match (interrupted, failed + given_up) {
+        (true, _) => Exit::Interrupted,
+        (false, 0) => Exit::Done,
+        (false, _) => Exit::Failed,
+    })
 }
 
 fn show(bar: &ProgressBar, counts: Counts) {

@@ -26,8 +26,9 @@ pub(super) async fn list(args: &ListArgs, as_json: bool) -> Result<Exit, Failure
     let mut left = if args.limit == 0 { u64::MAX } else { args.limit };
     loop {
         options.insert("limit".to_owned(), json!(left.min(PAGE)));
-        let page =
-            outbox::list(&target.address, Value::Object(options.clone()), None).await.map_err(failure)?;
+        let page = outbox::list(target.address.expose(), Value::Object(options.clone()), None)
+            .await
+            .map_err(failure)?;
         let rows = page.get("rows").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let text = if as_json {
             rows.iter().map(|row| format!("{row}\n")).collect()
@@ -86,15 +87,16 @@ pub(super) async fn show(args: &RowsArgs, as_json: bool) -> Result<Exit, Failure
     }
     let mut exit = Exit::Done;
     for (place, row) in rows.iter().enumerate() {
-        let shown = match outbox::show(&target.address, json!({"id": row}), None).await.map_err(failure) {
-            Ok(shown) => shown,
-            Err(missing) if missing.is("not_found") => {
-                missing.print(as_json);
-                exit = Exit::Failed;
-                continue;
-            }
-            Err(other) => return Err(other),
-        };
+        let shown =
+            match outbox::show(target.address.expose(), json!({"id": row}), None).await.map_err(failure) {
+                Ok(shown) => shown,
+                Err(missing) if missing.is("not_found") => {
+                    missing.print(as_json);
+                    exit = Exit::Failed;
+                    continue;
+                }
+                Err(other) => return Err(other),
+            };
         let text = if as_json { format!("{shown}\n") } else { page(&shown, place > 0) };
         if !write(&text)? {
             break;
@@ -139,8 +141,9 @@ fn page(row: &Value, later: bool) -> String {
 
 pub(super) async fn stats(args: &StoreArgs, as_json: bool) -> Result<Exit, Failure> {
     let target = Target::of(args)?;
-    let stats =
-        outbox::stats(&target.address, Value::Object(target.options()), None).await.map_err(failure)?;
+    let stats = outbox::stats(target.address.expose(), Value::Object(target.options()), None)
+        .await
+        .map_err(failure)?;
     if as_json {
         write(&format!("{stats}\n"))?;
         return Ok(Exit::Done);

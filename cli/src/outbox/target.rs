@@ -6,9 +6,10 @@ use std::io::Read;
 use std::path::Path;
 
 use ceiba_core::calls;
-use ceiba_core::config::{ClientConfig, Role};
+use ceiba_core::config::{ClientConfig, Role, deserialize_secret};
 use ceiba_core::error::{Error, Kind};
 use ceiba_core::outbox::{Address, TYPE};
+use ceiba_core::secret::Secret;
 use serde_json::{Map, Value, json};
 
 use super::arguments::{ConfigArgs, RowsArgs, StoreArgs};
@@ -27,7 +28,8 @@ pub(super) enum Make {
 /// A store by its address.
 #[derive(Debug)]
 pub(super) struct Target {
-    pub(super) address: String,
+    /// Not to be printed: it may hold a password.
+    pub(super) address: Secret,
     /// Whose rows; none for all.
     pub(super) producer: Option<String>,
 }
@@ -66,7 +68,7 @@ impl Target {
         let target = match (&config.config, store) {
             (Some(file), _) => Chosen::read(file, config.id.as_deref())?.target,
             (None, Some(store)) => {
-                Target { address: store.to_owned(), producer: producer.map(str::to_owned) }
+                Target { address: Secret::new(store), producer: producer.map(str::to_owned) }
             }
             (None, None) => {
                 return Err(Failure::usage(
@@ -75,7 +77,7 @@ impl Target {
             }
         };
         // Looking at what is not there must not make it.
-        match Address::parse(&target.address).map_err(Failure::of_input)? {
+        match Address::parse(target.address.expose()).map_err(Failure::of_input)? {
             Address::Sqlite(path) if make == Make::Never && !path.exists() => {
                 Err(Failure::usage(format!("{} is not there: name the file of an outbox", path.display())))
             }
@@ -130,12 +132,11 @@ impl Chosen {
         let Some(section) = section(chosen) else {
             return Err(wrong(&format!("the producer `{id}` has no outbox")));
         };
-        let Some(address) = section.get("url").and_then(Value::as_str) else {
-            return Err(wrong(&format!(
-                "the `url` of the outbox of `{id}` is no text: give the address itself"
-            )));
-        };
-        let target = Target { address: address.to_owned(), producer: Some(id.clone()) };
+        // The address itself, or where it is read from: it may hold a password.
+        let address = section.get("url").cloned().unwrap_or_default();
+        let address = deserialize_secret(address)
+            .map_err(|why| wrong(&format!("the `url` of the outbox of `{id}`: {why}")))?;
+        let target = Target { address, producer: Some(id.clone()) };
         let clients = needed(&clients, chosen);
         Ok(Chosen { target, id, clients })
     }

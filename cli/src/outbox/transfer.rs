@@ -24,8 +24,9 @@ const LONGEST: usize = 192 << 20;
 pub(super) async fn export(args: &ExportArgs, stop: &Stop, as_json: bool) -> Result<Exit, Failure> {
     let target = Target::of(&args.store)?;
     let mut options = target.options();
-    let stats =
-        outbox::stats(&target.address, Value::Object(options.clone()), None).await.map_err(failure)?;
+    let stats = outbox::stats(target.address.expose(), Value::Object(options.clone()), None)
+        .await
+        .map_err(failure)?;
     let name = args.file.display();
     let unwritten = |error: std::io::Error| {
         Failure::new(Exit::Failed, "output", format!("--file {name} cannot be written: {error}"))
@@ -46,7 +47,7 @@ pub(super) async fn export(args: &ExportArgs, stop: &Stop, as_json: bool) -> Res
     options.insert("limit".to_owned(), json!(100));
     loop {
         let page = tokio::select! {
-            page = outbox::export(&target.address, Value::Object(options.clone()), None) => page.map_err(failure)?,
+            page = outbox::export(target.address.expose(), Value::Object(options.clone()), None) => page.map_err(failure)?,
             () = stop.asked() => {
                 interrupted = true;
                 break;
@@ -170,7 +171,7 @@ impl Import {
         }
         let lines = std::mem::take(&mut self.block);
         let count = lines.len() as u64;
-        let answer = outbox::import(&self.target.address, json!({"lines": lines}), None).await;
+        let answer = outbox::import(self.target.address.expose(), json!({"lines": lines}), None).await;
         let answer = answer.map_err(|error| {
             let failure = failure(error);
             match self.first {

@@ -4,6 +4,8 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"net/url"
+	"strings"
 )
 
 const (
@@ -38,7 +40,23 @@ type MNSConfig struct {
 	RetryIntervalInTimes int
 }
 
+// FileStore is how a Store begins.
+const FileStore = "sqlite:"
+
 const stars = "***"
+
+// hiddenUnless hides what is not as it should be, since that may be a secret at the wrong place.
+func hiddenUnless(fits bool, text string) string {
+	if fits {
+		return text
+	}
+	return hidden(text)
+}
+
+func plainAddress(text string) bool {
+	address, err := url.Parse(text)
+	return err == nil && address.User == nil && address.RawQuery == ""
+}
 
 func hidden(secret string) string {
 	if secret == "" {
@@ -50,8 +68,8 @@ func hidden(secret string) string {
 // Format prints everything but the secrets, whatever the verb.
 func (c MNSConfig) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "MNSConfig{Endpoint: %q, AccessKeyId: %q, AccessKeySecret: %q, SecurityToken: %q, TopicName: %q, MongoURI: %q, Store: %q, RetryIntervalInSecond: %d, RetryIntervalInTimes: %d}",
-		c.Endpoint, c.AccessKeyId, hidden(c.AccessKeySecret), hidden(c.SecurityToken), c.TopicName, hidden(c.MongoURI),
-		c.Store, c.RetryIntervalInSecond, c.RetryIntervalInTimes)
+		hiddenUnless(plainAddress(c.Endpoint), c.Endpoint), c.AccessKeyId, hidden(c.AccessKeySecret), hidden(c.SecurityToken),
+		c.TopicName, hidden(c.MongoURI), hiddenUnless(strings.HasPrefix(c.Store, FileStore), c.Store), c.RetryIntervalInSecond, c.RetryIntervalInTimes)
 }
 
 // LogValue is everything but the secrets.

@@ -46,10 +46,16 @@ func settingsOf(c *config.MNSConfig) (settings, error) {
 		// The error quotes the text, which may hold a password.
 		return settings{}, wrong("Endpoint is no address such as http://HOST")
 	}
+	if address.User != nil {
+		return settings{}, wrong("Endpoint has a name or password in it; the access key stands in AccessKeyId and AccessKeySecret")
+	}
 	store := c.Store
 	switch {
 	case c.MongoURI != "" && c.Store != "":
 		return settings{}, wrong("MongoURI and Store are both set")
+	case c.Store != "" && !strings.HasPrefix(c.Store, config.FileStore):
+		// The error does not quote it: it may hold a password.
+		return settings{}, wrong("Store is no file such as sqlite:FILE; a MongoDB stands in MongoURI")
 	case c.MongoURI != "":
 		store = c.MongoURI
 	}
@@ -69,7 +75,7 @@ const longestID = 256
 // id is what rows belong to: the same in all processes, whatever their keys and however they name the store.
 func (s settings) id() string {
 	id := "mns:" + s.topic + "@" + s.host
-	if len(id) > longestID-len("notices of ") {
+	if len(id) > longestID-max(len("notices of "), len(withoutStore)) {
 		sum := sha256.Sum256([]byte(id))
 		id = id[:160] + "#" + hex.EncodeToString(sum[:16])
 	}

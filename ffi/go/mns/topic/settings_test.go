@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -109,6 +110,45 @@ func TestSettingsPrintWithoutTheirSecrets(t *testing.T) {
 				t.Error(verb, text)
 			}
 		}
+	}
+}
+
+func TestSettingsAtTheWrongPlaceAreRefusedUnseen(t *testing.T) {
+	for _, c := range []config.MNSConfig{
+		{Endpoint: "http://h", Store: "mongodb://user:hunter2@h/db"},
+		{Endpoint: "http://user:hunter2@h", Store: "sqlite:f"},
+	} {
+		c.AccessKeyId, c.AccessKeySecret, c.TopicName = "id", "secret", "t"
+		_, err := NewMNSTopic(&c).SendMessage("x")
+		seen := fmt.Sprintf("%v %+v %#v %v", c, c, c, err)
+		if !errors.Is(err, ceiba.ErrInvalidConfig) || strings.Contains(seen, "hunter2") {
+			t.Error(seen)
+		}
+	}
+}
+
+// A store that is away holds up nobody for longer than its context, and nothing that can be published.
+func TestMessagesAreNotHeldUpByAStoreThatIsAway(t *testing.T) {
+	s := startService(t)
+	c := s.config(t)
+	c.Store, c.MongoURI = "", "mongodb://"+deadAddress(t)+"/db?serverSelectionTimeoutMS=3000"
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := NewMNSTopic(c).SendMessageContext(ctx, "too soon"); !errors.Is(err, ceiba.ErrTimeout) {
+		t.Error(err)
+	}
+	const many = 10
+	var all sync.WaitGroup
+	for range many {
+		all.Go(func() {
+			if resp, err := NewMNSTopic(c).SendMessage("now"); err != nil || resp.Warning == "" {
+				t.Error(resp, err)
+			}
+		})
+	}
+	all.Wait()
+	if got := s.got(); len(got) != many {
+		t.Error(got)
 	}
 }
 

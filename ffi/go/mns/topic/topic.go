@@ -67,10 +67,8 @@ func NewMNSTopic(c *config.MNSConfig, notice ...any) *MNSTopic {
 	if len(notice) > 0 {
 		s.tellTo(tell)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), openPatience)
-	defer cancel()
-	// SendMessage and Retry try again, and tell why it fails.
-	_, _ = s.open(ctx, t.settings)
+	// SendMessage and Retry tell why it fails.
+	s.openBehind(t.settings)
 	return t
 }
 
@@ -80,6 +78,8 @@ type MessageSendResponse struct {
 	MessageId string `json:"message_id"`
 	// MessageBodyMD5 is that of the body that was sent, in capital hex digits.
 	MessageBodyMD5 string `json:"message_body_md5"`
+	// Warning says what was not as it should be though the message was published: that its store is away.
+	Warning string `json:"warning,omitempty"`
 }
 
 // ErrStored is what errors.Is finds in the error of a message that was not sent and is stored: Retry tries it again.
@@ -105,7 +105,7 @@ func (e *StoredError) Is(target error) bool { return target == ErrStored }
 
 // SendMessage publishes a string as it is and anything else as JSON, within 30 seconds. An error that is [ErrStored]
 // says that it was not published and is in the store; any other that the message is with the caller alone. Errors are
-// *ceiba.Error or *StoredError.
+// *ceiba.Error or *StoredError. While the store is away messages are published all the same, with a Warning.
 func (t *MNSTopic) SendMessage(messageBody any) (MessageSendResponse, error) {
 	return t.SendMessageContext(context.Background(), messageBody)
 }
@@ -134,7 +134,9 @@ func (t *MNSTopic) SendMessageContext(ctx context.Context, messageBody any) (Mes
 		return MessageSendResponse{}, &StoredError{Topic: t.settings.topic, ID: receipt.MessageID, Reason: reason}
 	}
 	sum := md5.Sum([]byte(body))
-	return MessageSendResponse{MessageId: receipt.MessageID, MessageBodyMD5: strings.ToUpper(hex.EncodeToString(sum[:]))}, nil
+	return MessageSendResponse{
+		MessageId: receipt.MessageID, MessageBodyMD5: strings.ToUpper(hex.EncodeToString(sum[:])), Warning: receipt.Warning,
+	}, nil
 }
 
 // ErrNoStore is the error of a Retry where the settings name no store, so that there is nothing to try.

@@ -112,8 +112,18 @@ func TestAStoreThatFailsIsToldOf(t *testing.T) {
 	s := startService(t)
 	c := s.config(t)
 	c.Store = "sqlite:/dev/null/mns.db"
+	s.down.Store(true)
 	_, err := NewMNSTopic(c).SendMessage("mine still")
-	if errors.Is(err, ErrStored) || !errors.Is(err, ceiba.ErrStorage) {
+	if errors.Is(err, ErrStored) || !errors.Is(err, ceiba.ErrPermission) || !strings.Contains(err.Error(), "nor is it stored: ") {
+		t.Error(err)
+	}
+	// It is needed only for what cannot be published.
+	s.down.Store(false)
+	resp, err := NewMNSTopic(c).SendMessage("published")
+	if err != nil || !strings.Contains(resp.Warning, "its store, which is away") || resp.MessageId == "" {
+		t.Error(resp, err)
+	}
+	if err := NewMNSTopic(c).Retry(5, nil); !errors.Is(err, ceiba.ErrStorage) {
 		t.Error(err)
 	}
 	// What no attempt can help is not stored either.

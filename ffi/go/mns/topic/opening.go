@@ -1,0 +1,233 @@
+package topic
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"ceiba"
+	"ceiba/mns/config"
+)
+
+const (
+	// openPatience is how long opening may take: nothing is asked of the service, but the store may be busy.
+	openPatience = 30 * time.Second
+	// closingPause is the wait for a close that others began.
+	closingPause = 20 * time.Millisecond
+	// storeAgain is how long a store that is away is not asked for again.
+	storeAgain = 5 * time.Second
+)
+
+// opening is one that is under way. Whoever needs it waits for it, and no longer than its own context.
+type opening struct {
+	as   settings
+	done chan struct{}
+
+	// Once done is closed.
+	producer *ceiba.Producer
+	err      error
+}
+
+// open is the producer, opened if need be, and again where the settings are others.
+func (s *shared) open(ctx context.Context, want settings) (*ceiba.Producer, error) {
+	for {
+		p, o := s.current(want)
+		if p != nil {
+			return p, nil
+		}
+		select {
+		case <-o.done:
+		case <-ctx.Done():
+			return nil, endedBy(ctx)
+		}
+		// It may have been one with other settings.
+		if s.meant(want) == o.as {
+			return o.producer, o.err
+		}
+	}
+}
+
+// current is the producer where it is open with these settings, or else the opening that is under way, begun if need be.
+func (s *shared) current(want settings) (*ceiba.Producer, *opening) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	want = s.filled(want)
+	if s.producer != nil && want == s.as {
+		return s.producer, nil
+	}
+	if s.opening == nil {
+		o := &opening{as: want, done: make(chan struct{})}
+		before := s.producer
+		s.producer, s.opening = nil, o
+		go s.conduct(o, before)
+	}
+	return nil, s.opening
+}
+
+func (s *shared) meant(want settings) settings {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.filled(want)
+}
+
+// filled is what a call wants, and for what it leaves open, what there is. mu is held.
+func (s *shared) filled(want settings) settings {
+	if want.interval == 0 {
+		want.interval = s.as.interval
+	}
+	if want.attempts == 0 {
+		want.attempts = s.as.attempts
+	}
+	if want.attempts == 0 {
+		want.attempts = config.DefaultRetryTimes
+	}
+	return want
+}
+
+func (s *shared) conduct(o *opening, before *ceiba.Producer) {
+	ctx, cancel := context.WithTimeout(context.Background(), openPatience)
+	defer cancel()
+	p, err := s.opened(ctx, o.as, before)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opening = nil
+	if err == nil {
+		s.producer, s.as = p, o.as
+	}
+	if errors.Is(err, ceiba.ErrStorage) {
+		s.away, s.without = err, time.Now().Add(storeAgain)
+	}
+	o.producer, o.err = p, err
+	close(o.done)
+}
+
+func (s *shared) opened(ctx context.Context, as settings, before *ceiba.Producer) (*ceiba.Producer, error) {
+	if before != nil {
+		// What is under way ends as it would; what cannot in time is stored.
+		err := before.Close(ctx)
+		if err != nil && !errors.Is(err, ceiba.ErrClosed) && !errors.Is(err, ceiba.ErrTimeout) {
+			return nil, err
+		}
+	}
+	notices := "notices of " + s.id
+	if as.store != "" {
+		if err := s.openNotices(ctx, notices); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		p, err := ceiba.OpenProducer(ctx, as.client(notices))
+		// A shutdown of the whole library may be about to close the one before.
+		if !errors.Is(err, ceiba.ErrAlreadyOpen) || ctx.Err() != nil {
+			return p, err
+		}
+		time.Sleep(closingPause)
+	}
+}
+
+// endedError is of a call whose context ended.
+type endedError struct {
+	failed *ceiba.Error
+	cause  error
+}
+
+func (e *endedError) Error() string { return e.failed.Error() }
+
+func (e *endedError) Unwrap() []error { return []error{e.failed, e.cause} }
+
+func endedBy(ctx context.Context) error {
+	err := &ceiba.Error{Kind: ceiba.ErrCancelled, Message: "mns topic: the context was cancelled"}
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = &ceiba.Error{Kind: ceiba.ErrTimeout, Retryable: true, Message: "mns topic: the context's deadline passed"}
+	}
+	return &endedError{err, ctx.Err()}
+}
+
+// openBehind opens the producer while nobody waits for it, and again while its store is away.
+func (s *shared) openBehind(want settings) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.behind {
+		return
+	}
+	s.behind = true
+	go func() {
+		for {
+			if _, err := s.open(context.Background(), want); !errors.Is(err, ceiba.ErrStorage) {
+				break
+			}
+			time.Sleep(storeAgain)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.behind = false
+	}()
+}
+
+// storing is the producer, unless its store was away a moment ago.
+func (s *shared) storing(ctx context.Context, want settings) (*ceiba.Producer, error) {
+	s.mu.Lock()
+	away := s.away
+	if s.producer != nil || time.Now().After(s.without) {
+		away = nil
+	}
+	s.mu.Unlock()
+	if away != nil {
+		return nil, away
+	}
+	return s.open(ctx, want)
+}
+
+// sendWithout publishes while the store is away: it is needed only for what cannot be published.
+func (s *shared) sendWithout(ctx context.Context, want settings, body []byte, away error) (ceiba.Receipt, error) {
+	want.store, want.interval, want.attempts = "", 0, 0
+	for try := 1; ; try++ {
+		p, err := s.openPlain(ctx, want)
+		if err != nil {
+			return ceiba.Receipt{}, err
+		}
+		receipt, err := p.Send(ctx, body)
+		var failed *ceiba.Error
+		switch {
+		case err == nil:
+			receipt.Warning = "it was published without its store, which is away: " + away.Error()
+		case closed(err) && try < tries:
+			s.forget(p)
+			continue
+		case errors.As(err, &failed):
+			both := *failed
+			both.Message += "; nor is it stored: " + away.Error()
+			err = &both
+		}
+		return receipt, err
+	}
+}
+
+// openPlain is a producer without a store.
+func (s *shared) openPlain(ctx context.Context, want settings) (*ceiba.Producer, error) {
+	select {
+	case s.plainly <- struct{}{}:
+		defer func() { <-s.plainly }()
+	case <-ctx.Done():
+		return nil, endedBy(ctx)
+	}
+	s.mu.Lock()
+	before, same := s.plain, s.plainAs == want
+	s.mu.Unlock()
+	if before != nil && same {
+		return before, nil
+	}
+	if before != nil {
+		_ = before.Close(ctx)
+	}
+	client := want.client("")
+	client.ID = s.id + withoutStore
+	p, err := ceiba.OpenProducer(ctx, client)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plain, s.plainAs = p, want
+	return p, nil
+}
