@@ -15,7 +15,8 @@ type Outbox struct{ target string }
 // all. Nothing is opened or held before a call, so nothing is to be closed.
 //
 // A call ends at its context's deadline, and after 30 seconds where there is none. Its errors are those of each call,
-// and [ErrUnknownID], [ErrUnsupported] where the producer has no outbox, [ErrInvalidArgument] and [ErrStorage].
+// and [ErrUnknownID], [ErrUnsupported] where the producer has no outbox, [ErrInvalidArgument], [ErrNotFound] where an
+// address is that of a file that is not there, [ErrStorage], and [ErrQueueFull] where too much waits for the store.
 func OpenOutbox(target string) *Outbox { return &Outbox{target} }
 
 // Outbox is the outbox of this producer.
@@ -45,7 +46,7 @@ type Row struct {
 	State    RowState
 	// Attempts out of the outbox that failed; the one that failed before it was stored is none of them.
 	Attempts int
-	// Size of the message in bytes, with its fields.
+	// Size of the body in bytes.
 	Size int64
 	// Accepted is when the message was, Created when the row was made, Updated when it changed last.
 	Accepted, Created, Updated time.Time

@@ -13,7 +13,7 @@ const (
 	importLines = 1000
 	importBytes = 8 << 20
 	// longestLine bounds a line of an import: a message of the largest size in Base64, with its fields.
-	longestLine = 256 << 20
+	longestLine = 1 << 30
 )
 
 // Export writes rows with all that is in them, a line of JSON for each, for [Outbox.Import], and returns how many.

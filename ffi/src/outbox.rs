@@ -50,8 +50,9 @@ fn answer(
 /// functions has 30 seconds.
 ///
 /// Any thread; blocks. Errors, of all these functions: CEIBA_ERR_UNKNOWN_ID, CEIBA_ERR_UNSUPPORTED (the producer has no
-/// outbox), CEIBA_ERR_INVALID_ARGUMENT (an unknown option too), CEIBA_ERR_STORAGE, CEIBA_ERR_TIMEOUT, CEIBA_ERR_FORKED,
-/// CEIBA_ERR_WOULD_DEADLOCK.
+/// outbox), CEIBA_ERR_INVALID_ARGUMENT (an unknown option too), CEIBA_ERR_NOT_FOUND (an address of a file that is not
+/// there), CEIBA_ERR_STORAGE, CEIBA_ERR_QUEUE_FULL (too much waits for the store, or too many stores are open),
+/// CEIBA_ERR_TIMEOUT, CEIBA_ERR_FORKED, CEIBA_ERR_WOULD_DEADLOCK.
 #[unsafe(no_mangle)]
 pub extern "C" fn ceiba_outbox_list(
     target: *const c_char,

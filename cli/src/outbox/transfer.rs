@@ -19,7 +19,7 @@ use crate::stop::Stop;
 const BLOCK: usize = 16 << 20;
 
 /// The longest line: a message of the largest body there is, in base64.
-const LONGEST: usize = 192 << 20;
+const LONGEST: usize = 1 << 30;
 
 pub(super) async fn export(args: &ExportArgs, stop: &Stop, as_json: bool) -> Result<Exit, Failure> {
     let target = Target::of(&args.store)?;
