@@ -20,9 +20,10 @@ impl Answer {
         Refusal::decode(self.body.as_bytes()).unwrap_or_else(|_| panic!("no refusal: {self:?}")).code
     }
 
+    /// A header of exactly this name: the official clients tell capitals from small letters.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 }
 
@@ -55,7 +56,7 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Answer {
             let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
             let status = head.split(' ').nth(1).unwrap().parse().unwrap();
             let mut answer = Answer { status, head, body: String::new() };
-            let length: usize = answer.header("content-length").map_or(0, |text| text.parse().unwrap());
+            let length: usize = answer.header("Content-Length").or_else(|| answer.header("content-length")).map_or(0, |text| text.parse().unwrap());
             if bytes.len() >= end + 4 + length {
                 answer.body = String::from_utf8(bytes[end + 4..end + 4 + length].to_vec()).unwrap();
                 return answer;
