@@ -75,6 +75,10 @@ int main(void) {
     refuses(CEIBA_ERR_INVALID_CONFIG, "mns", "{\"provider\": {\"type\": \"memory\", \"topic\": \"t\"}}", get);
     refuses(CEIBA_ERR_INVALID_CONFIG, "access_key_id", "mns://127.0.0.1:1", get);
     refuses(CEIBA_ERR_INVALID_ARGUMENT, "JSON", account, "");
+    refuses(CEIBA_ERR_INVALID_ARGUMENT, "JSON at line 2, column 1", account,
+            "{\"get_queue\": {\"queue\": \"q\"}}\n{\"get_queue\": {\"queue\": \"r\"}}");
+    refuses(CEIBA_ERR_INVALID_ARGUMENT, "JSON at line 2, column 11", account, "{\"get_queue\":\n {\"queue\": q}}");
+    refuses(CEIBA_ERR_INVALID_ARGUMENT, "JSON at line 2, column 0", account, "{\"get_queue\":\n");
     refuses(CEIBA_ERR_INVALID_ARGUMENT, "one key", account, "[]");
     refuses(CEIBA_ERR_INVALID_ARGUMENT, "has 0", account, "{}");
     refuses(CEIBA_ERR_INVALID_ARGUMENT, "has 2", account, "{\"get_queue\": {}, \"get_topic\": {}}");

@@ -56,7 +56,7 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Answer {
             let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
             let status = head.split(' ').nth(1).unwrap().parse().unwrap();
             let mut answer = Answer { status, head, body: String::new() };
-            let length: usize = answer.header("Content-Length").or_else(|| answer.header("content-length")).map_or(0, |text| text.parse().unwrap());
+            let length: usize = answer.header("content-length").map_or(0, |text| text.parse().unwrap());
             if bytes.len() >= end + 4 + length {
                 answer.body = String::from_utf8(bytes[end + 4..end + 4 + length].to_vec()).unwrap();
                 return answer;
