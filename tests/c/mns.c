@@ -60,6 +60,17 @@ static void with_a_broker(void) {
             "{\"subscribe\": {\"topic\": \"t\", \"subscription\": \"s\", \"attributes\": {\"endpoint\": "
             "\"acs:mns:here:1:queues/q\"}}}");
     answers("\"next\":null", "{\"list_subscriptions\": {\"topic\": \"t\"}}");
+    // What is delayed is taken back by the code of its receipt.
+    ceiba_receipt *late = NULL;
+    CHECK_OK(ceiba_producer_send(S("p"), S("late"), 600, &late, &E));
+    answers("\"delay_messages\":1", "{\"get_queue\": {\"queue\": \"q\"}}");
+    CHECK_OK(ceiba_consumer_open(S("c"), L(config_of), &E));
+    ceiba_slice code = ceiba_receipt_code(late);
+    CHECK(code.len > 0);
+    CHECK_OK(ceiba_consumer_ack(S("c"), (const char *)code.data, code.len, &E));
+    ceiba_receipt_free(late);
+    answers("\"delay_messages\":0", "{\"get_queue\": {\"queue\": \"q\"}}");
+    CHECK_OK(ceiba_consumer_close(S("c"), 5000, &E));
     answers("{}", "{\"delete_queue\": {\"queue\": \"q\"}}");
     refuses(CEIBA_ERR_NOT_FOUND, "QueueNotExist", account_here, "{\"get_queue\": {\"queue\": \"q\"}}");
     CHECK_OK(ceiba_producer_close(S("p"), 5000, &E));

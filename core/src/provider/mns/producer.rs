@@ -218,7 +218,8 @@ fn receipt(sent: Sent, message: &Outgoing<'_>) -> Result<Receipt> {
         let error = Error::new(Kind::Protocol, text).outcome_is(Outcome::Unknown);
         return Err(error.by(PROVIDER).tried(1));
     }
-    Ok(Receipt { message_id: Some(sent.message_id.into()), ..Receipt::sent(PROVIDER) })
+    let code = sent.receipt_handle.map(Into::into);
+    Ok(Receipt { message_id: Some(sent.message_id.into()), code, ..Receipt::sent(PROVIDER) })
 }
 
 /// What both ends of a queue can do.
