@@ -29,8 +29,8 @@ PATIENCE = 300.0
 class Case:
     """What is measured."""
 
-    program: str  # rust, c, go, python, plain, peer
-    mode: str  # acked, unacked, e2e, submit, submit_many, send, limiter, redis_limiter, outbox, strategy
+    program: str  # rust, c, go, python, plain, peer, sdk
+    mode: str  # acked, unacked, e2e, submit, submit_many, send, limiter, redis_limiter, outbox, strategy, mns_…
     clients: int = 1
     size: int = 100
 
@@ -46,13 +46,20 @@ class Sample:
     line: dict
 
 
-class Broker:
-    """Our broker as a process of its own."""
+# What makes a broker speak MNS.
+MNS = ["--mns", "127.0.0.1:0", "--mns-key", "id:secret"]
+# Messages that are received and acknowledged.
+TAKEN = 40_000
 
-    def __init__(self, program: str, *arguments: str) -> None:
+
+class Broker:
+    """Our broker as a process of its own; or another server, which prints its address too."""
+
+    def __init__(self, program: str, *arguments: str, server: str = "") -> None:
         self.secret = secrets.token_hex(8)
+        command = [program, "--mode", server] if server else [program, "broker", "--listen", "127.0.0.1:0"]
         self.process = subprocess.Popen(
-            [program, "broker", "--listen", "127.0.0.1:0", *arguments],
+            [*command, *arguments],
             env={**os.environ, "CEIBA_SECRET": self.secret},
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -60,6 +67,8 @@ class Broker:
         )
         assert self.process.stdout is not None
         self.address = self.process.stdout.readline().split()[-1]
+        if "--mns" in arguments:
+            self.address = self.process.stdout.readline().split()[-1]
 
     def cpu(self) -> float:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -131,6 +140,7 @@ class Bench:
             "c": [options.c],
             "go": [options.go],
             "python": [options.python, str(Path(__file__).with_name("python") / "bench.py")],
+            "sdk": [options.mnsbench],
         }.get(case.program, [options.plain])
         mode = case.mode
         if mode == "submit_many":
@@ -144,6 +154,11 @@ class Bench:
             if case.program not in ("plain", "peer"):
                 # A broker without consumers holds what it gets: the rate must not become that of a full one.
                 command += ["--limit", str(STORED // (case.size + OVERHEAD))]
+        if case.mode.startswith("mns_"):
+            command += ["--clients", str(case.clients)]
+            if case.mode in ("mns_send", "mns_batch", "mns_take"):
+                limit = TAKEN if case.mode == "mns_take" else STORED // (case.size + 4 * OVERHEAD)
+                command += ["--limit", str(limit)]
         return command
 
     def run(self, case: Case) -> Sample:
@@ -167,6 +182,12 @@ class Bench:
         elif case.mode in ("acked", "unacked", "e2e"):
             broker = Broker(options.broker)
             environment["CEIBA_SECRET"] = broker.secret
+            command += ["--addr", broker.address]
+        elif case.mode == "mns_floor":
+            broker = Broker(options.rust, server="mns-floor-server")
+            command += ["--addr", broker.address]
+        elif case.mode.startswith("mns_"):
+            broker = Broker(options.broker, *MNS)
             command += ["--addr", broker.address]
         try:
             broker_before = broker.cpu() if broker else 0.0

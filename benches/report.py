@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import mns_report
 import outbox_report
 import strategy_report
 from measure import Case, Sample
@@ -224,7 +225,9 @@ class Report:
         return table(["", "least", "median", "p90", "added to the bare one"], rows)
 
     def text(self) -> str:
-        clients = self.clients() if self.samples else []
+        clients = self.clients() if self.samples and self.options.only != "mns" else []
+        if self.samples:
+            clients += mns_report.text(self.samples)
         return "\n".join([*self.head(), *clients, *self.durable]).rstrip() + "\n"
 
     def head(self) -> list[str]:

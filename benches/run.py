@@ -16,6 +16,13 @@ from report import LIMITS, Report
 OURS = ["rust", "c", "go", "python"]
 SIZES = [100, 1024]
 CLIENTS = [1, 8]
+# Of MNS: the client of a queue beside the official SDK, and the front beside a bare handler.
+MNS = [(mode, size) for size in SIZES for mode in ("mns_send", "mns_batch", "mns_take")]
+
+
+def mns_cases() -> list[Case]:
+    plan = [Case(program, mode, 8, size) for mode, size in MNS for program in ("rust", "sdk")]
+    return plan + [Case("rust", mode, 8, size) for size in SIZES for mode in ("mns_raw", "mns_floor")]
 
 
 def cases(peer: bool) -> list[Case]:
@@ -32,18 +39,18 @@ def cases(peer: bool) -> list[Case]:
     plan += [Case("rust", "limiter"), Case("rust", "redis_limiter")]
     plan += [Case("rust", "outbox")]
     plan += [Case("rust", "strategies"), Case("python", "strategy"), Case("go", "strategy")]
-    return plan
+    return plan + mns_cases()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Runs every measurement in turns and writes the report.")
-    for program in ("broker", "rust", "c", "go", "python", "plain"):
+    for program in ("broker", "rust", "c", "go", "python", "plain", "mnsbench"):
         parser.add_argument(f"--{program}", required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--report", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="a folder for logs, emptied")
-    parser.add_argument("--only", choices=["clients", "broker"], help="one part of the page alone")
+    parser.add_argument("--only", choices=["clients", "broker", "mns"], help="one part of the page alone")
     options = parser.parse_args()
     options.peer = os.environ.get("BENCH_PEER", "")
     options.peer_secret = os.environ.get("BENCH_PEER_SECRET", "test")
@@ -52,7 +59,7 @@ def main() -> None:
     start = time.monotonic()
     with options.peer_process.still():
         samples, again = clients(options) if options.only != "broker" else ({}, 0)
-        part = broker(options) if options.only != "clients" else []
+        part = broker(options) if options.only not in ("clients", "mns") else []
     report = Report(samples, options, time.monotonic() - start, again, part)
     options.report.write_text(report.text())
     print(f"{options.report} is written")
@@ -65,7 +72,7 @@ def broker(options) -> list[str]:
 
 def clients(options) -> tuple[dict[Case, list[Sample]], int]:
     bench = Bench(options)
-    plan = cases(bool(options.peer))
+    plan = cases(bool(options.peer)) if options.only != "mns" else mns_cases()
     samples: dict[Case, list[Sample]] = {case: [] for case in plan}
     for round in range(options.rounds):
         for number, case in enumerate(plan, 1):

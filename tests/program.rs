@@ -30,6 +30,8 @@ pub fn ceiba() -> &'static Path {
 pub struct BrokerProcess {
     child: Child,
     address: SocketAddr,
+    // What it says after its address.
+    told: mpsc::Receiver<String>,
 }
 
 impl BrokerProcess {
@@ -62,12 +64,18 @@ impl BrokerProcess {
             let _ = child.wait();
             return Err(format!("the first line of the broker names no address: {line:?}"));
         };
-        Ok(BrokerProcess { child, address })
+        Ok(BrokerProcess { child, address, told })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it speaks MNS, which its second line names. Blocks until it does.
+    pub fn mns_address(&self) -> SocketAddr {
+        let line = self.told.recv_timeout(Duration::from_secs(20)).unwrap();
+        address_in(&line).unwrap_or_else(|| panic!("the second line names no address: {line}"))
     }
 
     /// Its process id.

@@ -209,6 +209,9 @@ pub enum Disposition {
 pub struct Receipt {
     /// The other side's id of the message, where its wire gives one.
     pub message_id: Option<Arc<str>>,
+    /// What a consumer of the same queue takes the message back by, with an ack, before it was ever received: where the
+    /// other side gives one, as MNS does for a delayed message. It holds until somebody receives the message.
+    pub code: Option<Arc<str>>,
     /// The provider that sent it.
     pub provider: &'static str,
     /// Attempts made, at least 1.
@@ -222,7 +225,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// As JSON: `provider`, `attempts`, `stored`, and where there is one `message_id`, `warning` and `parts`.
+    /// As JSON: `provider`, `attempts`, `stored`, and where there is one `message_id`, `code`, `warning` and `parts`.
     pub fn to_json(&self) -> serde_json::Value {
         let mut value = serde_json::json!({
             "provider": self.provider,
@@ -230,7 +233,7 @@ impl Receipt {
             "stored": self.disposition == Disposition::Stored,
         });
         if let Some(object) = value.as_object_mut() {
-            let texts = [("message_id", &self.message_id), ("warning", &self.warning)];
+            let texts = [("message_id", &self.message_id), ("code", &self.code), ("warning", &self.warning)];
             for (key, text) in texts.into_iter().filter_map(|(key, text)| Some((key, text.as_deref()?))) {
                 object.insert(key.into(), text.into());
             }
@@ -245,6 +248,7 @@ impl Receipt {
     pub fn sent(provider: &'static str) -> Receipt {
         Receipt {
             message_id: None,
+            code: None,
             provider,
             attempts: 1,
             disposition: Disposition::Sent,

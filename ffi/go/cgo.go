@@ -128,6 +128,10 @@ func (q cQueue) result(i int, w *waiter, names *string) {
 		parts := partsOf(C.ceiba_receipt_json(done.receipt))
 		w.parts = &parts
 	}
+	if done.code.len > 0 {
+		code := text(done.code)
+		w.code = &code
+	}
 }
 
 // receiptOf fills a receipt. names holds the provider last seen: mostly it is the same again.
@@ -249,6 +253,9 @@ func cProducerSend(id string, body []byte, seconds int64) (Receipt, *Error) {
 	whole := receipt.whole()
 	if sent.done.parts > 0 {
 		whole.Parts = partsOf(C.ceiba_receipt_json(sent.done.receipt))
+	}
+	if sent.done.code.len > 0 {
+		whole.Code = text(sent.done.code)
 	}
 	return whole, nil
 }

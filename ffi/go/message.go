@@ -48,6 +48,9 @@ type Attachment struct {
 type Receipt struct {
 	// MessageID is the other side's id of the message; empty where its wire gives none.
 	MessageID string
+	// Code is what a consumer of the same queue takes the message back by, with Ack, before it was ever received: MNS
+	// gives one for a delayed message. Mostly empty.
+	Code string
 	// Provider that sent it, such as "kapokmq".
 	Provider string
 	// Attempts made, at least 1.

@@ -81,6 +81,20 @@ func TestQueuesOfMNSAreAdministered(t *testing.T) {
 	if err := deliveries[0].Ack(); err != nil {
 		t.Fatal(err)
 	}
+	// What is delayed is taken back by the code of its receipt.
+	late, err := p.Send(background, []byte("late"), WithDelay(10*time.Minute))
+	if err != nil || late.Code == "" || receipt.Code != "" {
+		t.Fatal(late, receipt, err)
+	}
+	if queue, err = admin.Queue(background, "q"); err != nil || queue.Delayed != 1 {
+		t.Errorf("%+v %v", queue, err)
+	}
+	if err := c.Ack(background, Delivery{Code: late.Code}); err != nil {
+		t.Fatal(err)
+	}
+	if queue, err = admin.Queue(background, "q"); err != nil || queue.Delayed != 0 {
+		t.Errorf("%+v %v", queue, err)
+	}
 
 	for i := range 25 {
 		if _, err := admin.CreateQueue(background, fmt.Sprintf("many-%02d", i), QueueAttributes{}); err != nil {

@@ -41,6 +41,7 @@ void shim_queue_free(shim_queue *queue) {
 
 static void receipt_view(const ceiba_receipt *receipt, shim_done *done) {
     done->message_id = ceiba_receipt_message_id(receipt);
+    done->code = ceiba_receipt_code(receipt);
     done->provider = ceiba_receipt_provider(receipt);
     done->warning = ceiba_receipt_warning(receipt);
     done->attempts = ceiba_receipt_attempts(receipt);

@@ -27,6 +27,7 @@ typedef struct shim_done {
     uint64_t token;
     const ceiba_error *error;
     ceiba_slice message_id;
+    ceiba_slice code;
     ceiba_slice provider;
     ceiba_slice warning;
     uint32_t attempts;

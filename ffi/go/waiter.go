@@ -22,14 +22,14 @@ type waiter struct {
 	done  func(Receipt, error)
 	owner *Producer
 	err   *Error
-	// Few receipts have parts; the rest of one fills the second half.
+	// Few receipts have parts or a code; the rest of one fills the second half.
 	parts *[]Part
-	_     [8]byte
+	code  *string
 
 	receipt plainReceipt
 }
 
-// plainReceipt is a receipt without its parts.
+// plainReceipt is a receipt without its parts and its code.
 type plainReceipt struct {
 	messageID string
 	provider  string
@@ -42,6 +42,9 @@ func (w *waiter) result() Receipt {
 	receipt := w.receipt.whole()
 	if w.parts != nil {
 		receipt.Parts = *w.parts
+	}
+	if w.code != nil {
+		receipt.Code = *w.code
 	}
 	return receipt
 }
@@ -138,7 +141,7 @@ func (s *slab) putAll(waiters []*waiter) {
 func (w *waiter) clear() {
 	w.owner, w.done, w.err = nil, nil, nil
 	w.receipt = plainReceipt{}
-	w.parts = nil
+	w.parts, w.code = nil, nil
 	w.state.Store(w.state.Load() &^ (1<<32 - 1))
 }
 

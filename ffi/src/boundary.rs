@@ -77,6 +77,13 @@ pub(crate) fn invalid(text: impl Into<String>) -> Error {
     Error::new(Kind::InvalidArgument, text)
 }
 
+/// The error for an argument that should be JSON, with the place where it is not.
+#[cold]
+pub(crate) fn not_json(name: &str, error: &serde_json::Error) -> Error {
+    let line = if error.line() > 1 { format!("line {}, ", error.line()) } else { String::new() };
+    invalid(format!("`{name}` is not valid JSON at {line}column {}", error.column()))
+}
+
 // ---- Handles: a pointer to the opaque type is a pointer to what it holds ----
 
 /// An opaque type of the header, and what stands behind its pointers.

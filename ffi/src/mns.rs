@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use ceiba_core::config::ClientConfig;
 use ceiba_core::{calls, runtime};
 
-use crate::boundary::{asked_for, give, invalid, put, text};
+use crate::boundary::{asked_for, give, not_json, put, text};
 use crate::error::ceiba_error;
 use crate::runtime::timeout;
 use crate::text::ceiba_string;
@@ -51,8 +51,7 @@ pub extern "C" fn ceiba_mns_admin(
     ffi_call!(error, {
         let config = ClientConfig::parse(text("config", config, config_len)?)?;
         let command = serde_json::from_str(text("command", command, command_len)?);
-        let command = command
-            .map_err(|error| invalid(format!("`command` is not valid JSON at column {}", error.column())))?;
+        let command = command.map_err(|error| not_json("command", &error))?;
         asked_for("json", json)?;
         let answer = runtime::block_on(calls::mns::admin(&config, command, timeout(timeout_ms)))?;
         put(json, || give(answer.to_string()));

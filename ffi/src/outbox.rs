@@ -8,7 +8,7 @@ use ceiba_core::error::Result;
 use ceiba_core::runtime;
 use serde_json::Value;
 
-use crate::boundary::{asked_for, give, invalid, put, text};
+use crate::boundary::{asked_for, give, not_json, put, text};
 use crate::error::ceiba_error;
 use crate::runtime::timeout;
 use crate::text::ceiba_string;
@@ -17,8 +17,7 @@ fn options(json: &str) -> Result<Value> {
     if json.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_str(json)
-        .map_err(|error| invalid(format!("`options_json` is not valid JSON at column {}", error.column())))
+    serde_json::from_str(json).map_err(|error| not_json("options_json", &error))
 }
 
 // All of them but the drain: what differs is the operation.

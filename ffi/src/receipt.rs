@@ -24,6 +24,18 @@ pub extern "C" fn ceiba_receipt_message_id(receipt: *const ceiba_receipt) -> cei
     })
 }
 
+/// What a consumer of the same queue takes the message back by, with ceiba_consumer_ack(), before it was ever received:
+/// MNS gives one for a delayed message. Empty where there is none. Valid until the receipt is freed.
+///
+/// Any thread; never fails.
+#[unsafe(no_mangle)]
+pub extern "C" fn ceiba_receipt_code(receipt: *const ceiba_receipt) -> ceiba_slice {
+    ffi_call!(else ceiba_slice::empty(), {
+        let code = view(receipt).and_then(|receipt| receipt.code.as_deref());
+        code.map_or_else(ceiba_slice::empty, ceiba_slice::of)
+    })
+}
+
 /// The provider that sent it, such as "kapokmq". Valid until the receipt is freed.
 ///
 /// Any thread; never fails.
@@ -74,7 +86,7 @@ pub extern "C" fn ceiba_receipt_part_count(receipt: *const ceiba_receipt) -> usi
 }
 
 /// Everything about the receipt as a JSON object, which the caller frees: `provider`, `attempts`, `stored`, where
-/// there is one `message_id` and `warning`, and as `parts` how each recipient or member ended: `of`, `name`, and
+/// there is one `message_id`, `code` and `warning`, and as `parts` how each recipient or member ended: `of`, `name`, and
 /// `message_id` or `error`. NULL for NULL.
 ///
 /// Any thread; never fails.

@@ -10,7 +10,7 @@ use ceiba_core::message::Message;
 use ceiba_core::{calls, runtime};
 
 use crate::boundary::{
-    Release, asked_for, bytes, copied, give, handles, invalid, lent_body, needed, put, text,
+    Release, asked_for, bytes, copied, give, handles, lent_body, needed, not_json, put, text,
 };
 use crate::error::ceiba_error;
 use crate::message::{ceiba_message, seconds};
@@ -211,7 +211,7 @@ pub extern "C" fn ceiba_producer_control(
     ffi_call!(error, {
         let id = text("id", id, id_len)?;
         let command = serde_json::from_str(text("command", command, command_len)?)
-            .map_err(|error| invalid(format!("`command` is not valid JSON at column {}", error.column())))?;
+            .map_err(|error| not_json("command", &error))?;
         let state = calls::producer_control(id, &command)?;
         put(json, || give(state.to_string()));
         Ok(())

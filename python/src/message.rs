@@ -194,6 +194,13 @@ impl Receipt {
         self.0.message_id.as_deref()
     }
 
+    /// What a consumer of the same queue takes the message back by, with `ack`, before it was ever received: MNS gives one
+    /// for a delayed message.
+    #[getter]
+    fn code(&self) -> Option<&str> {
+        self.0.code.as_deref()
+    }
+
     /// The provider that sent it.
     #[getter]
     fn provider(&self) -> &'static str {

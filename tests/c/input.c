@@ -37,6 +37,7 @@ static void nothing_is_freed_and_asked(void) {
     CHECK(ceiba_receipt_attempts(NULL) == 0 && !ceiba_receipt_stored(NULL));
     CHECK(ceiba_receipt_message_id(NULL).len == 0 && ceiba_receipt_provider(NULL).len == 0);
     CHECK(ceiba_receipt_warning(NULL).len == 0);
+    CHECK(ceiba_receipt_code(NULL).len == 0);
     CHECK(ceiba_results_count(NULL) == 0 && ceiba_results_error(NULL, 0) == NULL);
     CHECK(ceiba_results_receipt(NULL, 0) == NULL);
     CHECK(ceiba_results_code(NULL, 0) == CEIBA_ERR_INVALID_ARGUMENT);

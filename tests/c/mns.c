@@ -60,6 +60,17 @@ static void with_a_broker(void) {
             "{\"subscribe\": {\"topic\": \"t\", \"subscription\": \"s\", \"attributes\": {\"endpoint\": "
             "\"acs:mns:here:1:queues/q\"}}}");
     answers("\"next\":null", "{\"list_subscriptions\": {\"topic\": \"t\"}}");
+    // What is delayed is taken back by the code of its receipt.
+    ceiba_receipt *late = NULL;
+    CHECK_OK(ceiba_producer_send(S("p"), S("late"), 600, &late, &E));
+    answers("\"delay_messages\":1", "{\"get_queue\": {\"queue\": \"q\"}}");
+    CHECK_OK(ceiba_consumer_open(S("c"), L(config_of), &E));
+    ceiba_slice code = ceiba_receipt_code(late);
+    CHECK(code.len > 0);
+    CHECK_OK(ceiba_consumer_ack(S("c"), (const char *)code.data, code.len, &E));
+    ceiba_receipt_free(late);
+    answers("\"delay_messages\":0", "{\"get_queue\": {\"queue\": \"q\"}}");
+    CHECK_OK(ceiba_consumer_close(S("c"), 5000, &E));
     answers("{}", "{\"delete_queue\": {\"queue\": \"q\"}}");
     refuses(CEIBA_ERR_NOT_FOUND, "QueueNotExist", account_here, "{\"get_queue\": {\"queue\": \"q\"}}");
     CHECK_OK(ceiba_producer_close(S("p"), 5000, &E));
@@ -75,6 +86,10 @@ int main(void) {
     refuses(CEIBA_ERR_INVALID_CONFIG, "mns", "{\"provider\": {\"type\": \"memory\", \"topic\": \"t\"}}", get);
     refuses(CEIBA_ERR_INVALID_CONFIG, "access_key_id", "mns://127.0.0.1:1", get);
     refuses(CEIBA_ERR_INVALID_ARGUMENT, "JSON", account, "");
+    refuses(CEIBA_ERR_INVALID_ARGUMENT, "JSON at line 2, column 1", account,
+            "{\"get_queue\": {\"queue\": \"q\"}}\n{\"get_queue\": {\"queue\": \"r\"}}");
+    refuses(CEIBA_ERR_INVALID_ARGUMENT, "JSON at line 2, column 11", account, "{\"get_queue\":\n {\"queue\": q}}");
+    refuses(CEIBA_ERR_INVALID_ARGUMENT, "JSON at line 2, column 0", account, "{\"get_queue\":\n");
     refuses(CEIBA_ERR_INVALID_ARGUMENT, "one key", account, "[]");
     refuses(CEIBA_ERR_INVALID_ARGUMENT, "has 0", account, "{}");
     refuses(CEIBA_ERR_INVALID_ARGUMENT, "has 2", account, "{\"get_queue\": {}, \"get_topic\": {}}");

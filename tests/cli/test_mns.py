@@ -109,6 +109,59 @@ class Mns(Program):
 
 
 class Broker(Program):
+    def serve(self, *arguments):
+        """A broker with MNS, and its two lines."""
+        broker = self.start("broker", "--listen", "127.0.0.1:0", "--mns", "127.0.0.1:0", *arguments)
+        return broker, self.line(broker).decode(), self.line(broker).decode()
+
+    def test_keys_of_a_file(self):
+        keys = self.write("keys", "\nfirst:one secret\r\n  second:two:with:colons  \n\n")
+        broker, _, second = self.serve("--mns-key-file", keys)
+        address = second.split()[-1]
+        for key, code in (("first:one secret", 0), ("second:two:with:colons", 0), ("first:two", 3), ("third:x", 3)):
+            got, _, err = self.run_it("mns", "queue", "ls", f"mns://{address}", "--secret-file", self.write("key", key))
+            self.assertEqual(got, code, (key, err))
+        # They are read at the start.
+        keys.write_text("other:key\n")
+        got, _, err = self.run_it("mns", "queue", "ls", f"mns://{address}", "--secret-file", self.write("key", "first:one secret"))
+        self.assertEqual((got, err), (0, ""))
+        self.stop(broker)
+
+    def test_files_of_keys_that_are_none(self):
+        for content, part in (
+            ("first:one\nhunter2\n", "an access key is written ID:SECRET"),
+            ("first:one\n:hunter2\n", "an access key is written ID:SECRET"),
+            ("first:hunter2\nsecond:\n", "an access key is written ID:SECRET"),
+            ("first:hunter2\nfirst:two\n", "names the access key `first` twice"),
+            ("\n \n", "holds no access key"),
+            ("", "holds no access key"),
+            (b"first:\xff\n", "UTF-8"),
+        ):
+            keys = self.write("keys", content)
+            code, out, err = self.run_it(
+                "broker", "--listen", "127.0.0.1:0", "--mns", "127.0.0.1:0", "--mns-key-file", keys)
+            self.assertEqual((code, out), (2, b""), (content, err))
+            self.one_error(err, part, str(keys))
+            self.assertNotIn("hunter2", err)
+        missing = self.folder / "missing"
+        code, _, err = self.run_it("broker", "--mns", "127.0.0.1:0", "--mns-key-file", missing)
+        self.assertEqual(code, 2)
+        self.one_error(err, str(missing))
+        keys = self.write("keys", KEY)
+        code, _, err = self.run_it("broker", "--mns", "127.0.0.1:0", "--mns-key-file", keys, "--mns-key", KEY)
+        self.assertEqual(code, 2)
+        self.assertIn("--mns-key", err)
+        code, _, err = self.run_it("broker", "--listen", "127.0.0.1:0", "--mns-key-file", keys)
+        self.assertEqual(code, 2)
+        self.assertIn("--mns", err)
+
+    def test_the_second_line_as_json(self):
+        broker, first, second = self.serve("--mns-key", KEY, "--json")
+        self.assertRegex(json.loads(second)["mns"], r"^127\.0\.0\.1:[1-9][0-9]*$")
+        self.assertEqual(list(json.loads(second)), ["mns"])
+        self.assertNotIn("mns", json.loads(first))
+        self.stop(broker)
+
     def test_networks_must_be_some(self):
         code, _, err = self.run_it("broker", "--listen", "127.0.0.1:0", "--mns", "127.0.0.1:0", "--mns-key", KEY,
                                    "--mns-endpoint", "here")

@@ -9,6 +9,7 @@ mod crash;
 mod crowd;
 mod ledger;
 mod load;
+mod mns;
 mod mounts;
 mod outbox;
 mod power;

@@ -12,11 +12,13 @@ import warnings
 warnings.simplefilter("ignore")
 
 from mns.account import Account, AccountMeta
-from mns.message_property import MessagePropertyValue, PropertyType
+from mns.auth import Credentials
+from mns.message_property import MessagePropertyValue, MessageSystemPropertyValue, PropertyType, SystemPropertyName
 from mns.mns_exception import MNSServerException
+from mns.mns_common import RequestInfo
 from mns.queue import Message, QueueMeta
 from mns.subscription import SubscriptionMeta
-from mns.topic import TopicMessage, TopicMeta
+from mns.topic import Base64TopicMessage, DirectMailInfo, DirectSMSInfo, TopicMessage, TopicMeta
 
 
 def equal(what, got, wanted):
@@ -90,6 +92,143 @@ def messages(account):
     fails("InvalidArgument", queue.batch_send_message, [Message("good", 100), Message("bad", priority=17)])
 
 
+def properties_of(message):
+    message.add_user_property("text", MessagePropertyValue.create_string("a<b>&木"))
+    message.add_user_property("number", MessagePropertyValue.create_number(7))
+    message.add_user_property("truth", MessagePropertyValue.create_boolean(True))
+    message.add_user_property("bytes", MessagePropertyValue.create_binary(b"\x00\xff"))
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    message.add_system_property(SystemPropertyName.TRACEPARENT, MessageSystemPropertyValue.create_string(trace))
+    message.add_system_property(SystemPropertyName.BAGGAGE, MessageSystemPropertyValue.create_string("a=b"))
+    return message
+
+
+def same_properties(what, got):
+    wanted = properties_of(Message("x"))
+    for own, all_of in (("own", Message.get_user_properties), ("system", Message.get_system_properties)):
+        equal(
+            f"{what}: the {own} properties",
+            {name: (one.get_data_type(), one.get_raw_value()) for name, one in all_of(got).items()},
+            {name: (one.get_data_type(), one.get_raw_value()) for name, one in all_of(wanted).items()},
+        )
+
+
+def what_messages_carry(account):
+    queue = account.get_queue("carried")
+    queue.create(QueueMeta(vis_timeout=30))
+    request = RequestInfo("0123456789ABCDEF")
+    sent = queue.send_message(properties_of(Message("hello 木", message_group_id="group <1>")), request)
+    # The body as bytes and as text; those of a batch alike.
+    equal("the look", queue.peek_message(request).message_body, "hello 木".encode())
+    (seen,) = queue.batch_peek_message(16)
+    equal("the looks", (seen.message_id, seen.message_body), (sent.message_id, "hello 木".encode()))
+    (seen,) = queue.batch_peek_message_with_str_body(16)
+    equal("the looks", (seen.message_body, seen.dequeue_count, seen.priority), ("hello 木", 0, 8))
+    same_properties("the look", seen)
+    got = queue.receive_message(1)
+    equal("the body", (got.message_body, got.message_group_id), ("hello 木".encode(), "group <1>"))
+    same_properties("the receive", got)
+    changed = queue.change_message_visibility(got.receipt_handle, 1)
+    assert int(changed.next_visible_time) > int(got.enqueue_time), changed
+    again = queue.receive_message_with_str_body(5)
+    equal("the second receive", (again.message_body, again.dequeue_count), ("hello 木", 2))
+    equal("the first receive", again.first_dequeue_time, got.first_dequeue_time)
+    queue.delete_message(again.receipt_handle, request)
+
+    # In a batch each has its own; a delayed one comes back by the handle that its send gave.
+    two = [properties_of(Message("first", priority=1, message_group_id="g")), Message("second", priority=2)]
+    answered = queue.batch_send_message(two)
+    equal("the groups", [one.message_group_id for one in answered], ["g", ""])
+    late = queue.send_message(Message("late", 600))
+    queue.delete_message(late.receipt_handle)
+    equal("what is delayed", queue.get_attributes().delay_messages, 0)
+    first, second = queue.batch_receive_message_with_str_body(16, 1)
+    equal("the bodies", (first.message_body, second.message_body), ("first", "second"))
+    equal("the groups", (first.message_group_id, second.message_group_id), ("g", ""))
+    same_properties("the batch", first)
+    equal("no properties", (second.get_user_properties(), second.get_system_properties()), ({}, {}))
+    queue.batch_delete_message([first.receipt_handle, second.receipt_handle])
+    fails("MessageNotExist", queue.batch_receive_message, 16, 1)
+    fails("MessageNotExist", queue.batch_peek_message, 16)
+    fails("MessageNotExist", queue.peek_message)
+    fails("InvalidArgument", queue.batch_peek_message, 17)
+    queue.delete()
+
+
+def what_is_published(account):
+    topic = account.get_topic("carried")
+    topic.create(TopicMeta())
+    queue = account.get_queue("published")
+    queue.create(QueueMeta(polling_wait_sec=5))
+    for name in ("s1", "s2"):
+        one = account.get_subscription("carried", name)
+        one.subscribe(SubscriptionMeta("acs:mns:here:1:queues/published", "BACKOFF_RETRY", "SIMPLIFIED", name))
+    page, marker = topic.list_subscription("s", 1)
+    assert len(page) == 1 and page[0].endswith("/s1"), page
+    page, marker = topic.list_subscription("s", 1, marker)
+    assert page[0].endswith("/s2") and marker == "", (page, marker)
+    account.get_topic("carried-too").create(TopicMeta())
+    page, marker = account.list_topic("carried", 1)
+    assert len(page) == 1 and page[0].endswith("/carried"), page
+    page, marker = account.list_topic("carried", 1, marker)
+    assert page[0].endswith("/carried-too") and marker == "", (page, marker)
+    account.get_topic("carried-too").delete()
+
+    mail = DirectMailInfo("sender", "a <subject> 木", 1, 0, 0)
+    single = DirectSMSInfo("sign", "SMS_1", True)
+    single.add_receiver("13800000000")
+    single.set_params({"code": "1&2"})
+    several = DirectSMSInfo("sign", "SMS_2", False)
+    several.add_receiver("13800000000", {"code": "1"})
+    several.add_receiver("13900000000")
+    for number, message in enumerate([
+        TopicMessage("by mail 木", "s1", mail),
+        TopicMessage("by SMS", "s1", None, single),
+        TopicMessage("by both", "s2", mail, several, "group"),
+        properties_of(TopicMessage("with properties", "s2")),
+    ]):
+        sent = topic.publish_message(message, RequestInfo(f"request-{number}"))
+        assert sent.message_id and sent.message_body_md5, sent
+        queue.set_encoding(False)
+        got = queue.receive_message()
+        equal("what was pushed", got.message_body, message.message_body)
+        queue.delete_message(got.receipt_handle)
+    topic.publish_message(Base64TopicMessage("in Base64 木", "s1"))
+    queue.set_encoding(True)
+    got = queue.receive_message_with_str_body()
+    equal("what was pushed", got.message_body, "in Base64 木")
+    queue.delete_message(got.receipt_handle)
+    topic.delete()
+
+
+class Rotating:
+    """Keys that are others at each request, the token included."""
+
+    def __init__(self):
+        self.asked = 0
+
+    def get_credentials(self):
+        self.asked += 1
+        return Credentials("key-id", "key-secret", f"token-{self.asked}/+=")
+
+
+def tokens(address):
+    # The front knows no tokens: who has the key gets in with any, which is part of no signature.
+    account = Account(f"http://{address}", "key-id", "key-secret", "token/+=")
+    account.get_queue("tokens").create(QueueMeta())
+    wrong = Account(f"http://{address}", "key-id", "another", "token/+=")
+    fails("SignatureDoesNotMatch", wrong.list_queue)
+    wrong.set_client(f"http://{address}", "key-id", "key-secret", "")
+    page, _ = wrong.list_queue("tokens")
+    equal("the queues", len(page), 1)
+    rotating = Rotating()
+    account = Account(f"http://{address}", credentials_provider=rotating)
+    account.get_queue("tokens").send_message(Message("x"))
+    equal("the body", account.get_queue("tokens").receive_message_with_str_body(5).message_body, "x")
+    assert rotating.asked >= 2, rotating.asked
+    account.get_queue("tokens").delete()
+
+
 def topics(account):
     topic = account.get_topic("t")
     url = topic.create(TopicMeta(2048, True))
@@ -131,7 +270,10 @@ def main(program):
             account = Account(f"http://{address}", "key-id", "key-secret")
             queues(account)
             messages(account)
+            what_messages_carry(account)
             topics(account)
+            what_is_published(account)
+            tokens(address)
             account.set_attributes(AccountMeta("logs"))
             equal("the bucket", account.get_attributes().logging_bucket, "logs")
             # The client spells it so.

@@ -56,6 +56,20 @@ def test_messages_of_a_queue(account: str, encoding: str, data: bytes) -> None:
     assert admin.queue("q")["active_messages"] == 0
 
 
+def test_what_is_delayed_is_taken_back(account: str) -> None:
+    url = f"{account}/queues/q"
+    admin = ceiba.MnsAdmin(url)
+    admin.create_queue("q")
+    with ceiba.Producer(url) as producer, ceiba.Consumer(url) as consumer:
+        assert producer.send("at once").code is None
+        receipt = producer.send("late", delay=600)
+        assert receipt.code and admin.queue("q")["delay_messages"] == 1
+        consumer.ack(receipt.code)
+        assert admin.queue("q")["delay_messages"] == 0
+        with pytest.raises(ceiba.NotFound):
+            consumer.ack(receipt.code)
+
+
 def test_topics_and_subscriptions(account: str) -> None:
     admin = ceiba.MnsAdmin({"provider": {"type": "mns", "url": account.replace("mns://key-id:key-secret@", "http://"),
                                          "access_key_id": "key-id", "access_key_secret": "key-secret"}}, timeout=10)

@@ -8,7 +8,6 @@ use crate::Arguments;
 use crate::measure::{Failure, Stopwatch};
 use crate::raw::{Raw, wait_for};
 
-const ACCEPTED: &[u8] = br#""code":0"#;
 const LENGTH: &[u8] = b"content-length: ";
 
 pub(crate) fn run(arguments: &Arguments) -> Result<Value, Failure> {
@@ -21,6 +20,25 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value, Failure> {
         std::env::var("CEIBA_SECRET")?,
         body.len(),
     );
+    let wanted = Wanted { status: b"http/1.1 200", part: br#""code":0"# };
+    rounds(arguments, "http", request.as_bytes(), &wanted)
+}
+
+/// What an answer must have.
+pub(crate) struct Wanted {
+    /// Its first bytes, in small letters.
+    pub(crate) status: &'static [u8],
+    /// A part of it.
+    pub(crate) part: &'static [u8],
+}
+
+/// The same request again and again, one at a time on each connection.
+pub(crate) fn rounds(
+    arguments: &Arguments,
+    mode: &str,
+    request: &[u8],
+    wanted: &Wanted,
+) -> Result<Value, Failure> {
     let mut connections = Vec::new();
     for _ in 0..arguments.clients {
         let raw = Raw::connect(&arguments.addr)?;
@@ -34,12 +52,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value, Failure> {
         let over = Instant::now() >= until;
         let mut moved = false;
         for (raw, asked) in &mut connections {
-            if *asked && raw.fill()? && answered(raw)? {
+            if *asked && raw.fill()? && answered(raw, wanted)? {
                 (*asked, moved) = (false, true);
                 messages += 1;
             }
             if !*asked && !over {
-                raw.out().extend_from_slice(request.as_bytes());
+                raw.out().extend_from_slice(request);
                 *asked = true;
             }
             raw.flush()?;
@@ -51,11 +69,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Value, Failure> {
             wait_for(&connections.iter().map(|(raw, _)| raw).collect::<Vec<_>>())?;
         }
     }
-    Ok(watch.line(arguments, "http", messages, Instant::now()))
+    Ok(watch.line(arguments, mode, messages, Instant::now()))
 }
 
 /// Takes the answer, if all of it is there.
-fn answered(raw: &mut Raw) -> Result<bool, Failure> {
+fn answered(raw: &mut Raw, wanted: &Wanted) -> Result<bool, Failure> {
     let there = raw.there();
     let Some(end) = there.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return Ok(false) };
     let head = there.get(..end).unwrap_or_default().to_ascii_lowercase();
@@ -69,7 +87,8 @@ fn answered(raw: &mut Raw) -> Result<bool, Failure> {
         return Ok(false);
     }
     let answer = raw.take(whole);
-    if !head.starts_with(b"http/1.1 200") || !answer.windows(ACCEPTED.len()).any(|bytes| bytes == ACCEPTED) {
+    let there = answer.windows(wanted.part.len()).any(|bytes| bytes == wanted.part);
+    if !head.starts_with(wanted.status) || !there {
         return Err(format!("a send was refused: {}", String::from_utf8_lossy(answer)).into());
     }
     Ok(true)

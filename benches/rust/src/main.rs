@@ -13,6 +13,8 @@ mod http;
 mod latency;
 mod limiter;
 mod measure;
+mod mns;
+mod mns_floor;
 mod outbox;
 mod produce;
 mod raw;
@@ -59,12 +61,29 @@ enum Mode {
     Echo,
     /// Sends by HTTP.
     Http,
+    /// Sends to an MNS queue, one message in a request.
+    #[value(name = "mns_send")]
+    MnsSend,
+    /// The same, sixteen in a request.
+    #[value(name = "mns_batch")]
+    MnsBatch,
+    /// Receives and acknowledges what was sent to an MNS queue before.
+    #[value(name = "mns_take")]
+    MnsTake,
+    /// Sends to an MNS queue without a client library: requests that were signed before.
+    #[value(name = "mns_raw")]
+    MnsRaw,
+    /// The same against `mns-floor-server`.
+    #[value(name = "mns_floor")]
+    MnsFloor,
     /// Appends to a file without a broker: one sync for each window of messages.
     Limit,
     /// Writes and syncs each message before it answers.
     FloorServer,
     /// Sends every WebSocket message back.
     EchoServer,
+    /// Answers each request with the bytes that the front of MNS answers a send with.
+    MnsFloorServer,
 }
 
 #[derive(Debug, Clone, Parser)]
@@ -123,6 +142,12 @@ fn main() -> ExitCode {
         Mode::Limit => disk::limit(&arguments),
         Mode::FloorServer => disk::floor_server(&arguments),
         Mode::EchoServer => latency::echo_server(),
+        Mode::MnsSend => mns::send(&arguments, 1),
+        Mode::MnsBatch => mns::send(&arguments, mns::BATCH),
+        Mode::MnsTake => mns::take(&arguments),
+        Mode::MnsRaw => mns_floor::run(&arguments, "mns_raw"),
+        Mode::MnsFloor => mns_floor::run(&arguments, "mns_floor"),
+        Mode::MnsFloorServer => mns_floor::serve(),
     };
     match line {
         Ok(line) => {

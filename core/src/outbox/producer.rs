@@ -303,6 +303,7 @@ impl Outbox {
         let known = || Arc::from("a message with its key is in the outbox already");
         Receipt {
             message_id: Some(told(row.id)),
+            code: None,
             provider: self.inner.provider(),
             attempts,
             disposition: Disposition::Stored,

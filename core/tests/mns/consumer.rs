@@ -142,12 +142,151 @@ async fn a_renewal_that_is_lost_is_made_again() {
     filled(&server, 1).await;
     server.fault(is_renewal, Fault::Refuse("QpsLimitExceeded", 400));
     server.fault(is_renewal, Fault::LostBefore);
-    let consumer = consumer(&server, json!({"wait": "1s", "visibility": "3s"})).await;
+    let consumer = consumer(&server, json!({"wait": "1s", "visibility": "8s"})).await;
     let delivery = next(&consumer).await;
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    assert!(consumer.status()["renewed"].as_u64().unwrap() >= 1, "{}", consumer.status());
+    let end = Instant::now() + Duration::from_secs(20);
+    while consumer.status()["renewed"].as_u64().unwrap() == 0 {
+        assert!(Instant::now() < end, "{}", consumer.status());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let renewals = server.log().iter().filter(|line| line.starts_with("PUT")).count();
+    assert!(renewals >= 3, "two were lost: {renewals}");
+    assert_eq!(consumer.status()["lapsed"], 0);
     ack(&consumer, &[&delivery]).await.remove(0).unwrap();
     assert_eq!(server.stored(), 0);
+}
+
+#[tokio::test]
+async fn as_many_are_renewed_at_once_as_there_are_connections() {
+    let server = Server::start().await;
+    server.queue("q", 4);
+    filled(&server, 12).await;
+    for _ in 0..12 {
+        server.fault(is_renewal, Fault::Silent);
+    }
+    let consumer = consumer(&server, json!({"wait": "1s", "visibility": "4s", "connections": 12})).await;
+    until("all wait for the host", || consumer.status()["held"] == 12).await;
+    // None of them is answered: each needs a connection of its own.
+    let renewals = || server.log().iter().filter(|line| line.starts_with("PUT")).count();
+    until("all are being renewed", || renewals() >= 12).await;
+}
+
+#[tokio::test]
+async fn a_close_gives_back_what_is_being_renewed() {
+    let server = Server::start().await;
+    server.queue("q", 4);
+    filled(&server, 3).await;
+    for _ in 0..3 {
+        server.fault(is_renewal, Fault::Slow(Duration::from_millis(700)));
+    }
+    let consumer = consumer(&server, json!({"wait": "1s", "visibility": "30s"})).await;
+    let first = next(&consumer).await;
+    until("all wait for the host", || consumer.status()["held"] == 3).await;
+    until("all are being renewed", || {
+        server.log().iter().filter(|line| line.starts_with("PUT")).count() == 3
+    })
+    .await;
+    consumer.close(&within(10)).await.unwrap();
+    assert_eq!((server.visible(), server.stored()), (3, 3), "{}", consumer.status());
+    assert_eq!(ack(&consumer, &[&first]).await.remove(0).unwrap_err().kind(), Kind::Closed);
+}
+
+#[tokio::test]
+async fn a_code_that_is_named_twice_has_one_end() {
+    let server = Server::start().await;
+    filled(&server, 3).await;
+    let consumer = consumer(&server, json!({"wait": "1s"})).await;
+    let mut came = Vec::new();
+    while came.len() < 3 {
+        came.extend(consumer.receive(&within(5), 100).await.unwrap());
+    }
+    let code = |at: usize| came[at].code.clone();
+    let nobody: Arc<str> = "nobody-gave-this".into();
+    let codes = vec![
+        code(0),
+        nobody.clone(),
+        code(0),
+        code(1),
+        nobody.clone(),
+        code(0),
+        nobody,
+        "".into(),
+        "".into(),
+    ];
+    let results = consumer.ack(&within(5), codes).await;
+    let kinds: Vec<Option<Kind>> =
+        results.iter().map(|result| result.as_ref().err().map(|error| error.kind())).collect();
+    let (gone, wrong) = (Some(Kind::NotFound), Some(Kind::InvalidArgument));
+    assert_eq!(kinds, [None, gone, None, None, gone, None, gone, wrong, wrong]);
+    assert_eq!((server.stored(), &consumer.status()["acked"]), (1, &json!(2)));
+    let results = consumer.nack(&within(5), vec![code(2), code(2)], Duration::ZERO).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    // Two calls that say the same at once, in one request: both are told that it was deleted.
+    let again = next(&consumer).await;
+    let again = [&again];
+    let (first, second) = tokio::join!(ack(&consumer, &again), ack(&consumer, &again));
+    assert!(first[0].is_ok() && second[0].is_ok(), "{first:?} {second:?}");
+    assert_eq!(server.stored(), 0);
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_keeps_no_other_back() {
+    let server = Server::start().await;
+    let consumer = consumer(&server, json!({"wait": "1s"})).await;
+    let message = |id: &str, body: &str| {
+        let digest = ceiba_core::wire::mns::body_md5(b"fine");
+        format!(
+            "<Message>{id}<ReceiptHandle>h</ReceiptHandle><MessageBodyMD5>{digest}</MessageBodyMD5>\
+             <MessageBody>{body}</MessageBody><DequeueCount>1</DequeueCount></Message>"
+        )
+    };
+    let id = "<MessageId>1</MessageId>";
+    let batch = [
+        message(id, "a&#1;b"),
+        message("", "fine"),
+        message(id, "another"),
+        message(id, "a\u{1}b"),
+        message(id, "&unknown;"),
+        message(id, "fine").replace("<DequeueCount>1<", "<DequeueCount>many<"),
+        message(id, "fine"),
+    ];
+    let answer = format!("<Messages>{}</Messages>", batch.concat());
+    let is_receive = |operation: &Operation<'_>| matches!(operation, Operation::ReceiveBatch { .. });
+    server.fault(is_receive, Fault::Answer(200, answer));
+    let delivery = next(&consumer).await;
+    assert_eq!(&delivery.message.body()[..], b"fine");
+    assert_eq!(consumer.status()["damaged"], 6);
+    // Where the answer as a whole cannot be read, messages are asked for one by one, and then by more again.
+    server.fault(is_receive, Fault::Answer(200, "<Messages><Message>".into()));
+    until("it was asked for one", || server.log().iter().any(|line| line.contains("numOfMessages=1&"))).await;
+    until("it was asked for more", || {
+        let log = server.log();
+        let one = log.iter().position(|line| line.contains("numOfMessages=1&")).unwrap();
+        log[one..].iter().any(|line| line.contains("numOfMessages=2&"))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn acks_that_something_else_answers_are_told_by_its_status() {
+    let server = Server::start().await;
+    filled(&server, 3).await;
+    let consumer = consumer(&server, json!({"wait": "1s", "connections": 1})).await;
+    let mut came = Vec::new();
+    while came.len() < 3 {
+        came.extend(consumer.receive(&within(5), 100).await.unwrap());
+    }
+    let is_delete = |operation: &Operation<'_>| {
+        matches!(operation, Operation::DeleteBatch { .. } | Operation::Delete { .. })
+    };
+    for _ in 0..3 {
+        server.fault(is_delete, Fault::Answer(502, "<html>Bad gateway</html>".into()));
+    }
+    let deliveries: Vec<_> = came.iter().collect();
+    for result in ack(&consumer, &deliveries).await {
+        assert_eq!(result.unwrap_err().kind(), Kind::Unavailable);
+    }
+    assert_eq!((server.stored(), &consumer.status()["held"]), (3, &json!(3)));
 }
 
 #[tokio::test]

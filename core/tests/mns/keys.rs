@@ -35,6 +35,22 @@ async fn a_clock_that_is_wrong_is_put_right_by_the_service_s() {
 }
 
 #[tokio::test]
+async fn requests_on_their_way_together_are_all_signed_again_once_the_clock_is_right() {
+    let server = Server::start().await;
+    // Less than what makes the service refuse by itself: each of the eight is refused once, when all have come.
+    server.set_skew(600);
+    let together = Arc::new(tokio::sync::Barrier::new(8));
+    for _ in 0..8 {
+        server.fault(|_| true, Fault::LateTogether(together.clone()));
+    }
+    let producer = producer(&server, json!({"connections": 8})).await;
+    let sends = (0..8).map(|number| send(&producer, Message::new(number.to_string())));
+    let results = futures_util::future::join_all(sends).await;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!((server.stored(), server.log().len()), (8, 16));
+}
+
+#[tokio::test]
 async fn a_clock_that_is_right_is_not_changed_by_a_refusal() {
     let server = Server::start().await;
     let producer = producer(&server, json!({})).await;

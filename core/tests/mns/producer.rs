@@ -1,7 +1,7 @@
 //! What a producer sends, to a queue and to a topic.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ceiba_core::error::{Kind, Outcome};
 use ceiba_core::message::Message;
@@ -47,12 +47,77 @@ async fn a_delay_is_kept() {
     let server = Server::start().await;
     let producer = producer(&server, json!({})).await;
     let consumer = consumer(&server, json!({"wait": "2s"})).await;
+    let began = Instant::now();
     send(&producer, Message::new("later").with_delay(Duration::from_millis(300))).await.unwrap();
-    assert!(server.bodies()[0].contains("<DelaySeconds>1</DelaySeconds>") || server.bodies().len() > 1);
-    assert!(
-        consumer.receive(&crate::Context::within(Duration::from_millis(500)), 1).await.unwrap().is_empty()
-    );
+    assert_eq!(delays(&server), [Some(1)], "rounded up to whole seconds");
     assert_eq!(&next(&consumer).await.message.body()[..], b"later");
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+/// The delays of the messages that were sent, in seconds.
+fn delays(server: &Server) -> Vec<Option<u64>> {
+    let bodies = server.bodies();
+    let messages = bodies.iter().flat_map(|body| body.split("<Message>").skip(1));
+    let delay = |message: &str| {
+        let (_, behind) = message.split_once("<DelaySeconds>")?;
+        behind.split_once('<')?.0.parse().ok()
+    };
+    messages.map(delay).collect()
+}
+
+#[tokio::test]
+async fn a_delay_counts_while_a_send_waits_for_the_service() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let section = json!({"url": format!("http://127.0.0.1:{port}"), "queue": "q", "access_key_id": "id",
+                         "access_key_secret": "secret"});
+    let mut waits = crate::setup();
+    waits.when_disconnected = ceiba_core::config::WhenDisconnected::Wait;
+    let producer = ceiba_core::provider::mns::open_producer(&waits, section.as_object().unwrap().clone());
+    let producer = producer.await.unwrap();
+    let delayed =
+        |body: &str, seconds| Message::new(body.to_owned()).with_delay(Duration::from_secs(seconds));
+    let (one, some) = tokio::join!(send(&producer, delayed("one", 60)), async {
+        let messages = [delayed("a", 120), Message::new("b"), delayed("c", 1)].map(Arc::new).into();
+        let ctx = within(20);
+        let sending = producer.send_batch(&ctx, messages);
+        let opening = async {
+            tokio::time::sleep(Duration::from_millis(2100)).await;
+            let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+            Server::on(listener)
+        };
+        let (results, server) = tokio::join!(sending, opening);
+        (results, server)
+    });
+    one.unwrap();
+    let (results, server) = some;
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    let mut sent = delays(&server);
+    sent.sort_unstable();
+    assert_eq!(sent[..2], [None, None], "what was to be delayed by a second is due");
+    let left: Vec<u64> = sent[2..].iter().flatten().copied().collect();
+    assert!(left[0] <= 58 && left[0] > 30 && left[1] <= 118 && left[1] > 90, "{left:?}");
+}
+
+#[tokio::test]
+async fn a_batch_that_something_else_answers_is_told_by_its_status() {
+    let server = Server::start().await;
+    let producer = producer(&server, json!({})).await;
+    for (status, body, kind, outcome) in [
+        (502, "<html><body>Bad gateway</body></html>", Kind::Unavailable, Outcome::Unknown),
+        (413, "too large", Kind::TooLarge, Outcome::NotSent),
+        (429, "{\"slow\": \"down\"}", Kind::Throttled, Outcome::NotSent),
+        (503, "<Messages><Message>", Kind::Unavailable, Outcome::Unknown),
+    ] {
+        server.fault(|_| true, Fault::Answer(status, body.to_owned()));
+        let messages = (0..3).map(|number| Arc::new(Message::new(number.to_string()))).collect();
+        for result in producer.send_batch(&within(10), messages).await {
+            let error = result.unwrap_err();
+            assert_eq!((error.kind(), error.outcome()), (kind, outcome), "{status}: {error}");
+        }
+    }
+    assert_eq!(server.stored(), 0);
 }
 
 #[tokio::test]

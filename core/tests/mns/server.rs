@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     WrongDigest,
     /// It is done this much later.
     Slow(Duration),
+    /// `TimeExpired`, once as many requests as that have come.
+    LateTogether(Arc<tokio::sync::Barrier>),
 }
 
 /// Which requests a fault is for.
@@ -156,6 +158,12 @@ impl Server {
         self.shared.state.lock().queues["q"].1.len()
     }
 
+    /// How many of them can be received now.
+    pub(crate) fn visible(&self) -> usize {
+        let now = Instant::now();
+        self.shared.state.lock().queues["q"].1.iter().filter(|message| message.visible <= now).count()
+    }
+
     pub(crate) fn published(&self) -> Vec<String> {
         self.shared.state.lock().published.clone()
     }
@@ -257,6 +265,10 @@ impl Shared {
                 let at = body.find("<MessageBodyMD5>").unwrap() + "<MessageBodyMD5>".len();
                 let body = format!("{}{}{}", &body[..at], body_md5(b"another"), &body[at + 32..]);
                 (Some((status, headers, body)), true)
+            }
+            Some(Fault::LateTogether(barrier)) => {
+                barrier.wait().await;
+                (refuse(Code::TimeExpired), true)
             }
             Some(Fault::Slow(time)) => {
                 tokio::time::sleep(time).await;

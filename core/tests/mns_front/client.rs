@@ -62,6 +62,29 @@ async fn every_message_arrives_once() {
 }
 
 #[tokio::test]
+async fn what_is_delayed_is_taken_back_by_the_code_of_its_receipt() {
+    let broker = start().await;
+    queue(&broker, "q", 30).await;
+    let producer = mns::open_producer(&setup(), section(&broker, json!({}))).await.unwrap();
+    let delayed = |body: &'static str| Message::new(body).with_delay(Duration::from_secs(600));
+    let one = producer.send(&within(10), Arc::new(delayed("one"))).await.unwrap();
+    let some = [delayed("two"), Message::new("at once")].map(Arc::new).into();
+    let some = producer.send_batch(&within(10), some).await;
+    let [Ok(two), Ok(at_once)] = some.as_slice() else { panic!("{some:?}") };
+    assert!(at_once.code.is_none() && at_once.to_json().get("code").is_none());
+    assert_eq!(one.to_json()["code"], json!(one.code));
+    assert_eq!(broker.status().delayed, 2);
+    let consumer = mns::open_consumer(&setup(), section(&broker, json!({"wait": "1s"}))).await.unwrap();
+    let codes: Vec<Arc<str>> = [&one, two].iter().map(|receipt| receipt.code.clone().unwrap()).collect();
+    assert!(consumer.ack(&within(5), codes.clone()).await.iter().all(Result::is_ok));
+    assert_eq!(broker.status().delayed, 0);
+    let again = consumer.ack(&within(5), codes).await;
+    assert!(again.iter().all(|end| end.as_ref().is_err_and(|error| error.kind() == Kind::NotFound)), "{again:?}");
+    let came = consumer.receive(&within(5), 9).await.unwrap();
+    assert_eq!(&came[0].message.body()[..], b"at once");
+}
+
+#[tokio::test]
 async fn a_nack_comes_again_and_a_wrong_secret_is_refused() {
     let broker = start().await;
     queue(&broker, "q", 30).await;

@@ -110,9 +110,9 @@ async fn topics_and_subscriptions() {
 async fn the_account_and_where_things_are() {
     let broker = start().await;
     let made = ask_for(&broker, "PUT", "/queues/q", "<Queue/>").await;
-    assert_eq!((made.status, made.header("location")), (201, Some("http://here/queues/q")));
+    assert_eq!((made.status, made.header("Location")), (201, Some("http://here/queues/q")));
     let made = ask_for(&broker, "PUT", "/topics/t", "").await;
-    assert_eq!((made.status, made.header("location")), (201, Some("http://here/topics/t")));
+    assert_eq!((made.status, made.header("Location")), (201, Some("http://here/topics/t")));
     let body = "<Account><LoggingBucket>logs</LoggingBucket></Account>";
     assert_eq!(ask_for(&broker, "PUT", "/?accountmeta=true", body).await.status, 204);
     let account = ask_for(&broker, "GET", "/?accountmeta=true", "").await;

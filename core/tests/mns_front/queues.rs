@@ -14,7 +14,10 @@ async fn a_message_is_sent_received_and_deleted() {
     let broker = start().await;
     queue(&broker, "q", 30).await;
     let sent = send(&broker, "q", "a &lt; b 木").await;
-    assert!(sent.header("x-mns-request-id").is_some() && sent.header("date").is_some());
+    assert!(sent.header("x-mns-request-id").is_some() && sent.header("date").is_some(), "{}", sent.head);
+    assert_eq!(sent.header("Content-Type"), Some("text/xml;charset=utf-8"), "{}", sent.head);
+    assert_eq!(sent.header("x-mns-version"), Some("2015-06-06"), "{}", sent.head);
+    assert_eq!((sent.header("X-Mns-Request-Id"), sent.header("content-type")), (None, None));
     let sent = Sent::decode(sent.body.as_bytes()).unwrap();
     assert_eq!((sent.body_md5.as_str(), sent.receipt_handle), (&*body_md5("a < b 木".as_bytes()), None));
     let answer = ask(&broker, &Operation::Receive { queue: "q".into(), wait: None }).await;

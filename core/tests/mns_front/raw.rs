@@ -20,9 +20,10 @@ impl Answer {
         Refusal::decode(self.body.as_bytes()).unwrap_or_else(|_| panic!("no refusal: {self:?}")).code
     }
 
+    /// A header of exactly this name: the official clients tell capitals from small letters.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 }
 

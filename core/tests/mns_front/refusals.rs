@@ -209,5 +209,5 @@ async fn addresses_are_those_that_the_caller_uses() {
     let mut headers = signed(&request, ACCOUNT, SystemTime::now());
     headers.push(("x-forwarded-proto", "https".to_owned()));
     let made = ask_bytes(&broker, &bytes_as(&request, headers)).await;
-    assert_eq!((made.status, made.header("location")), (201, Some("https://here/queues/q")));
+    assert_eq!((made.status, made.header("Location")), (201, Some("https://here/queues/q")));
 }

@@ -1,10 +1,12 @@
 //! A consumer of a queue: what callers see, and what its tasks share.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -88,14 +90,15 @@ impl Engine {
 
 struct MnsConsumer {
     engine: Arc<Engine>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    tasks: Vec<JoinHandle<()>>,
+    pollers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Drop for MnsConsumer {
     fn drop(&mut self) {
         self.engine.polling.cancel();
         self.engine.service.close();
-        for task in self.tasks.get_mut() {
+        for task in self.tasks.iter().chain(self.pollers.get_mut().iter()) {
             task.abort();
         }
     }
@@ -130,15 +133,23 @@ pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Co
         asked: AtomicBool::new(false),
         closed: AtomicBool::new(false),
     });
-    let mut tasks = vec![tokio::spawn(settle::run(engine.clone())), tokio::spawn(renew::run(engine.clone()))];
-    tasks.extend((0..settings.pollers).map(|_| tokio::spawn(poll::run(engine.clone()))));
-    Ok(Arc::new(MnsConsumer { engine, tasks: Mutex::new(tasks) }))
+    let tasks = vec![tokio::spawn(settle::run(engine.clone())), tokio::spawn(renew::run(engine.clone()))];
+    let pollers = (0..settings.pollers).map(|_| tokio::spawn(poll::run(engine.clone()))).collect();
+    Ok(Arc::new(MnsConsumer { engine, tasks, pollers: Mutex::new(pollers) }))
 }
 
 impl MnsConsumer {
     async fn say(&self, ctx: &Context, codes: Vec<Arc<str>>, word: Word) -> Vec<Result<()>> {
         let mut ends = Vec::with_capacity(codes.len());
+        // A code that stands there twice is spoken of once.
+        let mut places: HashMap<Arc<str>, usize> = HashMap::with_capacity(codes.len());
+        let mut each = Vec::with_capacity(codes.len());
         for code in codes {
+            let place = *places.entry(code.clone()).or_insert(ends.len());
+            each.push(place);
+            if place < ends.len() {
+                continue;
+            }
             let odd = |byte: u8| !(b'!'..=b'~').contains(&byte);
             ends.push(if code.is_empty() || code.len() > MAX_CODE || code.bytes().any(odd) {
                 let text = "a code is the short text that came with a delivery";
@@ -147,7 +158,7 @@ impl MnsConsumer {
                 self.engine.held.say(ctx, code, word).await
             });
         }
-        let mut results = Vec::with_capacity(ends.len());
+        let mut results: Vec<Result<()>> = Vec::with_capacity(ends.len());
         for end in ends {
             results.push(match end {
                 Err(error) => Err(error),
@@ -159,7 +170,10 @@ impl MnsConsumer {
                 },
             });
         }
-        results
+        if results.len() == each.len() {
+            return results;
+        }
+        each.into_iter().map(|place| results.get(place).cloned().unwrap_or_else(|| Err(gone()))).collect()
     }
 }
 
@@ -247,15 +261,18 @@ impl Consumer for MnsConsumer {
             engine.closed.store(true, Ordering::Release);
             engine.held.close();
             engine.polling.cancel();
-            let said = engine.held.all_said(ctx).await;
-            if said.is_ok() {
-                // Others get at once what this host had.
-                engine.give_back(ctx, engine.held.let_go()).await;
-            }
+            // Others get at once what this host had, and what comes of a receive that was answered just now.
+            let back = async {
+                while let Some(handles) = engine.held.let_go(ctx).await {
+                    engine.give_back(ctx, handles).await;
+                }
+            };
+            let pollers = std::mem::take(&mut *self.pollers.lock());
+            let polled = ctx.run(join_all(pollers));
+            let (said, (), _) = tokio::join!(engine.held.all_said(ctx), back, polled);
             engine.service.close();
             engine.held.give_up(&gone());
-            let tasks = std::mem::take(&mut *self.tasks.lock());
-            for task in tasks {
+            for task in &self.tasks {
                 task.abort();
             }
             said

@@ -6,13 +6,15 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::PROVIDER;
 use super::section::{BodyEncoding, Place};
+use super::service::Asked;
 use crate::error::{Error, Kind, Result};
 use crate::message::Message;
 use crate::wire::mns::{
-    DEFAULT_PRIORITY, MAX_DELAY, Outgoing, PRIORITIES, Property, Received, is_body_md5, is_text,
+    DEFAULT_PRIORITY, MAX_DELAY, Operation, Outgoing, PRIORITIES, Property, Received, is_body_md5, is_text,
 };
 
 /// The attributes of a message to a topic that say how it is pushed on: JSON each.
@@ -25,6 +27,48 @@ const PUSHED: [(&str, &str); 5] = [
 ];
 /// The attribute that is a message's priority.
 const PRIORITY: &str = "priority";
+
+/// An operation with messages whose delays count from when they were accepted.
+pub(super) struct Delayed<'a> {
+    pub(super) operation: Operation<'a>,
+    since: Instant,
+    // One for each message; empty where none is delayed.
+    delays: Vec<Duration>,
+}
+
+impl<'a> Delayed<'a> {
+    /// The messages of an operation, with their delays. They were accepted at `since`.
+    pub(super) fn new(
+        operation: Operation<'a>,
+        since: Instant,
+        delays: impl Iterator<Item = Duration> + Clone,
+    ) -> Delayed<'a> {
+        let any = delays.clone().any(|delay| !delay.is_zero());
+        Delayed { operation, since, delays: if any { delays.collect() } else { Vec::new() } }
+    }
+}
+
+impl Asked for Delayed<'_> {
+    fn operation(&self) -> &Operation<'_> {
+        &self.operation
+    }
+
+    fn changed(&mut self) -> bool {
+        let messages = match &mut self.operation {
+            Operation::Send { message, .. } => std::slice::from_mut(message),
+            Operation::SendBatch { messages, .. } => messages.as_mut_slice(),
+            _ => return false,
+        };
+        let (waited, mut changed) = (self.since.elapsed(), false);
+        for (message, delay) in messages.iter_mut().zip(&self.delays) {
+            // What was allowed before is allowed still.
+            let left = seconds(delay.saturating_sub(waited)).unwrap_or(message.delay_seconds);
+            changed |= left != message.delay_seconds;
+            message.delay_seconds = left;
+        }
+        changed
+    }
+}
 
 /// What all messages of a producer have in common.
 pub(super) struct Shape {

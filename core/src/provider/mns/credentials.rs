@@ -1,11 +1,13 @@
 //! Whose name requests are sent in: keys that stay, or that are read anew because they change.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::Shared;
+use parking_lot::Mutex;
 use serde::Deserialize;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::PROVIDER;
@@ -135,27 +137,41 @@ impl Source {
         }
     }
 
-    async fn read(&self) -> Result<Keys> {
+    /// What gives the keys of a section. Those of the environment are read here and now, on the thread of whoever opens a
+    /// client: a process changes its environment itself, and no other thread may look at it meanwhile.
+    pub(super) fn credentials(self) -> Arc<dyn Credentials> {
         match self {
-            Source::Environment => {
-                let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-                let needed = |name: &str| {
-                    let text = format!("the environment variable `{name}` is not set to a text");
-                    variable(name).map(Secret::new).ok_or_else(|| Error::new(Kind::Authentication, text))
-                };
-                let keys = Keys {
-                    key_id: needed("ALIBABA_CLOUD_ACCESS_KEY_ID")?,
-                    key_secret: needed("ALIBABA_CLOUD_ACCESS_KEY_SECRET")?,
-                    security_token: variable("ALIBABA_CLOUD_SECURITY_TOKEN").map(Secret::new),
-                };
-                keys.check(" of the environment")
-            }
-            Source::File(path) => {
-                let read = path.clone();
-                let read = tokio::task::spawn_blocking(move || file(&read)).await;
-                read.map_err(|_| Error::new(Kind::Internal, "the keys could not be read"))?
-            }
+            Source::Environment => Arc::new(Environment::read(|name| std::env::var(name).ok())),
+            Source::File(path) => Arc::new(Reread::new(path)),
         }
+    }
+}
+
+/// Keys of the environment, or why there are none.
+struct Environment(Result<Arc<Keys>>);
+
+impl Environment {
+    fn read(variable: impl Fn(&str) -> Option<String>) -> Environment {
+        let filled = |name: &str| variable(name).filter(|value| !value.is_empty()).map(Secret::new);
+        let needed = |name: &str| {
+            let text = format!("the environment variable `{name}` is not set to a text");
+            filled(name).ok_or_else(|| Error::new(Kind::Authentication, text).by(PROVIDER))
+        };
+        let read = || {
+            let keys = Keys {
+                key_id: needed("ALIBABA_CLOUD_ACCESS_KEY_ID")?,
+                key_secret: needed("ALIBABA_CLOUD_ACCESS_KEY_SECRET")?,
+                security_token: filled("ALIBABA_CLOUD_SECURITY_TOKEN"),
+            };
+            keys.check(" of the environment").map(Arc::new)
+        };
+        Environment(read())
+    }
+}
+
+impl Credentials for Environment {
+    fn keys<'a>(&'a self) -> BoxFuture<'a, Result<Arc<Keys>>> {
+        Box::pin(async { self.0.clone() })
     }
 }
 
@@ -187,54 +203,81 @@ fn file(path: &Path) -> Result<Keys> {
     keys.check("").map_err(wrong)
 }
 
-/// Keys that are read again and again, so that whoever writes them may change them.
-pub(super) struct Reread {
-    source: Source,
-    kept: Mutex<Option<(Instant, Arc<Keys>)>>,
-    stale: std::sync::atomic::AtomicBool,
+type Reading = Shared<BoxFuture<'static, Result<Arc<Keys>>>>;
+
+/// Keys of a file that is read again and again, so that whoever writes it may change them. It is read once for all that
+/// ask meanwhile, who wait without a lock.
+struct Reread {
+    path: PathBuf,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    kept: Option<(Instant, Arc<Keys>)>,
+    // The service refused those that are kept, or being read.
+    stale: bool,
+    reading: Option<Reading>,
+    // Of the reading: what an older one finds is not kept.
+    number: u64,
 }
 
 impl Reread {
-    pub(super) fn new(source: Source) -> Reread {
-        Reread { source, kept: Mutex::default(), stale: std::sync::atomic::AtomicBool::new(false) }
+    fn new(path: PathBuf) -> Reread {
+        Reread { path, state: Arc::default() }
     }
+
+    /// What is kept, where it is fresh; else a reading of the file, begun here or under way.
+    fn fresh(&self) -> Result<Arc<Keys>, Reading> {
+        let mut state = self.state.lock();
+        let stale = std::mem::take(&mut state.stale);
+        match (&state.kept, &state.reading) {
+            (Some((read, keys)), _) if !stale && read.elapsed() < FRESH => return Ok(keys.clone()),
+            (_, Some(reading)) if !stale => return Err(reading.clone()),
+            _ => {}
+        }
+        state.number += 1;
+        let reading = read(self.path.clone(), Arc::downgrade(&self.state), state.number).boxed().shared();
+        state.reading = Some(reading.clone());
+        Err(reading)
+    }
+}
+
+async fn read(path: PathBuf, state: Weak<Mutex<State>>, number: u64) -> Result<Arc<Keys>> {
+    let read = tokio::task::spawn_blocking(move || file(&path)).await;
+    let read = read.unwrap_or_else(|_| Err(Error::new(Kind::Internal, "the keys could not be read")));
+    let Some(state) = state.upgrade() else { return read.map(Arc::new) };
+    let mut state = state.lock();
+    if state.number != number {
+        return read.map(Arc::new).map_err(|error| error.by(PROVIDER));
+    }
+    state.reading = None;
+    let keys = match (read, &state.kept) {
+        (Ok(keys), Some((_, kept))) if **kept == keys => kept.clone(),
+        (Ok(keys), _) => Arc::new(keys),
+        // Somebody may be writing it just now.
+        (Err(error), Some((_, kept))) => {
+            tracing::warn!(provider = PROVIDER, %error, "keys could not be read again: the old ones go on");
+            kept.clone()
+        }
+        (Err(error), None) => return Err(error.by(PROVIDER)),
+    };
+    state.kept = Some((Instant::now(), keys.clone()));
+    Ok(keys)
 }
 
 impl Credentials for Reread {
     fn keys<'a>(&'a self) -> BoxFuture<'a, Result<Arc<Keys>>> {
-        use std::sync::atomic::Ordering;
         Box::pin(async {
-            let mut kept = self.kept.lock().await;
-            let now = Instant::now();
-            let stale = self.stale.swap(false, Ordering::AcqRel);
-            if let Some((read, keys)) = &*kept
-                && !stale
-                && now.saturating_duration_since(*read) < FRESH
-            {
-                return Ok(keys.clone());
-            }
-            match self.source.read().await {
-                Ok(keys) => {
-                    let same = kept.as_ref().map(|(_, kept)| kept).filter(|kept| ***kept == keys).cloned();
-                    let keys = same.unwrap_or_else(|| Arc::new(keys));
-                    *kept = Some((now, keys.clone()));
-                    Ok(keys)
-                }
-                // Somebody may be writing it just now.
-                Err(error) => match &mut *kept {
-                    Some((read, keys)) => {
-                        tracing::warn!(provider = PROVIDER, %error, "keys could not be read again: the old ones go on");
-                        *read = now;
-                        Ok(keys.clone())
-                    }
-                    None => Err(error.by(PROVIDER)),
-                },
+            match self.fresh() {
+                Ok(keys) => Ok(keys),
+                Err(reading) => reading.await,
             }
         })
     }
 
     fn refused(&self, _: &Keys) {
-        self.stale.store(true, std::sync::atomic::Ordering::Release);
+        self.state.lock().stale = true;
     }
 }
 
@@ -264,7 +307,7 @@ mod tests {
     async fn a_file_is_read_again_and_what_is_half_written_changes_nothing() {
         let path = std::env::temp_dir().join(format!("ceiba-mns-keys-{:x}", rand::random::<u64>()));
         let write = |text: &str| std::fs::write(&path, text).unwrap();
-        let source = Reread::new(Source::File(path.clone()));
+        let source = Reread::new(path.clone());
         let error = source.keys().await.unwrap_err();
         assert_eq!((error.kind(), error.provider()), (Kind::Authentication, Some(PROVIDER)));
         write(r#"{"access_key_id": "a", "access_key_secret": "hunter2"#);
@@ -289,6 +332,49 @@ mod tests {
         write(r#"{"access_key_id": "f", "access_key_secret": "g"}"#);
         source.refused(&first);
         assert_eq!(source.keys().await.unwrap().key_id.expose(), "f", "refused ones are read again at once");
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_environment_is_read_when_a_client_opens_and_on_its_thread() {
+        let set = std::cell::RefCell::new(vec![
+            ("ALIBABA_CLOUD_ACCESS_KEY_ID", "a"),
+            ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "b"),
+            ("ALIBABA_CLOUD_SECURITY_TOKEN", ""),
+        ]);
+        let variable = |name: &str| {
+            let set = set.borrow();
+            set.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
+        let source = Environment::read(variable);
+        set.borrow_mut().clear();
+        tokio::time::advance(FRESH * 2).await;
+        let keys = source.keys().await.unwrap();
+        source.refused(&keys);
+        assert_eq!(source.keys().await.unwrap(), keys);
+        assert_eq!((keys.key_id.expose(), keys.security_token.is_none()), ("a", true));
+        let error = Environment::read(variable).keys().await.unwrap_err();
+        assert_eq!((error.kind(), error.provider()), (Kind::Authentication, Some(PROVIDER)));
+        assert!(error.text().contains("ALIBABA_CLOUD_ACCESS_KEY_ID"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_that_takes_long_is_read_once_for_all_who_ask_and_who_goes_holds_up_nobody() {
+        let path = std::env::temp_dir().join(format!("ceiba-mns-pipe-{:x}", rand::random::<u64>()));
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let source = Reread::new(path.clone());
+        // A pipe is opened once somebody writes to it: until then the first who asks waits, and goes.
+        let short = Duration::from_millis(20);
+        assert!(tokio::time::timeout(short, source.keys()).await.is_err());
+        let text = r#"{"access_key_id": "a", "access_key_secret": "b"}"#;
+        let to = path.clone();
+        let writing = tokio::task::spawn_blocking(move || std::fs::write(to, text).unwrap());
+        // A second reading would wait for a second writer.
+        let both = futures_util::future::join(source.keys(), source.keys());
+        let (first, second) = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+        assert!(Arc::ptr_eq(&first.unwrap(), &second.unwrap()));
+        writing.await.unwrap();
         std::fs::remove_file(&path).unwrap();
     }
 

@@ -3,7 +3,9 @@
 //! A delivery's code is the receipt handle it came with. Each renewal of its time gives it another handle, which is what
 //! the service wants to hear from then on.
 
-use std::collections::{HashMap, VecDeque};
+mod table;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use self::table::{Handed, Spoken, Table};
 use super::PROVIDER;
 use crate::client::Context;
 use crate::error::{Error, Kind, Result};
@@ -46,29 +49,15 @@ impl Job {
     }
 }
 
-#[derive(Debug)]
-struct Entry {
-    handle: Arc<str>,
-    // Until the host receives it.
-    delivery: Option<Delivery>,
-    since: Instant,
-    renew_at: Instant,
-    due: Instant,
-    renewing: bool,
-    // A word about it waits or is being said: its time is not renewed any more.
-    said: bool,
-}
-
 #[derive(Debug, Default)]
 struct State {
     // In the order they came; one of them may have lapsed.
     waiting: VecDeque<Arc<str>>,
-    entries: HashMap<Arc<str>, Entry>,
+    table: Table,
     jobs: VecDeque<Job>,
     saying: usize,
     // Room that receives under way have asked for.
     asked: usize,
-    lapsed: u64,
     received: u64,
     closed: bool,
 }
@@ -98,6 +87,8 @@ pub(super) struct Held {
     said: Notify,
     // There is a delivery whose time is to be renewed.
     fresh: Notify,
+    // A renewal or a word ended, of which a close may wait.
+    ended: Notify,
 }
 
 fn closed() -> Error {
@@ -114,6 +105,7 @@ impl Held {
             word: Notify::new(),
             said: Notify::new(),
             fresh: Notify::new(),
+            ended: Notify::new(),
         }
     }
 
@@ -150,18 +142,8 @@ impl Held {
         }
         let number = came.len();
         for (delivery, hidden) in came {
-            let code = delivery.code.clone();
-            let entry = Entry {
-                handle: code.clone(),
-                delivery: Some(delivery),
-                since: now,
-                renew_at: now + hidden / 2,
-                due: now + hidden,
-                renewing: false,
-                said: false,
-            };
-            state.entries.insert(code.clone(), entry);
-            state.waiting.push_back(code);
+            state.waiting.push_back(delivery.code.clone());
+            state.table.insert(delivery, hidden, now);
         }
         drop(state);
         if number < reserved {
@@ -198,21 +180,28 @@ impl Held {
         if state.closed {
             return Err(closed());
         }
-        let mut taken = Vec::new();
+        let State { waiting, table, .. } = &mut *state;
+        let (mut taken, mut later) = (Vec::new(), Vec::new());
         while taken.len() < max
-            && let Some(code) = state.waiting.pop_front()
+            && let Some(code) = waiting.pop_front()
         {
-            // One whose time is over is another's already.
-            if let Some(entry) = state.entries.get_mut(&code)
-                && entry.due > now
-                && let Some(delivery) = entry.delivery.take()
-            {
-                taken.push(delivery);
+            match table.hand_over(&code, now) {
+                Handed::Delivery(delivery) => taken.push(delivery),
+                Handed::Later => later.push(code),
+                Handed::Gone => {}
             }
         }
+        // Of those that have to wait the next receive knows no more than this one.
+        let more = !waiting.is_empty();
+        for code in later.into_iter().rev() {
+            waiting.push_front(code);
+        }
         state.received += taken.len() as u64;
-        let more = !state.waiting.is_empty();
         drop(state);
+        if !taken.is_empty() {
+            // The host has them from now on: each has all of its time again.
+            self.fresh.notify_one();
+        }
         self.room.notify_waiters();
         // For one that was about to wait.
         self.room.notify_one();
@@ -241,9 +230,7 @@ impl Held {
                 }
                 if state.jobs.len() < MAX_JOBS {
                     let (reply, end) = oneshot::channel();
-                    if let Some(entry) = state.entries.get_mut(&code) {
-                        entry.said = true;
-                    }
+                    state.table.say(&code);
                     state.jobs.push_back(Job { code, word, reply });
                     drop(state);
                     self.word.notify_one();
@@ -277,19 +264,23 @@ impl Held {
 
     fn take_words(&self, most: usize) -> Vec<(Job, Arc<str>)> {
         let mut state = self.state.lock();
-        let State { jobs, entries, saying, .. } = &mut *state;
+        let State { jobs, table, saying, .. } = &mut *state;
         let mut taken: Vec<(Job, Arc<str>)> = Vec::new();
         let mut at = 0;
         while taken.len() < most
             && let Some(job) = jobs.get(at)
         {
-            let entry = entries.get(&job.code);
             let alone = job.word != Word::Ack;
-            if entry.is_some_and(|entry| entry.renewing) || (alone && !taken.is_empty()) {
+            let handle = match table.spoken(&job.code) {
+                _ if alone && !taken.is_empty() => None,
+                Spoken::Handle(handle) => Some(handle),
+                Spoken::Unknown => Some(job.code.clone()),
+                Spoken::Later => None,
+            };
+            let Some(handle) = handle else {
                 at += 1;
                 continue;
-            }
-            let handle = entry.map_or_else(|| job.code.clone(), |entry| entry.handle.clone());
+            };
             if let Some(job) = jobs.remove(at) {
                 taken.push((job, handle));
             }
@@ -315,15 +306,14 @@ impl Held {
             // The service knows no such delivery any more.
             Err(error) => error.kind() == Kind::NotFound,
         };
-        if gone {
-            state.entries.remove(&job.code);
-        } else if let Some(entry) = state.entries.get_mut(&job.code) {
-            entry.said = false;
-        }
+        state.table.was_said(&job.code, gone);
         drop(state);
         job.end(result);
         self.said.notify_waiters();
-        self.fresh.notify_one();
+        self.ended.notify_one();
+        if !gone {
+            self.fresh.notify_one();
+        }
     }
 
     /// Waits until every word was said.
@@ -351,37 +341,18 @@ impl Held {
         self.said.notify_waiters();
     }
 
-    /// The deliveries whose time is to be renewed now, marked as being renewed, and when to ask again.
+    /// Up to `most` deliveries whose time is to be renewed now, marked as being renewed, and when to ask again.
     pub(super) fn to_renew(
         &self,
         extend_for: Duration,
         most: usize,
     ) -> (Vec<CodeAndHandle>, Option<Instant>) {
-        let now = Instant::now();
         let mut state = self.state.lock();
-        let State { entries, lapsed, .. } = &mut *state;
-        let before = entries.len();
-        // What a word waits for keeps its handle until the word is said.
-        entries.retain(|_, entry| entry.due > now || entry.renewing || entry.said);
-        *lapsed += (before - entries.len()) as u64;
-        let mut due = Vec::new();
-        let mut next: Option<Instant> = None;
-        for (code, entry) in entries.iter_mut() {
-            let mut wake = entry.due;
-            let renewed =
-                !entry.renewing && !entry.said && now.saturating_duration_since(entry.since) < extend_for;
-            if renewed && entry.renew_at <= now && due.len() < most {
-                entry.renewing = true;
-                due.push((code.clone(), entry.handle.clone()));
-            } else if renewed {
-                wake = entry.renew_at.max(now + Duration::from_millis(20));
-            }
-            // One that is being renewed or spoken of tells when that has ended.
-            if !entry.renewing && !entry.said {
-                next = Some(next.map_or(wake, |next| next.min(wake)));
-            }
+        match state.closed {
+            // What is held is given back.
+            true => (Vec::new(), None),
+            false => state.table.to_renew(extend_for, most, Instant::now()),
         }
-        (due, next)
     }
 
     /// Waits until there may be something to renew that was not known of.
@@ -391,26 +362,12 @@ impl Held {
 
     /// How a renewal ended: the new handle and the time it gave, or none; `gone` where the service knows it no more.
     pub(super) fn was_renewed(&self, code: &Arc<str>, renewed: Option<(Arc<str>, Duration)>, gone: bool) {
-        let now = Instant::now();
-        let mut state = self.state.lock();
-        let State { entries, lapsed, .. } = &mut *state;
-        if gone && entries.remove(code).is_some() {
-            *lapsed += 1;
-        } else if let Some(entry) = entries.get_mut(code) {
-            entry.renewing = false;
-            match renewed {
-                Some((handle, hidden)) => {
-                    entry.handle = handle;
-                    entry.renew_at = now + hidden / 2;
-                    entry.due = now + hidden;
-                }
-                // Once more before it is too late.
-                None => entry.renew_at = now + entry.due.saturating_duration_since(now) / 3,
-            }
-        }
-        drop(state);
+        self.state.lock().table.was_renewed(code, renewed, gone, Instant::now());
         self.word.notify_one();
         self.fresh.notify_one();
+        self.ended.notify_one();
+        // It may be one that the host waits for.
+        self.arrived.notify_one();
     }
 
     /// Ends receives and refuses words; those taken are still said.
@@ -425,20 +382,33 @@ impl Held {
         }
     }
 
-    /// The handles of all that is held, which is held no longer.
-    pub(super) fn let_go(&self) -> Vec<Arc<str>> {
-        let entries = std::mem::take(&mut self.state.lock().entries);
-        entries.into_values().map(|entry| entry.handle).collect()
+    /// After a close, the handles of what is held, which is held no longer. Waits for what is being renewed or spoken of;
+    /// none when nothing is left, or no time.
+    pub(super) async fn let_go(&self, ctx: &Context) -> Option<Vec<Arc<str>>> {
+        loop {
+            let ended = self.ended.notified();
+            let left = {
+                let mut state = self.state.lock();
+                let gone = state.table.let_go();
+                if !gone.is_empty() {
+                    return Some(gone);
+                }
+                state.table.len()
+            };
+            if left == 0 || ctx.run(ended).await.is_err() {
+                return None;
+            }
+        }
     }
 
     pub(super) fn counts(&self) -> Counts {
         let state = self.state.lock();
         Counts {
             waiting: state.waiting.len(),
-            held: state.entries.len(),
+            held: state.table.len(),
             unsent: state.jobs.len() + state.saying,
             received: state.received,
-            lapsed: state.lapsed,
+            lapsed: state.table.lapsed,
         }
     }
 }

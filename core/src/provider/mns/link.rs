@@ -76,7 +76,7 @@ pub(super) enum Failed {
 }
 
 /// A live connection.
-struct Http {
+pub(super) struct Http {
     sender: SendRequest<Full<Bytes>>,
     task: JoinHandle<()>,
     used: Instant,
@@ -119,9 +119,25 @@ impl Link {
         drop(idle);
     }
 
+    /// A connection for one request: an idle one, or another.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn connection(&self) -> Result<Http> {
+        match self.pop().await {
+            Some(http) => Ok(http),
+            None => self.dial().await,
+        }
+    }
+
     /// Sends a request and reads its answer. `begun` tells a caller who does not wait for the end whether a byte of it
     /// may have been written.
-    pub(super) async fn exchange(&self, ready: Ready, begun: &AtomicBool) -> Result<Raw, Failed> {
+    pub(super) async fn exchange(
+        &self,
+        mut http: Http,
+        ready: Ready,
+        begun: &AtomicBool,
+    ) -> Result<Raw, Failed> {
         let mut request = hyper::Request::new(Full::new(ready.body));
         *request.method_mut() = ready.method;
         *request.uri_mut() = ready.uri;
@@ -130,10 +146,6 @@ impl Link {
         request.headers_mut().insert(AGENT, HeaderValue::from_static(USER_AGENT));
         let mut tries = 0;
         loop {
-            let mut http = match self.pop().await {
-                Some(http) => http,
-                None => self.dial().await.map_err(Failed::Disconnected)?,
-            };
             begun.store(true, Ordering::Release);
             let response = match http.sender.try_send_request(request).await {
                 Ok(response) => response,
@@ -147,6 +159,7 @@ impl Link {
                         return Err(Failed::NotWritten(error));
                     }
                     request = unwritten;
+                    http = self.connection().await.map_err(Failed::Disconnected)?;
                     continue;
                 }
             };

@@ -12,9 +12,10 @@ use super::consumer::Engine;
 use super::content::{incoming, time};
 use crate::client::Context;
 use crate::error::{Error, Kind, Result};
+use crate::log_line::printable;
 use crate::message::Delivery;
 use crate::provider::socket::Backoff;
-use crate::wire::mns::{MAX_BATCH, Operation, Received, decode_received_batch};
+use crate::wire::mns::{MAX_BATCH, Operation, Received, decode_each_received};
 
 /// How long the answer to a receive may take beyond the time that it waits.
 const MARGIN: Duration = Duration::from_secs(15);
@@ -28,11 +29,14 @@ const MOST_HIDDEN: Duration = Duration::from_secs(43_200);
 pub(super) async fn run(engine: Arc<Engine>) {
     let mut backoff =
         Backoff::new(Duration::from_millis(100), Duration::from_secs(10), engine.service.random.number());
+    // Fewer after an answer that cannot be read as a whole: what spoils it then keeps no other message back.
+    let mut most = MAX_BATCH;
     loop {
-        let Some(reserved) = engine.held.reserve(MAX_BATCH).await else { return };
+        let Some(reserved) = engine.held.reserve(most).await else { return };
         let asked = Instant::now();
         let (came, wait) = match receive(&engine, reserved).await {
             Ok(came) => {
+                most = (most * 2).min(MAX_BATCH);
                 backoff.reset();
                 engine.show(None);
                 let early = PAUSE.saturating_sub(asked.elapsed());
@@ -44,6 +48,9 @@ pub(super) async fn run(engine: Arc<Engine>) {
                     return;
                 }
                 tracing::warn!(id = %engine.id, %error, "no messages could be received");
+                if error.kind() == Kind::Protocol {
+                    most = 1;
+                }
                 // What no other try would mend is tried all the same: somebody may mend it.
                 let least = if error.retryable() { Duration::ZERO } else { Duration::from_secs(2) };
                 engine.show(Some(error));
@@ -75,17 +82,22 @@ async fn receive(engine: &Engine, number: usize) -> Result<Vec<(Delivery, Durati
     };
     let Some(answer) = engine.service.receive(&ctx, &asked).await? else { return Ok(Vec::new()) };
     let messages =
-        decode_received_batch(&answer.body).map_err(|malformed| Error::from(malformed).by(PROVIDER))?;
+        decode_each_received(&answer.body).map_err(|malformed| Error::from(malformed).by(PROVIDER))?;
     let mut came = Vec::with_capacity(messages.len());
     for received in messages {
-        match delivery(engine, &received) {
-            Ok(delivery) => came.push((delivery, hidden(engine, &received, answer.time))),
-            Err(error) => {
-                // Not handed over and not deleted: it comes again, and whoever looks after the queue sees it.
-                engine.counts.damaged.fetch_add(1, Ordering::Relaxed);
-                tracing::warn!(id = %engine.id, message_id = %received.message_id, %error, "a message is not delivered");
-                engine.service.note(&error);
-            }
+        // Not handed over and not deleted: it comes again, and whoever looks after the queue sees it.
+        let damaged = |message_id: &str, error: Error| {
+            engine.counts.damaged.fetch_add(1, Ordering::Relaxed);
+            let message_id = printable(message_id);
+            tracing::warn!(id = %engine.id, %message_id, %error, "a message is not delivered");
+            engine.service.note(&error);
+        };
+        match received {
+            Ok(received) => match delivery(engine, &received) {
+                Ok(delivery) => came.push((delivery, hidden(engine, &received, answer.time))),
+                Err(error) => damaged(&received.message_id, error),
+            },
+            Err(unread) => damaged(&unread.message_id, Error::from(unread.why).by(PROVIDER)),
         }
     }
     Ok(came)

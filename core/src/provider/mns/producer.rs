@@ -7,9 +7,10 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::PROVIDER;
-use super::content::Shape;
+use super::content::{Delayed, Shape};
 use super::section::{BodyEncoding, Place, Settings};
 use super::service::Service;
 use crate::client::{BoxFuture, Capability, Context, Producer};
@@ -56,22 +57,24 @@ pub(super) async fn open(setup: &Setup, settings: Settings) -> Result<Arc<dyn Pr
 impl MnsProducer {
     async fn send_one(&self, ctx: &Context, message: &Message) -> Result<Receipt> {
         let _entered = self.under_way.enter().map_err(|error| error.by(PROVIDER))?;
+        let accepted = Instant::now();
         let outgoing = self.shape.outgoing(message)?;
         let _room = self.enter(ctx, message).await?;
         let operation = match &self.shape.place {
             Place::Queue(name) => Operation::Send { queue: name.as_ref().into(), message: outgoing },
             Place::Topic(name) => Operation::Publish { topic: name.as_ref().into(), message: outgoing },
         };
-        let answer = self.call(ctx, &operation).await?;
+        let mut asked = Delayed::new(operation, accepted, std::iter::once(message.delay()));
+        let answer = self.call(ctx, &mut asked).await?;
         let sent = Sent::decode(&answer).map_err(strange)?;
-        let (Operation::Send { message, .. } | Operation::Publish { message, .. }) = &operation else {
+        let (Operation::Send { message, .. } | Operation::Publish { message, .. }) = &asked.operation else {
             return Err(Error::new(Kind::Internal, "a message became another operation").by(PROVIDER));
         };
         receipt(sent, message)
     }
 
-    async fn call(&self, ctx: &Context, operation: &Operation<'_>) -> Result<bytes::Bytes> {
-        Ok(self.service.call(ctx, operation).await.map_err(|error| error.tried(1))?.body)
+    async fn call(&self, ctx: &Context, asked: &mut Delayed<'_>) -> Result<bytes::Bytes> {
+        Ok(self.service.sent(ctx, asked).await.map_err(|error| error.tried(1))?.body)
     }
 
     async fn enter(&self, ctx: &Context, message: &Message) -> Result<crate::intake::Roomed> {
@@ -89,15 +92,13 @@ impl MnsProducer {
     }
 
     /// Sends some messages in one request; a result for each.
-    async fn send_some(&self, ctx: &Context, queue: &str, some: Vec<Outgoing<'_>>) -> Vec<Result<Receipt>> {
-        let number = some.len();
+    async fn send_some(&self, ctx: &Context, mut asked: Delayed<'_>, number: usize) -> Vec<Result<Receipt>> {
         let same = |error: Error| vec![Err(error); number];
-        let operation = Operation::SendBatch { queue: queue.into(), messages: some };
-        let answer = match self.call(ctx, &operation).await {
+        let answer = match self.call(ctx, &mut asked).await {
             Ok(answer) => answer,
             Err(error) => return same(error),
         };
-        let Operation::SendBatch { messages, .. } = &operation else { return Vec::new() };
+        let Operation::SendBatch { messages, .. } = &asked.operation else { return Vec::new() };
         let entries = match decode_batch(&answer) {
             Ok(entries) if entries.len() == number => entries,
             Ok(_) => {
@@ -133,6 +134,7 @@ impl MnsProducer {
             Ok(entered) => entered,
             Err(error) => return messages.iter().map(|_| Err(error.clone().by(PROVIDER))).collect(),
         };
+        let accepted = Instant::now();
         let mut batches: Vec<Batch<'_>> = Vec::new();
         for (place, message) in messages.iter().enumerate() {
             match self.shape.outgoing(message) {
@@ -165,11 +167,14 @@ impl MnsProducer {
             {
                 running.push(async {
                     // One request has room for one: its bodies together are no longer than one may be.
-                    let each = batch.places.iter().filter_map(|place| messages.get(*place));
-                    let ends = match each.max_by_key(|message| message.body().len()) {
+                    let each = || batch.places.iter().filter_map(|place| messages.get(*place));
+                    let operation =
+                        Operation::SendBatch { queue: queue.as_ref().into(), messages: batch.some };
+                    let asked = Delayed::new(operation, accepted, each().map(|message| message.delay()));
+                    let ends = match each().max_by_key(|message| message.body().len()) {
                         None => Vec::new(),
                         Some(longest) => match self.enter(ctx, longest).await {
-                            Ok(_room) => self.send_some(ctx, queue, batch.some).await,
+                            Ok(_room) => self.send_some(ctx, asked, batch.places.len()).await,
                             Err(error) => vec![Err(error); batch.places.len()],
                         },
                     };
@@ -213,7 +218,8 @@ fn receipt(sent: Sent, message: &Outgoing<'_>) -> Result<Receipt> {
         let error = Error::new(Kind::Protocol, text).outcome_is(Outcome::Unknown);
         return Err(error.by(PROVIDER).tried(1));
     }
-    Ok(Receipt { message_id: Some(sent.message_id.into()), ..Receipt::sent(PROVIDER) })
+    let code = sent.receipt_handle.map(Into::into);
+    Ok(Receipt { message_id: Some(sent.message_id.into()), code, ..Receipt::sent(PROVIDER) })
 }
 
 /// What both ends of a queue can do.

@@ -15,14 +15,12 @@ use crate::client::Context;
 use crate::error::{Kind, Result};
 use crate::wire::mns::{Operation, Visibility};
 
-/// Renewals on their way at once.
-const AT_ONCE: usize = 4;
-
 /// Runs until it is dropped.
 pub(super) async fn run(engine: Arc<Engine>) {
+    let at_once = engine.settings.connections;
     let mut running = FuturesUnordered::new();
     loop {
-        let free = AT_ONCE.saturating_sub(running.len());
+        let free = at_once.saturating_sub(running.len());
         let (due, next) = match free {
             0 => (Vec::new(), None),
             free => engine.held.to_renew(engine.settings.extend_for, free),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::credentials::{Credentials, Fixed, Keys, Reread, Source};
+use super::credentials::{Credentials, Fixed, Keys, Source};
 use super::{PROVIDER, SERVER};
 use crate::config::{Role, Span, deserialize_secret_option, from_value};
 use crate::error::{Error, Kind, Result};
@@ -52,9 +52,9 @@ pub struct Section {
     /// The token of temporary credentials.
     #[serde(default, deserialize_with = "deserialize_secret_option")]
     pub security_token: Option<Secret>,
-    /// Where keys that change are read from, in place of the three above: `environment` (the variables
-    /// `ALIBABA_CLOUD_ACCESS_KEY_ID`, `ALIBABA_CLOUD_ACCESS_KEY_SECRET` and `ALIBABA_CLOUD_SECURITY_TOKEN`), or
-    /// `file:PATH`, a file of JSON with those three keys. It is read again every five seconds, and when keys are refused.
+    /// Where keys are read from, in place of the three above: `environment` (the variables `ALIBABA_CLOUD_ACCESS_KEY_ID`,
+    /// `ALIBABA_CLOUD_ACCESS_KEY_SECRET` and `ALIBABA_CLOUD_SECURITY_TOKEN`, read when the client is opened), or
+    /// `file:PATH`, a file of JSON with those three keys. A file is read again every five seconds, and when keys are refused.
     pub credentials: Option<Value>,
     /// How bodies are on the wire: `raw` (the default) or `base64`. What is sent and received must agree.
     #[serde(default)]
@@ -77,8 +77,8 @@ pub struct Section {
     /// For how long a delivery is hidden from others each time that is renewed, in whole seconds from 1 to 43200; default
     /// 30s. It is renewed when half of the time has passed. Consumers only.
     pub visibility: Option<Span>,
-    /// How long a delivery is kept hidden in all while the host has it, after which it comes again; default 1h, `0s` to
-    /// renew none. Consumers only.
+    /// How long a delivery is kept hidden in all while the host has it, counted from when the host received it, after which
+    /// it comes again; default 1h, `0s` to renew none. One that waits for the host is kept as long. Consumers only.
     pub extend_for: Option<Span>,
 }
 
@@ -250,7 +250,7 @@ fn credentials(section: &mut Section, given: Option<Arc<dyn Credentials>>) -> Re
     match (given, &section.credentials, keys) {
         (Some(given), None, _) if none => Ok(given),
         (Some(_), _, _) => Err(wrong("keys are given by the call: the section names none")),
-        (None, Some(source), _) if none => Ok(Arc::new(Reread::new(Source::parse(source)?))),
+        (None, Some(source), _) if none => Ok(Source::parse(source)?.credentials()),
         (None, Some(_), _) => Err(wrong(
             "`credentials` stands in place of `access_key_id`, `access_key_secret` and `security_token`",
         )),

@@ -40,6 +40,24 @@ impl Answer {
     }
 }
 
+/// What is asked of the service, as it is when it can be sent.
+pub(super) trait Asked {
+    fn operation(&self) -> &Operation<'_>;
+
+    /// Makes it what it is to be now; whether it is another than before.
+    fn changed(&mut self) -> bool;
+}
+
+impl Asked for &Operation<'_> {
+    fn operation(&self) -> &Operation<'_> {
+        self
+    }
+
+    fn changed(&mut self) -> bool {
+        false
+    }
+}
+
 // Why an operation was not done, and the service's own word for it.
 struct Fault {
     error: Error,
@@ -143,7 +161,15 @@ impl Service {
     /// `timeout`, `cancelled` and `closed`; `unavailable` and `protocol` where no answer came; what the service refuses.
     /// All are `not_sent` unless it may have been done.
     pub(super) async fn call(&self, ctx: &Context, operation: &Operation<'_>) -> Result<Answer> {
-        self.called(ctx, operation).await.map_err(|fault| {
+        self.sent(ctx, &mut { operation }).await
+    }
+
+    /// The same for what may be another operation when it can be sent.
+    ///
+    /// # Errors
+    /// As [`Service::call`].
+    pub(super) async fn sent(&self, ctx: &Context, asked: &mut (dyn Asked + Send)) -> Result<Answer> {
+        self.called(ctx, asked).await.map_err(|fault| {
             self.note(&fault.error);
             fault.error.by(PROVIDER)
         })
@@ -154,7 +180,7 @@ impl Service {
     /// # Errors
     /// As [`Service::call`].
     pub(super) async fn receive(&self, ctx: &Context, operation: &Operation<'_>) -> Result<Option<Answer>> {
-        match self.called(ctx, operation).await {
+        match self.called(ctx, &mut { operation }).await {
             Ok(answer) => Ok(Some(answer)),
             Err(fault) if fault.code == Some(Code::MessageNotExist) => Ok(None),
             Err(fault) => {
@@ -164,32 +190,42 @@ impl Service {
         }
     }
 
-    async fn called(&self, ctx: &Context, operation: &Operation<'_>) -> Result<Answer, Fault> {
+    async fn called(&self, ctx: &Context, asked: &mut (dyn Asked + Send)) -> Result<Answer, Fault> {
         ctx.check()?;
         let place = self.stopping(ctx, self.places.acquire()).await?;
         let _place = place.map_err(|_| closed())?;
-        let mut request = operation.encode();
-        let body = Bytes::from(std::mem::take(&mut request.body));
         let mut backoff =
             Backoff::new(Duration::from_millis(100), Duration::from_secs(5), self.random.number());
         let (mut set_right, mut renewed) = (false, false);
+        let mut encoded = None;
         loop {
+            self.counts.requests.fetch_add(1, Ordering::Relaxed);
+            let http = match self.stopping(ctx, self.link.connection()).await {
+                Ok(Ok(http)) => http,
+                Ok(Err(error)) => {
+                    self.disconnected(ctx, &mut backoff, error).await?;
+                    continue;
+                }
+                Err(ended) => return Err(self.unanswered(&ended).into()),
+            };
             let keys = self.stopping(ctx, self.credentials.keys()).await??;
-            let headers = mns::headers(keys.account(), &request, &body, self.clock.now());
+            // From here on nothing is waited for but the answer.
+            if asked.changed() || encoded.is_none() {
+                let mut request = asked.operation().encode();
+                let body = Bytes::from(std::mem::take(&mut request.body));
+                encoded = Some((request, body));
+            }
+            let Some((request, body)) = &encoded else {
+                return Err(Error::new(Kind::Internal, "an operation was not written").into());
+            };
+            let ahead = self.clock.ahead_ms();
+            let headers = mns::headers(keys.account(), request, body, self.clock.now());
             let ready = Ready::new(request.method, &request.resource, headers, body.clone())?;
             let begun = AtomicBool::new(false);
-            self.counts.requests.fetch_add(1, Ordering::Relaxed);
-            let raw = match self.stopping(ctx, self.link.exchange(ready, &begun)).await {
+            let raw = match self.stopping(ctx, self.link.exchange(http, ready, &begun)).await {
                 Ok(Ok(raw)) => raw,
                 Ok(Err(Failed::Disconnected(error))) => {
-                    self.counts.not_written.fetch_add(1, Ordering::Relaxed);
-                    if !self.waits || ctx.fails_when_disconnected() || !error.retryable() {
-                        return Err(error.into());
-                    }
-                    self.note(&error);
-                    if let Err(ended) = self.stopping(ctx, tokio::time::sleep(backoff.next())).await {
-                        return Err(ended.caused_by(error).into());
-                    }
+                    self.disconnected(ctx, &mut backoff, error).await?;
                     continue;
                 }
                 Ok(Err(Failed::NotWritten(error))) => {
@@ -201,8 +237,7 @@ impl Service {
                     return Err(error.outcome_is(Outcome::Unknown).into());
                 }
                 Err(ended) => {
-                    let text = format!("{}: {} has not answered", ended.message(), self.label());
-                    let error = Error::new(ended.kind(), text);
+                    let error = self.unanswered(&ended);
                     if !begun.load(Ordering::Acquire) {
                         return Err(error.into());
                     }
@@ -218,21 +253,25 @@ impl Service {
             }
             self.counts.refused.fetch_add(1, Ordering::Relaxed);
             let Ok(refusal) = Refusal::decode(&answer.body) else {
-                if is_batch(operation) && !answer.body.is_empty() {
+                if tells_of_each(asked.operation(), &answer.body) {
                     return Ok(answer);
                 }
                 let text = format!("{} answers with HTTP status {}", self.label(), answer.status);
                 return Err(mns::status_error(answer.status, text).into());
             };
-            // What was refused was not done: it may be sent again.
+            // What was refused was not done: it may be sent again. Others may have put the clock right since it was signed.
             if refusal.code == Code::TimeExpired.name()
                 && !set_right
-                && raw.date.is_some_and(|date| self.clock.correct(date))
+                && let Some(date) = raw.date
             {
-                set_right = true;
-                tracing::warn!(id = %self.id, ahead_ms = self.clock.ahead_ms(),
-                    "this machine's clock is not the service's: requests are signed with the service's time");
-                continue;
+                if self.clock.correct(date) {
+                    tracing::warn!(id = %self.id, ahead_ms = self.clock.ahead_ms(),
+                        "this machine's clock is not the service's: requests are signed with the service's time");
+                }
+                if self.clock.ahead_ms() != ahead {
+                    set_right = true;
+                    continue;
+                }
             }
             let error = self.refusal(&refusal, answer.status, &keys);
             if error.kind() == Kind::Authentication && !renewed {
@@ -246,6 +285,21 @@ impl Service {
             }
             return Err(Fault { error, code: Code::find(&refusal.code) });
         }
+    }
+
+    // Waits for the next try, where there is one.
+    async fn disconnected(&self, ctx: &Context, backoff: &mut Backoff, error: Error) -> Result<()> {
+        self.counts.not_written.fetch_add(1, Ordering::Relaxed);
+        if !self.waits || ctx.fails_when_disconnected() || !error.retryable() {
+            return Err(error);
+        }
+        self.note(&error);
+        let slept = self.stopping(ctx, tokio::time::sleep(backoff.next())).await;
+        slept.map_err(|ended| ended.caused_by(error))
+    }
+
+    fn unanswered(&self, ended: &Error) -> Error {
+        Error::new(ended.kind(), format!("{}: {} has not answered", ended.message(), self.label()))
     }
 
     fn refusal(&self, refusal: &Refusal, status: u16, keys: &Keys) -> Error {
@@ -313,8 +367,13 @@ fn closed() -> Error {
     Error::new(Kind::Closed, "the client was closed").by(PROVIDER)
 }
 
-fn is_batch(operation: &Operation<'_>) -> bool {
-    matches!(operation, Operation::SendBatch { .. } | Operation::DeleteBatch { .. })
+// What stands between us and the service answers a batch in other words.
+fn tells_of_each(operation: &Operation<'_>, body: &[u8]) -> bool {
+    match operation {
+        Operation::SendBatch { .. } => mns::decode_batch(body).is_ok(),
+        Operation::DeleteBatch { .. } => mns::decode_failures(body).is_ok(),
+        _ => false,
+    }
 }
 
 fn shown(mut text: String, keys: &Keys) -> String {

@@ -33,17 +33,26 @@ pub(super) async fn run(engine: Arc<Engine>) {
 
 async fn say(engine: &Engine, words: Vec<(Job, Arc<str>)>) {
     let ctx = Context::within(engine.deadline);
-    let results = match words.as_slice() {
-        [(Job { word: Word::Nack(seconds), .. }, handle)] => {
+    // Two may have said the same: it is asked once, and both are told what came of it.
+    let mut handles: Vec<&str> = Vec::with_capacity(words.len());
+    let mut places = Vec::with_capacity(words.len());
+    for (_, handle) in &words {
+        let place = handles.iter().position(|known| *known == &**handle);
+        places.push(place.unwrap_or(handles.len()));
+        if place.is_none() {
+            handles.push(handle);
+        }
+    }
+    let results = match (words.as_slice(), handles.as_slice()) {
+        ([(Job { word: Word::Nack(seconds), .. }, handle)], _) => {
             vec![give_back(engine, &ctx, handle, *seconds).await]
         }
-        [(_, handle)] => vec![delete(engine, &ctx, handle).await],
-        _ => {
-            let handles: Vec<&str> = words.iter().map(|(_, handle)| &**handle).collect();
-            delete_all(engine, &ctx, &handles).await
-        }
+        (_, [handle]) => vec![delete(engine, &ctx, handle).await],
+        _ => delete_all(engine, &ctx, &handles).await,
     };
-    for ((job, _), result) in words.into_iter().zip(results) {
+    for ((job, _), place) in words.into_iter().zip(places) {
+        let left_out = || Err(Error::new(Kind::Internal, "a word was left out").by(PROVIDER));
+        let result = results.get(place).cloned().unwrap_or_else(left_out);
         if result.is_ok() {
             let counter = if job.word == Word::Ack { &engine.counts.acked } else { &engine.counts.nacked };
             counter.fetch_add(1, Ordering::Relaxed);

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 use crate::wire::mns::{
     Malformed, Named, Operation, QueueMeta, Refusal, Sent, SubscriptionMeta, TopicMeta, Visibility,
-    decode_batch, decode_failures, decode_list, decode_received, decode_received_batch, encode_batch,
-    encode_failures, encode_list, encode_received, encode_received_batch,
+    decode_batch, decode_each_received, decode_failures, decode_list, decode_received, decode_received_batch,
+    encode_batch, encode_failures, encode_list, encode_received, encode_received_batch,
 };
 
 /// A request, `METHOD TARGET` in its first line and the body behind it: what is read is written and read again as the
@@ -39,7 +39,10 @@ pub(crate) fn mns_answer(input: &[u8]) {
     if let Ok(one) = decode_received(input) {
         assert_eq!(decode_received(encode_received(&one).as_bytes()).expect("it was written"), one);
     }
+    let each = decode_each_received(input);
     if let Ok(all) = decode_received_batch(input) {
+        let each: Option<Vec<_>> = each.ok().and_then(|each| each.into_iter().collect::<Result<_, _>>().ok());
+        assert_eq!(each.as_ref(), Some(&all), "what can be read is read alike");
         assert_eq!(
             decode_received_batch(encode_received_batch(&all).as_bytes()).expect("it was written"),
             all

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::xml::{Malformed, Node, Writer};
+use super::xml::{self, Malformed, Node, Writer};
 use super::{missing, root};
 
 /// The elements that may stand in `MessageAttributes`: each holds JSON for one way to push.
@@ -311,6 +311,37 @@ pub fn encode_received_batch(messages: &[Received<'_>]) -> String {
 pub fn decode_received_batch(document: &[u8]) -> Result<Vec<Received<'_>>, Malformed> {
     let root = root(document, "Messages")?;
     root.children.into_iter().filter(|child| child.name == "Message").map(Received::read).collect()
+}
+
+/// A message of a batch that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// Its id, as far as it can be read.
+    pub message_id: String,
+    /// What is wrong with it.
+    pub why: Malformed,
+}
+
+/// Reads the answer with several messages, each for itself: one that cannot be read keeps no other back.
+///
+/// # Errors
+/// What is wrong with the answer as a whole.
+pub fn decode_each_received(document: &[u8]) -> Result<Vec<Result<Received<'_>, Unread>>, Malformed> {
+    let root = xml::read_each(document)?;
+    if root.name != "Messages" {
+        return Err(Malformed("the root is another element"));
+    }
+    let each = root.children.into_iter().filter(|child| child.name == "Message");
+    Ok(each.map(read_one).collect())
+}
+
+fn read_one(message: Node<'_>) -> Result<Received<'_>, Unread> {
+    let id = message.child("MessageId").filter(|id| id.is_sound());
+    let message_id = id.map(|id| id.text.clone().into_owned()).unwrap_or_default();
+    match message.is_sound() {
+        true => Received::read(message).map_err(|why| Unread { message_id, why }),
+        false => Err(Unread { message_id, why: Malformed("a character is none that XML has") }),
+    }
 }
 
 /// What is said of a message whose time was changed.

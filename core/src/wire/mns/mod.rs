@@ -21,8 +21,9 @@ use crate::error::{Error, Kind, Result};
 
 pub use code::{Code, error, status_error};
 pub use message::{
-    ATTRIBUTES, Entry, Outgoing, Property, Received, Sent, Visibility, decode_batch, decode_received,
-    decode_received_batch, encode_batch, encode_received, encode_received_batch,
+    ATTRIBUTES, Entry, Outgoing, Property, Received, Sent, Unread, Visibility, decode_batch,
+    decode_each_received, decode_received, decode_received_batch, encode_batch, encode_received,
+    encode_received_batch,
 };
 pub use meta::{
     Listed, Named, QueueAttributes, QueueMeta, SubscriptionAttributes, SubscriptionMeta, TopicAttributes,

@@ -408,7 +408,7 @@ fn attributes<'a, T>(
     read: impl FnOnce(Node<'a>) -> Result<T, Malformed>,
 ) -> Result<T, NotDecoded> {
     let node = match body {
-        [] => Node { name: "", text: Cow::Borrowed(""), children: Vec::new() },
+        [] => Node::default(),
         body => root(body, name)?,
     };
     Ok(read(node)?)

@@ -259,7 +259,7 @@ fn read_all(bytes: &[u8]) {
     let _ = Sent::decode(bytes);
     let _ = decode_batch(bytes);
     let _ = decode_received(bytes);
-    let _ = decode_received_batch(bytes);
+    let _ = (decode_received_batch(bytes), decode_each_received(bytes));
     let _ = Visibility::decode(bytes);
     let _ = Refusal::decode(bytes);
     let _ = decode_failures(bytes);

@@ -24,17 +24,24 @@ const OF_REFUSALS: &str = "http://mns.aliyuncs.com/doc/v1";
 pub struct Malformed(pub &'static str);
 
 /// An element: its name without a prefix, its text, and the elements in it. What needed no change is a view.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Node<'a> {
     pub(super) name: &'a str,
     pub(super) text: Cow<'a, str>,
     pub(super) children: Vec<Node<'a>>,
+    // Its own text has what no XML has.
+    spoilt: bool,
 }
 
 impl<'a> Node<'a> {
     /// The first element of this name in it.
     pub(super) fn child(&self, name: &str) -> Option<&Node<'a>> {
         self.children.iter().find(|child| child.name == name)
+    }
+
+    /// Whether all text in it is text that XML has: in a document that was read strictly it is.
+    pub(super) fn is_sound(&self) -> bool {
+        !self.spoilt && self.children.iter().all(Node::is_sound)
     }
 
     /// The text of the first element of this name in it, taken out.
@@ -93,12 +100,23 @@ impl<'a> Node<'a> {
 /// # Errors
 /// What is wrong with it.
 pub(super) fn read(document: &[u8]) -> Result<Node<'_>, Malformed> {
+    read_into(Tree::default(), document)
+}
+
+/// Reads a document of several things of which one may have text that no XML has: [`Node::is_sound`] tells which.
+///
+/// # Errors
+/// What is wrong with it as a whole.
+pub(super) fn read_each(document: &[u8]) -> Result<Node<'_>, Malformed> {
+    read_into(Tree { tolerant: true, ..Tree::default() }, document)
+}
+
+fn read_into<'a>(mut tree: Tree<'a>, document: &'a [u8]) -> Result<Node<'a>, Malformed> {
     if document.len() > MAX_DOCUMENT {
         return Err(Malformed("the document is too long"));
     }
     let text = std::str::from_utf8(document).map_err(|_| Malformed("the document is not UTF-8"))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut tree = Tree::default();
     let mut reader = Reader::from_str(text);
     loop {
         let event = reader.read_event().map_err(|_| Malformed("the document is not well formed"))?;
@@ -116,15 +134,19 @@ pub(super) fn read(document: &[u8]) -> Result<Node<'_>, Malformed> {
             Event::End(_) => tree.close()?,
             Event::Text(text) => {
                 let text = text.xml10_content();
-                legal(&text)?;
+                tree.judge(legal(&text))?;
                 tree.text(text)?;
             }
             Event::CData(text) => {
                 let text = text.xml10_content();
-                legal(&text)?;
+                tree.judge(legal(&text))?;
                 tree.text(text)?;
             }
-            Event::GeneralRef(reference) => tree.character(resolve(&reference)?)?,
+            Event::GeneralRef(reference) => {
+                if let Some(sign) = tree.judge(resolve(&reference))? {
+                    tree.character(sign)?;
+                }
+            }
             Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
             Event::DocType(_) => return Err(Malformed("a document type is not read")),
             Event::Eof => return tree.finish(),
@@ -186,6 +208,8 @@ struct Tree<'a> {
     open: Vec<Node<'a>>,
     root: Option<Node<'a>>,
     elements: usize,
+    // What is wrong with text is noted at its element.
+    tolerant: bool,
 }
 
 impl<'a> Tree<'a> {
@@ -200,7 +224,7 @@ impl<'a> Tree<'a> {
         if self.root.is_some() {
             return Err(Malformed("the document has more than one root"));
         }
-        self.open.push(Node { name, text: Cow::Borrowed(""), children: Vec::new() });
+        self.open.push(Node { name, ..Node::default() });
         Ok(())
     }
 
@@ -211,6 +235,17 @@ impl<'a> Tree<'a> {
             None => self.root = Some(node),
         }
         Ok(())
+    }
+
+    fn judge<T>(&mut self, found: Result<T, Malformed>) -> Result<Option<T>, Malformed> {
+        match (found, self.open.last_mut()) {
+            (Ok(found), _) => Ok(Some(found)),
+            (Err(_), Some(node)) if self.tolerant => {
+                node.spoilt = true;
+                Ok(None)
+            }
+            (Err(malformed), _) => Err(malformed),
+        }
     }
 
     fn text(&mut self, text: Cow<'a, str>) -> Result<(), Malformed> {
