@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from . import _ceiba
 
 TYPE_CHECKING = False
@@ -148,6 +146,9 @@ class AsyncOutbox(_Target):
         self._sync = Outbox(target)
 
     async def _run(self, call: _Call, timeout: Time) -> dict[str, Any]:
+        # Not above: who imports the package may have no loop.
+        import asyncio
+
         return await asyncio.to_thread(self._sync._run, call, timeout)
 
     async def list(

@@ -172,7 +172,7 @@ def test_a_delay_too_long_for_the_wire(ceiba_broker: ceiba.Broker, topic: str) -
         producer.send("y")
 
 
-@pytest.mark.parametrize("data", [None, 1, 1.5, ["x"], {"a": 1}, object()])
+@pytest.mark.parametrize("data", [None, 1, 1.5, ["x"], {1}, object()])
 def test_a_body_of_another_type(topic: str, data: Any) -> None:
     ceiba.producer_open(f"memory://{topic}", "p")
     for function in (ceiba.producer_send, ceiba.producer_submit, ceiba.producer_submit_message):
