@@ -624,6 +624,14 @@ int32_t ceiba_message_add_attachment(struct ceiba_message *message,
 struct ceiba_slice ceiba_receipt_message_id(const struct ceiba_receipt *receipt);
 
 /**
+ * What a consumer of the same queue takes the message back by, with ceiba_consumer_ack(), before it was ever received:
+ * MNS gives one for a delayed message. Empty where there is none. Valid until the receipt is freed.
+ *
+ * Any thread; never fails.
+ */
+struct ceiba_slice ceiba_receipt_code(const struct ceiba_receipt *receipt);
+
+/**
  * The provider that sent it, such as "kapokmq". Valid until the receipt is freed.
  *
  * Any thread; never fails.
@@ -660,7 +668,7 @@ size_t ceiba_receipt_part_count(const struct ceiba_receipt *receipt);
 
 /**
  * Everything about the receipt as a JSON object, which the caller frees: `provider`, `attempts`, `stored`, where
- * there is one `message_id` and `warning`, and as `parts` how each recipient or member ended: `of`, `name`, and
+ * there is one `message_id`, `code` and `warning`, and as `parts` how each recipient or member ended: `of`, `name`, and
  * `message_id` or `error`. NULL for NULL.
  *
  * Any thread; never fails.
