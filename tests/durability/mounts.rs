@@ -1,8 +1,9 @@
-//! File systems of a test's own: an ext4 image whose power can be cut, and a small one in memory. Both need root.
+//! File systems of a test's own: an ext4 image whose power can be cut, a small one in memory, and one that answers nothing.
+//! All need root.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::broker::Folder;
@@ -11,6 +12,16 @@ use crate::broker::Folder;
 const SHUTDOWN: &str = "import fcntl, os, struct, sys\n\
     folder = os.open(sys.argv[1], os.O_RDONLY)\n\
     fcntl.ioctl(folder, 0x8004587d, struct.pack('I', 2))\n";
+
+/// Mounts a file system of which nobody takes the questions, until its input ends.
+const SILENT: &str = "import ctypes, os, sys\n\
+    libc = ctypes.CDLL(None, use_errno=True)\n\
+    device = os.open('/dev/fuse', os.O_RDWR)\n\
+    options = f'fd={device},rootmode=40000,user_id=0,group_id=0'.encode()\n\
+    failed = libc.mount(b'silent', sys.argv[1].encode(), b'fuse', 0, options)\n\
+    if failed: sys.exit(os.strerror(ctypes.get_errno()))\n\
+    print('mounted', flush=True)\n\
+    sys.stdin.read()\n";
 
 /// Says, where nobody can overlook it, that a test could not run.
 pub(crate) fn skipped(test: &str, why: &str) {
@@ -90,5 +101,43 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         let _ = run("umount", &["-l", &self.path().to_string_lossy()]);
+    }
+}
+
+/// A mounted file system that answers nothing; what waits for it fails once this is dropped.
+pub(crate) struct Silent {
+    process: Child,
+    mount: Mount,
+}
+
+impl Silent {
+    pub(crate) fn mount(name: &str) -> Result<Silent, String> {
+        let mount = Mount { folder: Folder::new(name), image: None };
+        std::fs::create_dir(mount.path()).unwrap();
+        let mut process = Command::new("python3")
+            .args(["-c", SILENT, &mount.path().to_string_lossy()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("python3: {error}"))?;
+        let mut said = [0; 8];
+        let heard = process.stdout.as_mut().unwrap().read_exact(&mut said);
+        let silent = Silent { process, mount };
+        match heard {
+            Ok(()) => Ok(silent),
+            Err(_) => Err("no file system in user space".into()),
+        }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.mount.path()
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }

@@ -1,20 +1,21 @@
 //! An outbox whose process is killed, or loses its power, while it stores, sends and notes; one that two processes share;
-//! one that is read while it is sent; and one on a full disk. `CEIBA_OUTBOX_CYCLES`, `CEIBA_OUTBOX_ROWS`,
+//! one that is read while it is sent; one on a full disk, and one on a disk that does not answer. `CEIBA_OUTBOX_CYCLES`, `CEIBA_OUTBOX_ROWS`,
 //! `CEIBA_OUTBOX_PENDING` and `CEIBA_OUTBOX_POWER_CYCLES` ask for more.
 
 mod mongodb;
 mod process;
 mod shortage;
+mod silence;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use ceiba_core::client::Context;
-use ceiba_core::outbox::row::{NewRow, Query, Start, StoredMessage};
+use ceiba_core::outbox::row::{Dropped, NewRow, Query, Start, StoredMessage};
 use ceiba_core::outbox::sqlite::SqliteStore;
 use ceiba_core::outbox::store::Store;
 
-use self::process::{Place, Process, all_arrived, note, read};
+use self::process::{Place, Process, all_arrived, note, read, read_living};
 use crate::broker::{Folder, freeze, number, runtime, turn};
 use crate::mounts::{Mount, skipped};
 
@@ -154,27 +155,45 @@ fn stored(body: u64) -> NewRow {
     }
 }
 
-async fn fill(store: &dyn Store, rows: u64) {
-    let ctx = Context::within(Duration::from_secs(60));
-    let bodies: Vec<u64> = (0..rows).collect();
-    for part in bodies.chunks(1000) {
-        store.insert(&ctx, part.iter().map(|body| stored(*body)).collect()).await.unwrap();
-    }
-}
+/// Rows of one insert.
+const PORTION: u64 = 500;
 
-fn shared_by_two(place: &Place, rows: u64, meanwhile: impl FnOnce()) {
+/// Two processes send what is put into the store: `rows`, of which some at a time are there, and as many more as it takes
+/// until both have sent some.
+fn shared_by_two(place: &Place, store: &dyn Store, rows: u64, some: u64) {
+    let (runtime, ctx) = (runtime(), || Context::within(Duration::from_secs(60)));
+    // Nobody finds it empty before the last row is there.
+    let guard = NewRow { start: Start::Leased { until: i64::MAX / 2 }, ..stored(u64::MAX) };
+    let guard = runtime.block_on(store.insert(&ctx(), vec![guard])).unwrap()[0].id;
     let processes = [0, 1].map(|_| Process::start(place, "always", 0, 0));
-    meanwhile();
+    let (mut inserted, since) = (0, Instant::now());
+    loop {
+        let log = std::fs::read_to_string(&place.other_side).unwrap_or_default();
+        let ends: Vec<&str> = log.lines().filter(|line| line.starts_with("end ")).collect();
+        let senders: HashSet<&str> = ends.iter().filter_map(|line| line.split(' ').next_back()).collect();
+        if inserted >= rows && senders.len() == 2 {
+            break;
+        }
+        assert!(since.elapsed() < Duration::from_secs(600), "{} send, {inserted} rows", senders.len());
+        let ahead = inserted - ends.len() as u64;
+        if ahead <= if inserted < rows { some } else { 0 } {
+            let bodies = inserted..inserted + PORTION;
+            runtime.block_on(store.insert(&ctx(), bodies.map(stored).collect())).unwrap();
+            inserted += PORTION;
+        } else {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let dropped = runtime.block_on(store.drop_rows(&ctx(), None, vec![guard], i64::MAX)).unwrap();
+    assert_eq!(dropped, [Dropped::Gone]);
     for process in processes {
         assert_eq!(process.end(), ["empty"]);
     }
-    let log = &place.other_side;
-    let seen = read(log);
-    assert_eq!(seen.arrived.len() as u64, rows);
-    assert!(seen.arrived.values().all(|(senders, _)| senders.len() == 1), "one came twice");
-    let text = std::fs::read_to_string(log).unwrap();
-    let senders: HashSet<&str> = text.lines().filter_map(|line| line.split(' ').next_back()).collect();
-    assert_eq!(senders.len(), 2, "one did all");
+    // Both lived all the time, and no lease ended by itself: that of a row belongs to one of them.
+    let seen = read_living(&place.other_side);
+    assert_eq!(seen.arrived.len() as u64, inserted);
+    let twice = seen.arrived.values().filter(|(senders, _)| senders.len() > 1).count();
+    assert_eq!(twice, 0, "came twice");
 }
 
 #[test]
@@ -182,10 +201,8 @@ fn outbox_shared_by_two_processes() {
     let _turn = turn();
     let rows = number("CEIBA_OUTBOX_ROWS").unwrap_or(10_000);
     let folder = Folder::new("outbox-shared");
-    runtime().block_on(async {
-        let store = SqliteStore::open_alone(&folder.path().join("outbox.db")).await.unwrap();
-        fill(&store, rows).await;
-        store.close_file(&Context::within(Duration::from_secs(60))).await.unwrap();
-    });
-    shared_by_two(&Place::file(folder.path()), rows, || {});
+    let store = runtime().block_on(SqliteStore::open_alone(&folder.path().join("outbox.db"))).unwrap();
+    let place = Place { lease: "60s", ..Place::file(folder.path()) };
+    shared_by_two(&place, &store, rows, rows);
+    runtime().block_on(store.close_file(&Context::within(Duration::from_secs(60)))).unwrap();
 }

@@ -192,7 +192,7 @@ fn claim(
         let ctx = Context::within(Duration::from_secs(60));
         while start.elapsed() < lasts && rows + batch as u64 <= most {
             let claim =
-                Claim { producer: "orders".into(), now: 0, until: 1_000_000, rows: batch, bytes: u64::MAX };
+                Claim { producer: "orders".into(), now: 0, until: 1_000_000, rows: batch, bytes: u64::MAX, tell: true };
             rows += store.claim(&ctx, claim).await?.rows.len() as u64;
         }
         Ok((rows, start.elapsed()))

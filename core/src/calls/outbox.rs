@@ -222,7 +222,7 @@ pub async fn purge(target: &str, options: Value, timeout: Option<Duration>) -> R
     desk(target, &ctx).await?.purge(&ctx, options).await
 }
 
-/// Tries every pending row of an open producer once, now, and waits for it. Answer: `{"sent": N, "failed": N,
+/// Tries every pending row of an open producer once, now, and waits for it; see [`Outbox::drain`]. Answer: `{"sent": N, "failed": N,
 /// "given_up": N}`, with what was sent out of the store meanwhile.
 ///
 /// # Errors

@@ -18,9 +18,6 @@ use crate::client::{Context, Producer};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::message::{Message, Receipt};
 
-/// The longest wait that the other side can ask for.
-const LONGEST: Duration = Duration::from_secs(366 * 86_400);
-
 /// What ends the lease of a row, and when it ends by itself. A claim may find the row again while it is under way here:
 /// then the lease is the new one.
 #[derive(Clone)]
@@ -35,6 +32,15 @@ impl Lease {
     fn now(&self) -> (u64, Until) {
         *self.0.lock()
     }
+}
+
+/// What came of an attempt.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ended {
+    /// The row is dead now.
+    pub(super) dead: bool,
+    /// A row is due by it: the next of its key, or this one because it was not tried.
+    pub(super) leaves: bool,
 }
 
 /// A row that is about to be sent, with its place.
@@ -71,14 +77,18 @@ impl Attempt {
         self.lease.clone()
     }
 
-    /// Sends it and ends its lease; whether it is dead now.
-    pub(super) async fn run(self) -> bool {
+    /// When the message was accepted.
+    pub(super) fn accepted(&self) -> Millis {
+        self.row.accepted
+    }
+
+    /// Sends it and ends its lease.
+    pub(super) async fn run(self) -> Ended {
         // Another may send the row once the lease ends: there must be time for a whole attempt.
         if self.lease.now().1.left(&self.shared) < self.shared.deadline + self.spare() / 4 {
             count(&self.shared.counts.late);
             tracing::warn!(id = %self.shared.id, row = %self.row.id, "a row was given back: too little was left of its lease");
-            self.end(How::Released).await;
-            return false;
+            return self.ended(How::Released).await;
         }
         let how = match &self.message {
             Some(message) => self.send(message.clone(), Vec::new()).await,
@@ -87,8 +97,17 @@ impl Attempt {
                 Err(error) => self.dead(verdict::noted(&error), None),
             },
         };
-        let dead = matches!(how, How::Dead { .. });
-        self.end(how).await && dead
+        self.ended(how).await
+    }
+
+    async fn ended(&self, how: How) -> Ended {
+        let ended = match how {
+            How::Released => Ended { dead: false, leaves: true },
+            How::Again { .. } => Ended::default(),
+            How::Sent { .. } => Ended { dead: false, leaves: self.shared.terms.config.ordered },
+            How::Dead { .. } => Ended { dead: true, leaves: self.shared.terms.config.ordered },
+        };
+        if self.end(how).await { ended } else { Ended::default() }
     }
 
     // What the lease has beside the time of the send.
@@ -143,7 +162,8 @@ impl Attempt {
         };
         count(&self.shared.counts.failed);
         let noted = verdict::noted(&error);
-        let rest = match verdict::of(message, &error, self.shared.terms.config.on_unknown) {
+        // There is no caller who could have cancelled it.
+        let rest = match verdict::of(message, &error, self.shared.terms.config.on_unknown, false) {
             Verdict::Never(why) => return self.dead(verdict::ended(&error, why), None),
             Verdict::Again => None,
             Verdict::Rest(rest, more) => {
@@ -156,7 +176,7 @@ impl Attempt {
         if counted && failures >= self.shared.terms.config.max_attempts {
             return self.dead(noted, rest);
         }
-        let least = error.retry_after().unwrap_or_default().min(LONGEST);
+        let least = error.retry_after().unwrap_or_default();
         // What was held back here is not tried in a circle.
         let least = if counted { least } else { least.max(Duration::from_millis(100)) };
         let due: Millis = self.shared.next_try(failures, least);

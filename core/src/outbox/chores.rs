@@ -54,23 +54,24 @@ pub(super) enum Told {
 
 /// What is done after the opening, and when the time of day was set back: a schedule that was changed holds for what is
 /// stored too.
-pub(super) fn first(shared: &Arc<Shared>, untold: bool) -> BoxFuture<'static, ()> {
+pub(super) fn first(shared: &Arc<Shared>) -> BoxFuture<'static, ()> {
     let shared = shared.clone();
     Box::pin(async move {
         if let Some(latest) = shared.latest() {
             let ctx = Context::within(PATIENCE);
             let _ = shared.noted(shared.store.hasten(&ctx, &shared.id, latest).await);
         }
-        tidy(&shared, untold).await;
+        tidy(&shared).await;
     })
 }
 
-/// Counts rows and deletes those that are old enough; no dead ones where of some nobody may know yet.
-pub(super) fn tidy(shared: &Arc<Shared>, untold: bool) -> BoxFuture<'static, ()> {
+/// Counts rows and deletes those that are old enough; of dead ones, whoever gave them up, none of which somebody is still
+/// to be told.
+pub(super) fn tidy(shared: &Arc<Shared>) -> BoxFuture<'static, ()> {
     let shared = shared.clone();
     Box::pin(async move {
         let ctx = Context::within(PATIENCE);
-        if shared.noted(tidied(&shared, &ctx, untold).await).is_ok() {
+        if shared.noted(tidied(&shared, &ctx).await).is_ok() {
             counted(&shared, &ctx).await;
         }
     })
@@ -83,15 +84,14 @@ pub(super) async fn counted(shared: &Shared, ctx: &Context) {
     shared.shown.lock().stats = stats.ok().map(|stats| stats.into_iter().next().unwrap_or_default());
 }
 
-async fn tidied(shared: &Shared, ctx: &Context, untold: bool) -> Result<()> {
-    let dead = shared.terms.keep_dead.filter(|_| !untold);
-    let kept = [(State::Done, Some(shared.terms.keep_done)), (State::Dead, dead)];
+async fn tidied(shared: &Shared, ctx: &Context) -> Result<()> {
+    let kept = [(State::Done, Some(shared.terms.keep_done)), (State::Dead, shared.terms.keep_dead)];
     for (state, kept) in kept {
         let Some(kept) = kept else { continue };
         let before = shared.now().saturating_sub(millis(kept));
         loop {
             let producer = shared.id.to_string();
-            let purge = Purge { producer, state, before, limit: PURGED };
+            let purge = Purge { producer, state, before, told: true, limit: PURGED };
             if (shared.store.purge(ctx, purge).await? as usize) < PURGED {
                 break;
             }

@@ -101,7 +101,7 @@ pub(super) struct Config {
     /// How long rows that were sent are kept: not at all unless set.
     #[serde(default)]
     keep_done: Option<Span>,
-    /// How long dead rows are kept: for ever unless set.
+    /// How long dead rows are kept: for ever unless set, and until `notify` was told of them.
     #[serde(default)]
     keep_dead: Option<Span>,
     /// How long storing what failed may take beyond the caller's deadline.
@@ -216,10 +216,11 @@ pub enum Address {
 impl Address {
     /// Whether this text names a store, and no client's id.
     pub fn is_one(text: &str) -> bool {
-        // In any spelling: what is taken for an id is quoted in errors, and an address has a password.
-        ["sqlite:", "mongodb:", "mongodb+srv:"]
-            .iter()
-            .any(|scheme| text.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme)))
+        // In any spelling: what is taken for an id is quoted in errors, and an address has a password. It has one too
+        // where something stands before it, such as the quotes of a file that it was copied from.
+        let text = text.trim().to_ascii_lowercase();
+        ["sqlite:", "mongodb:", "mongodb+srv:"].iter().any(|scheme| text.starts_with(scheme))
+            || ["mongodb://", "mongodb+srv://"].iter().any(|scheme| text.contains(scheme))
     }
 
     /// Reads `sqlite:FILE`, where FILE is a path of this process: `sqlite:outbox.db`, `sqlite:/var/lib/outbox.db`
@@ -297,7 +298,16 @@ mod tests {
             assert_eq!(error.kind(), Kind::InvalidConfig, "{more}");
             assert!(error.text().contains(named), "{more}: {}", error.text());
         }
-        assert!(Address::is_one("MongoDB://ann:hunter2@h") && !Address::is_one("mongo"));
+        for one in [
+            "MongoDB://ann:hunter2@h",
+            " mongodb://a:b@h",
+            "\n\tsqlite:x",
+            "\"mongodb+srv://a:b@h\"",
+            "sqlite:",
+        ] {
+            assert!(Address::is_one(one), "{one}");
+        }
+        assert!(!["mongo", "", " ", "my-sqlite:x", "a mongodb"].iter().any(|id| Address::is_one(id)));
         assert!(!Address::parse("MongoDB://ann:hunter2@h").unwrap_err().text().contains("hunter2"));
         let short = terms(serde_json::json!({"url": "sqlite:a", "lease": "30s"})).unwrap();
         for deadline in [30_000, 29_999, 29_751] {

@@ -378,7 +378,7 @@ impl Desk {
         let mut purged = 0;
         for producer in producers {
             loop {
-                let purge = Purge { producer: producer.clone(), state, before, limit: CHANGED };
+                let purge = Purge { producer: producer.clone(), state, before, told: false, limit: CHANGED };
                 let count = self.store.purge(ctx, purge).await?;
                 purged += count;
                 if count < CHANGED as u64 {

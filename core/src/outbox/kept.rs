@@ -1,5 +1,6 @@
 //! Stores that are open for calls by address. Opening one costs threads and a checkpoint, so it stays open for a moment.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 
 use super::config::Address;
 use super::desk::Desk;
+use super::files::asked;
 use super::open_store;
 use super::store::Store;
 use crate::client::Context;
@@ -44,19 +46,20 @@ fn kept() -> Result<&'static Mutex<Vec<Kept>>> {
 }
 
 // A file that was deleted, or replaced by another, is not what its address names.
-fn file(address: &Address) -> Option<(u64, u64)> {
+async fn file(ctx: &Context, address: &Address) -> Result<Option<(u64, u64)>> {
     use std::os::unix::fs::MetadataExt;
+    let of = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     match address {
-        Address::Sqlite(path) => std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino())),
+        Address::Sqlite(path) => ctx.run(asked(path, of)).await?,
         #[cfg(feature = "mongodb")]
-        Address::Mongo(_) => None,
+        Address::Mongo(_) => Ok(None),
     }
 }
 
 /// Over all rows of the store at this address, which is made where it is missing if told.
 pub(crate) async fn lend(ctx: &Context, address: &Address, create: bool) -> Result<Lent> {
     ctx.check()?;
-    let there = file(address);
+    let there = file(ctx, address).await?;
     let take = |all: &mut Vec<Kept>, store: Option<&Arc<dyn Store>>| {
         let same = |kept: &&mut Kept| {
             kept.address == *address
@@ -70,6 +73,14 @@ pub(crate) async fn lend(ctx: &Context, address: &Address, create: bool) -> Resu
         return Ok(Lent::of(store));
     }
     let store = ctx.run(open_store(address, create)).await??;
+    // It may just have been made.
+    let file = match file(ctx, address).await {
+        Ok(file) => file,
+        Err(error) => {
+            close_behind(store);
+            return Err(error);
+        }
+    };
     let mut all = kept()?.lock();
     if take(&mut all, Some(&store)).is_some() {
         // Another call was as fast; one of the two openings is enough.
@@ -82,16 +93,13 @@ pub(crate) async fn lend(ctx: &Context, address: &Address, create: bool) -> Resu
             all.iter().enumerate().filter(|(_, kept)| kept.users == 0).min_by_key(|(_, kept)| kept.used);
         match idle.map(|(place, _)| place) {
             Some(place) => close_behind(all.swap_remove(place).store),
-            None => return Err(Error::new(Kind::QueueFull, "too many outboxes are used by address at once")),
+            None => {
+                close_behind(store);
+                return Err(Error::new(Kind::QueueFull, "too many outboxes are used by address at once"));
+            }
         }
     }
-    let kept = Kept {
-        address: address.clone(),
-        file: file(address),
-        store: store.clone(),
-        users: 1,
-        used: Instant::now(),
-    };
+    let kept = Kept { address: address.clone(), file, store: store.clone(), users: 1, used: Instant::now() };
     all.push(kept);
     drop(all);
     watch(store.clone());

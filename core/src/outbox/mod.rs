@@ -10,6 +10,7 @@ mod chores;
 mod config;
 
 mod desk;
+mod files;
 mod kept;
 #[cfg(feature = "mongodb")]
 pub mod mongodb;

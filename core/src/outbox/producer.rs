@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::chores;
 use super::config::{Deduplicate, When};
@@ -81,8 +82,9 @@ impl Outbox {
         self.shared.wake.notify_one();
     }
 
-    /// Tries every pending row once, and tells how many were sent meanwhile, how many failed, and how many were given
-    /// up.
+    /// Tries every pending row once, those of a key one after the other, and tells how many were sent meanwhile, how many
+    /// failed, and how many were given up. What waits behind a row of its key that failed, or that another process is
+    /// sending, goes on waiting.
     ///
     /// # Errors
     /// Those of the store; `closed`; `timeout` and `cancelled`, of the context.
@@ -157,7 +159,9 @@ impl Outbox {
         error: Error,
         accepted: Millis,
     ) -> Result<Receipt> {
-        let (rest, lost) = match verdict::of(message, &error, self.shared.terms.config.on_unknown) {
+        let cancelled = matches!(ctx.check(), Err(why) if why.kind() == Kind::Cancelled);
+        let (rest, lost) = match verdict::of(message, &error, self.shared.terms.config.on_unknown, cancelled)
+        {
             Verdict::Never(_) => return Err(error),
             Verdict::Again => (None, Vec::new()),
             Verdict::Rest(rest, lost) => (Some(rest), lost),
@@ -241,8 +245,8 @@ impl Outbox {
         let (store, ctx) = (self.shared.store.clone(), ctx.clone());
         let insert: BoxFuture<'static, _> = Box::pin(async move { store.insert(&ctx, vec![row]).await });
         let insert = Some((insert, message, slot));
-        let shared = self.shared.clone();
-        match (Leasing { shared, accepted, until, insert, alone: false }).await {
+        let (shared, handing) = (self.shared.clone(), self.shared.handing.token());
+        match (Leasing { shared, accepted, until, insert, alone: false, handing }).await {
             Ok(stored) => Ok(self.stored(stored, 0, None, None)),
             Err(error) => Err(self.not_stored(error)),
         }
@@ -352,6 +356,8 @@ struct Leasing {
     insert: Option<Insert>,
     // By itself, without a caller.
     alone: bool,
+    // The store stays open for it.
+    handing: TaskTrackerToken,
 }
 
 impl Leasing {
@@ -389,8 +395,8 @@ impl Drop for Leasing {
         let Some(insert) = self.insert.take().filter(|_| !self.alone) else { return };
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let Leasing { accepted, until, .. } = *self;
-        let left =
-            Leasing { shared: self.shared.clone(), accepted, until, insert: Some(insert), alone: true };
+        let (shared, handing) = (self.shared.clone(), self.handing.clone());
+        let left = Leasing { shared, accepted, until, insert: Some(insert), alone: true, handing };
         runtime.spawn(async move { drop(left.await) });
     }
 }

@@ -157,6 +157,8 @@ pub struct Claim {
     pub rows: usize,
     /// Bytes at most, beyond the first row.
     pub bytes: u64,
+    /// Whether somebody is to be told of rows that the store itself gives up.
+    pub tell: bool,
 }
 
 /// A row that was claimed.
@@ -335,6 +337,8 @@ pub struct Purge {
     pub state: State,
     /// Those that changed last before this.
     pub before: Millis,
+    /// Of dead ones those alone of which nobody is to be told any more.
+    pub told: bool,
     /// Rows at most.
     pub limit: usize,
 }

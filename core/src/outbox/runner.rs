@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Attempt, Lease};
+use super::attempt::{Attempt, Ended, Lease};
 use super::chores::{self, Notifier, Told};
 use super::row::{Claim, Claims, Millis, NEVER, RowId};
 use super::shared::{Direct, Shared, Slot, Until, millis};
@@ -152,12 +152,14 @@ impl Drop for Runner {
     }
 }
 
-/// Somebody waits until all is tried that was due when he asked.
+/// Somebody waits until all is tried that was due when he asked, and all that waited behind it.
 struct Drain {
     reply: oneshot::Sender<()>,
+    /// When he asked: what was accepted later is none of it, though it waits in the same line.
+    asked: Millis,
     /// The first claim that counts.
     claim: u64,
-    /// When he asked: what is due later was put off since, or is new.
+    /// What is due later was put off since, or is new.
     at: Millis,
     /// The last attempt to wait for, once a claim found nothing more.
     last: Option<u64>,
@@ -170,7 +172,7 @@ struct Run {
     kill: CancellationToken,
     hush: CancellationToken,
     notifier: Option<Notifier>,
-    running: FuturesUnordered<BoxFuture<'static, (u64, RowId, bool)>>,
+    running: FuturesUnordered<BoxFuture<'static, Done>>,
     leases: HashMap<RowId, Lease>,
     numbers: BTreeSet<u64>,
     next_number: u64,
@@ -188,6 +190,9 @@ struct Run {
     // The time of day when it was looked at last.
     time: Millis,
 }
+
+/// An attempt that has ended: its number, its row, and when that was accepted.
+type Done = (u64, RowId, Millis, Ended);
 
 type Claiming = BoxFuture<'static, (Vec<Slot>, Until, u64, Result<Claims>)>;
 
@@ -235,8 +240,7 @@ impl Run {
     async fn run(mut self, asked: &mut mpsc::Receiver<oneshot::Sender<()>>) {
         let mut claiming: Option<Claiming> = None;
         let mut telling: Option<BoxFuture<'static, Told>> = None;
-        let mut chores: Option<BoxFuture<'static, ()>> =
-            Some(chores::first(&self.shared, self.untold.may_be()));
+        let mut chores: Option<BoxFuture<'static, ()>> = Some(chores::first(&self.shared));
         let mut set_back = false;
         let mut chores_at = Instant::now() + CHORES;
         loop {
@@ -258,10 +262,9 @@ impl Run {
             }
             if !stopping && chores.is_none() && (set_back || Instant::now() >= chores_at) {
                 chores_at = Instant::now() + CHORES;
-                let untold = self.untold.may_be() || telling.is_some();
                 chores = Some(match std::mem::take(&mut set_back) {
-                    true => chores::first(&self.shared, untold),
-                    false => chores::tidy(&self.shared, untold),
+                    true => chores::first(&self.shared),
+                    false => chores::tidy(&self.shared),
                 });
                 // Another process may have gone away before it told of what it gave up.
                 self.untold.has_more();
@@ -273,17 +276,15 @@ impl Run {
             let at = if self.look { None } else { Some(self.at) };
             let wake = at.into_iter().chain(chores.is_none().then_some(chores_at)).min();
             tokio::select! {
-                Some((number, row, dead)) = self.running.next(), if !self.running.is_empty() => {
-                    self.ended(number, row, dead);
-                }
+                Some(done) = self.running.next(), if !self.running.is_empty() => self.ended(done),
                 (slots, until, put, claims) = maybe(&mut claiming) => self.claimed(slots, until, put, claims),
                 told = maybe(&mut telling) => self.untold.told(told, &self.shared),
                 () = maybe(&mut chores) => {}
                 () = self.shared.wake.notified() => {}
                 () = self.stop.cancelled(), if !stopping => {}
                 Some(reply) = asked.recv(), if !stopping => {
-                    let at = self.shared.now();
-                    self.drains.push(Drain { reply, claim: self.claims + 1, at, last: None });
+                    let now = self.shared.now();
+                    self.drains.push(Drain { reply, asked: now, claim: self.claims + 1, at: now, last: None });
                     self.look = true;
                 }
                 () = at_last(wake), if !stopping => {}
@@ -331,24 +332,40 @@ impl Run {
         let attempt = Attempt::new(&self.shared, &self.inner, &self.kill, direct);
         self.numbers.insert(number);
         self.leases.insert(row, attempt.lease());
+        let accepted = attempt.accepted();
         let shared = self.shared.clone();
         self.running.push(Box::pin(async move {
             // One that fails in an unforeseen way is not to take the others along: its lease ends by itself.
-            let dead = AssertUnwindSafe(attempt.run()).catch_unwind().await.unwrap_or_else(|_| {
+            let ended = AssertUnwindSafe(attempt.run()).catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!(id = %shared.id, %row, "an attempt of an outbox panicked");
-                false
+                Ended::default()
             });
-            (number, row, dead)
+            (number, row, accepted, ended)
         }));
     }
 
-    fn ended(&mut self, number: u64, row: RowId, dead: bool) {
+    fn ended(&mut self, (number, row, accepted, ended): Done) {
         self.numbers.remove(&number);
         self.leases.remove(&row);
-        if dead {
+        if ended.dead {
             self.untold.has_more();
         }
+        if ended.leaves {
+            self.follow(accepted);
+        }
         self.finish_drains();
+    }
+
+    // A drain goes on with what is due now by the end of a row that it is about. It has an end: each of those leaves its
+    // line once, and those behind them that were accepted later are not followed.
+    fn follow(&mut self, accepted: Millis) {
+        let now = self.shared.now();
+        for drain in self.drains.iter_mut().filter(|drain| accepted <= drain.asked) {
+            drain.claim = self.claims + 1;
+            drain.at = drain.at.max(now);
+            drain.last = None;
+            self.look = true;
+        }
     }
 
     fn claim(&mut self, put: u64) -> Option<Claiming> {
@@ -369,7 +386,14 @@ impl Run {
             at: began.checked_add(shared.lease).unwrap_or(began),
             time: now.saturating_add(millis(shared.lease)),
         };
-        let claim = Claim { producer: shared.id.clone(), now, until: until.time, rows: slots.len(), bytes };
+        let claim = Claim {
+            producer: shared.id.clone(),
+            now,
+            until: until.time,
+            rows: slots.len(),
+            bytes,
+            tell: shared.terms.config.notify.is_some(),
+        };
         let kill = self.kill.clone();
         Some(Box::pin(async move {
             // An answer that nobody waits for leaves rows leased to nobody: for as long as they are of use it is

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
 
 use super::config::Terms;
 use super::row::{Claimed, End, How, Millis, NEVER, RowId, State, Stats};
@@ -57,6 +58,12 @@ pub(super) fn count(counter: &AtomicU64) {
 
 /// Bytes of what was claimed and is under way, beyond one row; and as many of what its insert claims.
 pub(super) const ROOM: u64 = 32 << 20;
+
+/// How long a close that is late waits for rows to be given back.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The longest wait that the other side can ask for.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
 /// When a lease ends, by both clocks: the first stands still while the machine sleeps, the second can be set.
 #[derive(Debug, Clone, Copy)]
@@ -132,6 +139,9 @@ pub(super) struct Shared {
     pub(super) wake: Notify,
     // None once there is no runner to send them.
     direct: Mutex<Option<Vec<Direct>>>,
+    /// Inserts of rows that are to be sent at once, and the ends of leases that nobody here uses: the store is closed after
+    /// them.
+    pub(super) handing: TaskTracker,
     // Sends under way, and those that are about to be; and their bytes.
     taken: AtomicUsize,
     claimed_bytes: AtomicU64,
@@ -176,6 +186,7 @@ impl Shared {
             counts: Counts::default(),
             wake: Notify::new(),
             direct: Mutex::new(Some(Vec::new())),
+            handing: TaskTracker::new(),
             taken: AtomicUsize::new(0),
             claimed_bytes: AtomicU64::new(0),
             inserted_bytes: AtomicU64::new(0),
@@ -265,10 +276,11 @@ impl Shared {
         let ends: Vec<End> = rows.into_iter().map(end).collect();
         let shared = self.clone();
         // Where it fails the leases end by themselves.
-        runtime.spawn(async move {
+        let gives = async move {
             let settled = shared.store.settle(&Context::until(until), ends).await;
             let _ = shared.noted(settled);
-        });
+        };
+        self.handing.spawn_on(gives, &runtime);
     }
 
     /// Tells the runner that a row here is due then.
@@ -289,12 +301,14 @@ impl Shared {
             Some(backoff) => backoff.wait(failures.max(1), &self.random),
             None => Duration::ZERO,
         };
-        let ready = now.saturating_add(millis(wait.max(least)));
-        match &self.terms.schedule {
-            // A schedule that has no run any more leaves what is there to whoever asks for it.
-            Some(schedule) => schedule.after(ready).unwrap_or(NEVER - 1),
-            None => ready,
-        }
+        let ready = now.saturating_add(millis(wait.max(least.min(LONGEST))));
+        let due = match &self.terms.schedule {
+            Some(schedule) => schedule.after(ready),
+            None => Some(ready),
+        };
+        // A schedule that has no run any more leaves what is there to whoever asks for it. A row that is never due would
+        // wait for another one.
+        due.unwrap_or(NEVER).min(NEVER - 1)
     }
 
     /// When the run is that rows without any more wait are tried in.
@@ -326,6 +340,11 @@ impl Shared {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
+        self.handing.close();
+        let long = ctx.remaining().is_none_or(|left| left > GRACE);
+        let gives = if long { ctx.clone() } else { Context::within(GRACE) };
+        // What is not given back by then is claimed anew when its lease ends.
+        let _ = gives.run(self.handing.wait()).await;
         self.store.close(ctx).await
     }
 

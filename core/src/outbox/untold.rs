@@ -36,11 +36,6 @@ impl Untold {
         Untold { listens, may_be: listens, since: Instant::now(), at: 0, refused: false, last: false }
     }
 
-    /// Whether there may be something to tell.
-    pub(super) fn may_be(&self) -> bool {
-        self.may_be
-    }
-
     /// There may be from now on.
     pub(super) fn has_more(&mut self) {
         if self.listens && !self.may_be {

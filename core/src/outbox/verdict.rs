@@ -23,18 +23,19 @@ pub(super) enum Verdict {
     Rest(Message, Vec<Lost>),
 }
 
-/// Whether this is the fault of the message or of the caller, so that no attempt helps.
-fn hopeless(kind: Kind) -> bool {
-    matches!(
-        kind,
+/// Whether this is the fault of the message or of the caller, so that no attempt helps. What was cancelled below, and not
+/// by the caller, is a failure like others.
+fn hopeless(kind: Kind, cancelled: bool) -> bool {
+    match kind {
         Kind::InvalidArgument
-            | Kind::InvalidConfig
-            | Kind::Unsupported
-            | Kind::TooLarge
-            | Kind::Cancelled
-            | Kind::WouldDeadlock
-            | Kind::Forked
-    )
+        | Kind::InvalidConfig
+        | Kind::Unsupported
+        | Kind::TooLarge
+        | Kind::WouldDeadlock
+        | Kind::Forked => true,
+        Kind::Cancelled => cancelled,
+        _ => false,
+    }
 }
 
 /// Whether an attempt that ended so was one: what was held back on this side counts for nothing.
@@ -52,12 +53,12 @@ pub(super) fn counts(error: &Error) -> bool {
     }
 }
 
-/// See [`Verdict`].
-pub(super) fn of(message: &Message, error: &Error, on_unknown: OnUnknown) -> Verdict {
+/// See [`Verdict`]; `cancelled` says that the caller did so.
+pub(super) fn of(message: &Message, error: &Error, on_unknown: OnUnknown, cancelled: bool) -> Verdict {
     if error.kind() == Kind::Partial {
-        return of_partial(message, error.parts(), on_unknown);
+        return of_partial(message, error.parts(), on_unknown, cancelled);
     }
-    if hopeless(error.kind()) {
+    if hopeless(error.kind(), cancelled) {
         return Verdict::Never("no other attempt can help");
     }
     if error.outcome() == Outcome::Unknown && on_unknown == OnUnknown::Stop {
@@ -66,7 +67,7 @@ pub(super) fn of(message: &Message, error: &Error, on_unknown: OnUnknown) -> Ver
     Verdict::Again
 }
 
-fn of_partial(message: &Message, parts: &[Part], on_unknown: OnUnknown) -> Verdict {
+fn of_partial(message: &Message, parts: &[Part], on_unknown: OnUnknown, cancelled: bool) -> Verdict {
     let failed = || {
         parts
             .iter()
@@ -77,7 +78,7 @@ fn of_partial(message: &Message, parts: &[Part], on_unknown: OnUnknown) -> Verdi
         return Verdict::Never("some have it, and nobody says which");
     }
     let stops = |error: &Error| on_unknown == OnUnknown::Stop && error.outcome() == Outcome::Unknown;
-    let again = |error: &Error| !hopeless(error.kind()) && !stops(error);
+    let again = |error: &Error| !hopeless(error.kind(), cancelled) && !stops(error);
     let helped: Vec<&Part> = failed().filter(|(_, error)| again(error)).map(|(part, _)| part).collect();
     if helped.is_empty() {
         return Verdict::Never("no other attempt can help those that failed");
@@ -149,13 +150,33 @@ mod tests {
     fn what_is_never_tried_again() {
         let message = Message::new("x");
         for kind in Kind::ALL {
-            let never = matches!(of(&message, &error(kind), OnUnknown::Again), Verdict::Never(_));
-            let expected = hopeless(kind) || kind == Kind::Partial;
+            let never = matches!(of(&message, &error(kind), OnUnknown::Again, true), Verdict::Never(_));
+            let expected = hopeless(kind, true) || kind == Kind::Partial;
             assert_eq!(never, expected, "{kind}");
         }
         let unknown = error(Kind::Timeout).outcome_is(Outcome::Unknown);
-        assert!(matches!(of(&message, &unknown, OnUnknown::Again), Verdict::Again));
-        assert!(matches!(of(&message, &unknown, OnUnknown::Stop), Verdict::Never(_)));
+        assert!(matches!(of(&message, &unknown, OnUnknown::Again, true), Verdict::Again));
+        assert!(matches!(of(&message, &unknown, OnUnknown::Stop, true), Verdict::Never(_)));
+    }
+
+    #[test]
+    fn what_another_than_the_caller_cancelled_is_tried_again() {
+        let message = Message::new("x");
+        let of = |error: &Error, on_unknown, by_caller| super::of(&message, error, on_unknown, by_caller);
+        let cancelled = error(Kind::Cancelled);
+        assert!(matches!(of(&cancelled, OnUnknown::Stop, false), Verdict::Again));
+        assert!(matches!(of(&cancelled, OnUnknown::Again, true), Verdict::Never(_)));
+        let unknown = error(Kind::Cancelled).outcome_is(Outcome::Unknown);
+        assert!(matches!(of(&unknown, OnUnknown::Stop, false), Verdict::Never(_)));
+        let part = |name: &str, kind| Part::failed(Whole::Recipient, name, error(kind));
+        let partial = error(Kind::Partial).made_of(vec![
+            part("a", Kind::Cancelled),
+            Part::sent(Whole::Recipient, "b", None),
+            part("c", Kind::TooLarge),
+        ]);
+        let Verdict::Rest(rest, lost) = of(&partial, OnUnknown::Again, false) else { panic!("no rest") };
+        assert_eq!((rest.fields().unwrap().recipients.as_slice(), lost.len()), (&["a".to_owned()][..], 1));
+        assert!(matches!(of(&partial, OnUnknown::Again, true), Verdict::Never(_)));
     }
 
     #[test]
@@ -170,7 +191,9 @@ mod tests {
             failed("c", Kind::InvalidArgument),
             failed("cc:e", Kind::Unavailable),
         ]);
-        let Verdict::Rest(rest, lost) = of(&message, &partial, OnUnknown::Again) else { panic!("no rest") };
+        let Verdict::Rest(rest, lost) = of(&message, &partial, OnUnknown::Again, true) else {
+            panic!("no rest")
+        };
         assert_eq!(rest.fields().unwrap().recipients, ["b", "d", "cc:e"]);
         assert!(rest.is_rest());
         assert_eq!(lost.len(), 1);
@@ -189,14 +212,16 @@ mod tests {
         for (on_unknown, left, lost_ones) in
             [(OnUnknown::Again, &["a", "b"][..], 0), (OnUnknown::Stop, &["b"][..], 1)]
         {
-            let Verdict::Rest(rest, lost) = of(&message, &partial, on_unknown) else { panic!("no rest") };
+            let Verdict::Rest(rest, lost) = of(&message, &partial, on_unknown, true) else {
+                panic!("no rest")
+            };
             assert_eq!(
                 (&rest.fields().unwrap().recipients[..], lost.len()),
                 (&left.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()[..], lost_ones)
             );
         }
         let all = error(Kind::Partial).made_of(vec![failed("a", Outcome::Unknown)]);
-        assert!(matches!(of(&message, &all, OnUnknown::Stop), Verdict::Never(_)));
+        assert!(matches!(of(&message, &all, OnUnknown::Stop, true), Verdict::Never(_)));
     }
 
     #[test]
@@ -219,7 +244,7 @@ mod tests {
     #[test]
     fn a_partial_error_that_names_nobody_ends_it() {
         let silent = error(Kind::Partial);
-        assert!(matches!(of(&Message::new("x"), &silent, OnUnknown::Again), Verdict::Never(_)));
+        assert!(matches!(of(&Message::new("x"), &silent, OnUnknown::Again, true), Verdict::Never(_)));
     }
 
     #[test]

@@ -3,13 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ceiba_core::client::Context;
-use ceiba_core::outbox::row::{Dropped, NewRow, Start};
 use ceiba_core::outbox::{Address, open_store};
 use ceiba_tests::mongo::Mongo;
 
 use super::process::{PLACES, Place};
-use super::{killed, shared_by_two, stored};
+use super::{killed, shared_by_two};
 use crate::broker::{Folder, runtime, turn};
 
 fn in_mongodb(server: &Mongo, folder: &Path) -> Place {
@@ -38,29 +36,8 @@ fn outbox_in_mongodb_killed_in_the_middle_of_large_bodies() {
 #[test]
 fn outbox_in_mongodb_shared_by_two_processes() {
     let _turn = turn();
-    const ROWS: u64 = 10_000;
-    let (server, folder, runtime) = (Mongo::start(), Folder::new("outbox-mongo-shared"), runtime());
+    let (server, folder) = (Mongo::start(), Folder::new("outbox-mongo-shared"));
     let place = Place { places: 250, lease: "60s", ..in_mongodb(&server, folder.path()) };
-    let store = runtime.block_on(open_store(&Address::parse(&server.url()).unwrap(), true)).unwrap();
-    let ctx = || Context::within(Duration::from_secs(60));
-    // Nobody finds it empty before the last row is there.
-    let guard = NewRow { start: Start::Leased { until: i64::MAX / 2 }, ..stored(0) };
-    let guard = runtime.block_on(store.insert(&ctx(), vec![guard])).unwrap()[0].id;
-    shared_by_two(&place, ROWS, || {
-        let arrived = || {
-            let log = std::fs::read_to_string(&place.other_side).unwrap_or_default();
-            log.lines().filter(|line| line.starts_with("end ")).count() as u64
-        };
-        let bodies: Vec<u64> = (0..ROWS).collect();
-        for (place, part) in bodies.chunks(500).enumerate() {
-            // Few at a time are there.
-            while arrived() + 400 < place as u64 * 500 {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            let rows = part.iter().map(|body| stored(*body)).collect();
-            runtime.block_on(store.insert(&ctx(), rows)).unwrap();
-        }
-        let dropped = runtime.block_on(store.drop_rows(&ctx(), None, vec![guard], i64::MAX)).unwrap();
-        assert_eq!(dropped, [Dropped::Gone]);
-    });
+    let store = runtime().block_on(open_store(&Address::parse(&server.url()).unwrap(), true)).unwrap();
+    shared_by_two(&place, &*store, 10_000, 400);
 }

@@ -20,8 +20,10 @@ fn fault(error: &(dyn std::error::Error + 'static)) -> Option<Fault> {
 async fn full_disk(mount: &Mount) {
     let url = format!("sqlite:{}/outbox.db", mount.path().display());
     let topic = |capacity: u64| json!({"type": "memory", "topic": "full-outbox", "capacity": capacity});
+    // What is sent is sent by the drain: no run is that soon.
+    let outbox = json!({"type": "outbox", "url": url, "schedule": "1d"});
     let open = |capacity: u64| {
-        let config = json!({"id": "full", "provider": topic(capacity), "strategies": [{"type": "outbox", "url": url}]});
+        let config = json!({"id": "full", "provider": topic(capacity), "strategies": [outbox]});
         calls::producer_open(None, ClientConfig::from_json(config).unwrap(), None)
     };
     open(1).await.unwrap();

@@ -161,9 +161,12 @@ impl Database {
             State::Done => "due",
             _ => "updated",
         };
-        let old = doc! {
+        let mut old = doc! {
             "producer": &purge.producer, "state": state_number(purge.state), by: {"$lt": purge.before},
         };
+        if purge.told && purge.state == State::Dead {
+            old.insert("due", NEVER);
+        }
         let fields = doc! {"_id": 1, "head_at": 1, "body_at": 1};
         let mut found: HashMap<i64, Vec<Piece>> = HashMap::new();
         for row in all(self.rows.find(old.clone()).limit(purge.limit as i64).projection(fields)).await? {

@@ -376,8 +376,21 @@ pub(super) fn drop_rows(
 // A done row is due when it ended.
 pub(super) const OLD_DONE: &str = "SELECT id FROM outbox INDEXED BY outbox_due \
      WHERE producer = ?1 AND state = 2 AND due < ?2 LIMIT ?3";
-pub(super) const OLD_DEAD: &str = "SELECT id FROM outbox INDEXED BY outbox_dead \
-     WHERE producer = ?1 AND state = 3 AND updated < ?2 LIMIT ?3";
+pub(super) const OLD_TOLD: &str = "SELECT id FROM outbox INDEXED BY outbox_dead \
+     WHERE producer = ?1 AND state = 3 AND due = 9223372036854775807 AND updated < ?2 LIMIT ?3";
+pub(super) const OLD_UNTOLD: &str = "SELECT id FROM outbox INDEXED BY outbox_dead \
+     WHERE producer = ?1 AND state = 3 AND due < 9223372036854775807 AND updated < ?2 LIMIT ?3";
+
+const _: () = assert!(NEVER == 9_223_372_036_854_775_807);
+
+// The lock may have been free since a row was looked for.
+pub(super) const PURGE_DONE: &str = "DELETE FROM outbox WHERE id = ?1 AND state = 2 AND due < ?2 \
+     RETURNING body IS NULL, order_key, producer";
+pub(super) const PURGE_TOLD: &str = "DELETE FROM outbox \
+     WHERE id = ?1 AND state = 3 AND due = 9223372036854775807 AND updated < ?2 \
+     RETURNING body IS NULL, order_key, producer";
+pub(super) const PURGE_DEAD: &str = "DELETE FROM outbox WHERE id = ?1 AND state = 3 AND updated < ?2 \
+     RETURNING body IS NULL, order_key, producer";
 
 // What a backlog left behind goes back to the disk bit by bit; some is kept for rows to come.
 fn shrink(connection: &Connection) -> Result<()> {
@@ -390,23 +403,24 @@ fn shrink(connection: &Connection) -> Result<()> {
 
 /// `careful` passes over rows that cannot be deleted.
 pub(super) fn purge(connection: &Connection, purge: &Purge, careful: bool) -> Result<u64> {
-    let query = match purge.state {
-        State::Done => OLD_DONE,
-        _ => OLD_DEAD,
+    let (queries, delete): (&[&str], _) = match (purge.state, purge.told) {
+        (State::Done, _) => (&[OLD_DONE], PURGE_DONE),
+        (_, true) => (&[OLD_TOLD], PURGE_TOLD),
+        (_, false) => (&[OLD_TOLD, OLD_UNTOLD], PURGE_DEAD),
     };
-    let ids: Vec<i64> = connection
-        .prepare_cached(query)?
-        .query_map(params![purge.producer, purge.before, purge.limit as i64], |row| row.get(0))?
-        .collect::<Result<_>>()?;
+    let mut ids: Vec<i64> = Vec::new();
+    for query in queries {
+        let most = purge.limit.saturating_sub(ids.len()) as i64;
+        let mut select = connection.prepare_cached(query)?;
+        for id in select.query_map(params![purge.producer, purge.before, most], |row| row.get(0))? {
+            ids.push(id?);
+        }
+    }
     let mut count = 0;
     for id in ids {
         let delete = || {
-            let gone = connection
-                .prepare_cached(
-                    "DELETE FROM outbox WHERE id = ?1 RETURNING body IS NULL, order_key, producer",
-                )?
-                .query_row(params![id], place)
-                .optional()?;
+            let gone =
+                connection.prepare_cached(delete)?.query_row(params![id, purge.before], place).optional()?;
             after(connection, id, purge.before, gone, true)
         };
         let gone = if careful { apart(connection, delete) } else { delete() };

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use rusqlite::{Connection, Result, params};
+use rusqlite::{Connection, OptionalExtension, Result, ffi, params};
 use serde_json::json;
 
 use super::change::{DEAD, LEASED, PENDING, after, place, settle_one, unsigned};
@@ -23,6 +23,11 @@ pub(super) const DUE: &str = "SELECT id, size, due FROM outbox WHERE producer = 
 // The index alone has it: rows that cannot be read have numbers all the same.
 pub(super) const DUE_IDS: &str = "SELECT id, NULL, due FROM outbox INDEXED BY outbox_due \
      WHERE producer = ?1 AND state = ?2 AND due <= ?3 ORDER BY due, id LIMIT ?4";
+// The lock may have been free since the row was looked for.
+pub(super) const TAKE: &str = "UPDATE outbox SET state = 1, due = ?2, token = token + 1, updated = ?3 \
+     WHERE id = ?1 AND state = ?4 AND due <= ?3 RETURNING token, attempts, accepted, head, body, number, delay";
+pub(super) const SEEN: &str = "SELECT 1 FROM outbox INDEXED BY outbox_due \
+     WHERE producer = ?1 AND state = ?2 AND due = ?3 AND id = ?4";
 pub(super) const NEXT: &str = "SELECT min(due) FROM (\
      SELECT min(due) AS due FROM outbox WHERE producer = ?1 AND state = 0 AND due > ?2 \
      UNION ALL SELECT min(due) FROM outbox WHERE producer = ?1 AND state = 1 AND due > ?2)";
@@ -102,18 +107,21 @@ pub(super) fn claim(
                 claims.more = true;
                 break;
             }
+            let seen = Seen { id, state, due };
             let taken = match careful {
-                true => apart(connection, || take(connection, id, claim)),
-                false => take(connection, id, claim),
+                true => apart(connection, || take(connection, &seen, claim)),
+                false => take(connection, &seen, claim),
             };
             match taken {
-                Ok(row) => {
+                Ok(Some(row)) => {
                     bytes = bytes.saturating_add(size);
                     claims.rows.push(row);
                     claims.reached = Some(due).filter(|_| state == PENDING);
                 }
+                // Another took it while the lock was free, and as many may be due behind what was seen.
+                Ok(None) => claims.more = true,
                 Err(error) if careful => {
-                    give_up(connection, passed, id, claim.now, error)?;
+                    give_up(connection, passed, &seen, claim, error)?;
                     // As many as were asked for may be due behind it.
                     claims.more = true;
                 }
@@ -137,27 +145,50 @@ fn size_of(connection: &Connection, id: i64) -> Result<u64> {
     select.query_row(params![id], |row| row.get(0)).map(unsigned)
 }
 
+/// A row as it was when it was looked for.
+struct Seen {
+    id: i64,
+    state: i64,
+    due: Millis,
+}
+
+// A row that is not as it was seen is another's by now; unless the index still has it so.
+fn gone(connection: &Connection, seen: &Seen, claim: &Claim) -> Result<()> {
+    let mut select = connection.prepare_cached(SEEN)?;
+    if !select.exists(params![&*claim.producer, seen.state, seen.due, seen.id])? {
+        return Ok(());
+    }
+    let text = format!("row {} is not what the index of due rows says", seen.id);
+    Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_CORRUPT), Some(text)))
+}
+
 fn give_up(
     connection: &Connection,
     passed: &mut Passed,
-    id: i64,
-    now: Millis,
+    seen: &Seen,
+    claim: &Claim,
     why: rusqlite::Error,
 ) -> Result<()> {
     if Fault::of(&why) != Fault::Damaged {
         return Err(why);
     }
+    let (id, now) = (seen.id, claim.now);
     tracing::warn!(row = id, error = %why, "a row of an outbox cannot be read and is given up");
     let text = format!("the row cannot be read: {why}");
     let noted = json!({"kind": Kind::Storage.name(), "outcome": "not_sent", "message": text}).to_string();
     let dead = apart(connection, || {
+        let due = if claim.tell { 0 } else { NEVER };
         let place = connection
             .prepare_cached(
-                "UPDATE outbox SET state = ?2, due = 0, token = token + 1, error = ?3, updated = ?4 \
-                 WHERE id = ?1 RETURNING body IS NULL, order_key, producer",
+                "UPDATE outbox SET state = ?2, due = ?3, token = token + 1, error = ?4, updated = ?5 \
+                 WHERE id = ?1 AND state = ?6 AND due <= ?5 RETURNING body IS NULL, order_key, producer",
             )?
-            .query_row(params![id, DEAD, noted, now], place)?;
-        after(connection, id, now, Some(place), false)
+            .query_row(params![id, DEAD, due, noted, now, seen.state], place)
+            .optional()?;
+        if place.is_none() {
+            gone(connection, seen, claim)?;
+        }
+        after(connection, id, now, place, false)
     });
     if is_damage(&dead) && passed.over(id) { Ok(()) } else { dead.map(drop) }
 }
@@ -190,12 +221,11 @@ pub(super) fn settle(
     Ok(own)
 }
 
-fn take(connection: &Connection, id: i64, claim: &Claim) -> Result<Claimed> {
-    let mut update = connection.prepare_cached(
-        "UPDATE outbox SET state = 1, due = ?2, token = token + 1, updated = ?3 WHERE id = ?1 \
-         RETURNING token, attempts, accepted, head, body, number, delay",
-    )?;
-    let (mut claimed, inline) = update.query_row(params![id, claim.until, claim.now], |row| {
+// None: it is not as it was seen.
+fn take(connection: &Connection, seen: &Seen, claim: &Claim) -> Result<Option<Claimed>> {
+    let id = seen.id;
+    let mut update = connection.prepare_cached(TAKE)?;
+    let taken = update.query_row(params![id, claim.until, claim.now, seen.state], |row| {
         let inline: Option<Vec<u8>> = row.get(4)?;
         let found = inline.is_some();
         let message = StoredMessage {
@@ -212,11 +242,14 @@ fn take(connection: &Connection, id: i64, claim: &Claim) -> Result<Claimed> {
             accepted: row.get(2)?,
         };
         Ok((claimed, found))
-    })?;
+    });
+    let Some((mut claimed, inline)) = taken.optional()? else {
+        return gone(connection, seen, claim).map(|()| None);
+    };
     if !inline {
         claimed.message.body = body_of(connection, id)?;
     }
-    Ok(claimed)
+    Ok(Some(claimed))
 }
 
 pub(super) fn body_of(connection: &Connection, id: i64) -> Result<Bytes> {

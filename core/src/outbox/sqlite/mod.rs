@@ -2,6 +2,8 @@
 //!
 //! One thread writes, another reads what is committed; all clients of a process that name the same file share both.
 
+#[cfg(test)]
+mod careful;
 mod change;
 mod claim;
 mod fault;
@@ -21,6 +23,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
+use super::files::asked;
 use super::row::{
     Claim, Claims, Dropped, End, Inserted, Millis, NewRow, Purge, Query, Revived, RowId, RowInfo, Stats,
     StoredMessage, Untold, Which,
@@ -32,7 +35,7 @@ use crate::random::Random;
 use crate::runtime::PerGeneration;
 
 pub use fault::Fault;
-use worker::{Does, Worker};
+use worker::{Does, OPENING, Worker};
 
 /// See the module.
 pub struct SqliteStore {
@@ -70,7 +73,10 @@ impl SqliteStore {
     /// `storage`, with a [`Fault`] as its source; `not_found`; `forked` in a child whose parent had a store open at the
     /// fork.
     pub async fn open(path: &Path, create: bool) -> Result<Arc<SqliteStore>> {
-        let path = true_path(path)?;
+        let path = match tokio::time::timeout(OPENING, asked(path, true_path)).await {
+            Ok(path) => path??,
+            Err(_) => return Err(Fault::Disk.error(None).retryable_is(true).at("it did not answer in time")),
+        };
         let stores = open_stores()?;
         if let Some(store) = shared(&stores.lock(), &path) {
             return Ok(store);

@@ -2,8 +2,8 @@
 
 use rusqlite::Connection;
 
-use super::change::{OLD_DEAD, OLD_DONE};
-use super::claim::{DUE, DUE_IDS, NEXT};
+use super::change::{OLD_DONE, OLD_TOLD, OLD_UNTOLD, PURGE_DEAD, PURGE_DONE, PURGE_TOLD};
+use super::claim::{DUE, DUE_IDS, NEXT, SEEN, TAKE};
 use super::look::{LATER, OF_STATE, OLDEST};
 use super::schema;
 
@@ -28,7 +28,13 @@ fn each_goes_by_an_index_and_the_file_is_safe() {
         (LATER, "COVERING INDEX outbox_due (producer=? AND state=? AND due>? AND due<?)"),
         (OLDEST, "INDEX outbox_state (producer=? AND state=?)"),
         (OLD_DONE, "COVERING INDEX outbox_due (producer=? AND state=? AND due<?)"),
-        (OLD_DEAD, "COVERING INDEX outbox_dead (producer=? AND updated<?)"),
+        (OLD_TOLD, "COVERING INDEX outbox_dead (producer=? AND due=? AND updated<?)"),
+        (OLD_UNTOLD, "COVERING INDEX outbox_dead (producer=? AND due<?)"),
+        (TAKE, "INTEGER PRIMARY KEY (rowid=?)"),
+        (SEEN, "COVERING INDEX outbox_due (producer=? AND state=? AND due=? AND rowid=?)"),
+        (PURGE_DONE, "INTEGER PRIMARY KEY (rowid=?)"),
+        (PURGE_TOLD, "INTEGER PRIMARY KEY (rowid=?)"),
+        (PURGE_DEAD, "INTEGER PRIMARY KEY (rowid=?)"),
     ] {
         let plan = plan(&connection, query);
         assert!(

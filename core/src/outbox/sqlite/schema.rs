@@ -52,7 +52,7 @@ CREATE TABLE outbox (
 ) STRICT;
 CREATE INDEX outbox_due ON outbox (producer, state, due);
 CREATE INDEX outbox_state ON outbox (producer, state);
-CREATE INDEX outbox_dead ON outbox (producer, updated) WHERE state = 3;
+CREATE INDEX outbox_dead ON outbox (producer, due, updated) WHERE state = 3;
 CREATE UNIQUE INDEX outbox_dedup ON outbox (producer, dedup) WHERE dedup IS NOT NULL;
 CREATE INDEX outbox_order ON outbox (producer, order_key, due) WHERE order_key IS NOT NULL AND state <= 1;
 CREATE TABLE outbox_body (id INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;

@@ -29,7 +29,7 @@ pub(super) const LARGEST: u64 = (KIBIBYTES as u64) << 10;
 pub(super) const PATIENCE: Duration = Duration::from_millis(10);
 
 /// How long an opening may take: another process may hold the file.
-const OPENING: Duration = Duration::from_secs(10);
+pub(super) const OPENING: Duration = Duration::from_secs(10);
 
 /// A job that did not begin is answered so long before its deadline, so that the answer says why.
 const EARLY: Duration = Duration::from_millis(100);

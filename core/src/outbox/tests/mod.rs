@@ -1,6 +1,8 @@
 //! The outbox over a producer that does what a test says, and its stores.
 #![allow(clippy::indexing_slicing)]
 
+mod closing;
+mod lines;
 #[cfg(feature = "mongodb")]
 mod mongodb;
 mod moved;

@@ -47,6 +47,7 @@ suite!(
     a_dedup_key_is_kept_once,
     rows_of_a_key_come_one_at_a_time,
     what_was_given_up_is_told_once,
+    what_is_still_to_be_told_is_not_purged,
     rows_are_retried_hastened_and_dropped,
     pages_skip_nothing_while_rows_go,
     rows_are_listed_and_counted,
@@ -75,7 +76,7 @@ async fn keys(of: &Collection<Document>) -> Vec<String> {
 }
 
 async fn claimed(store: &MongoStore, now: Millis, rows: usize) -> Claims {
-    let claim = Claim { producer: "orders".into(), now, until: now + 100, rows, bytes: u64::MAX };
+    let claim = Claim { producer: "orders".into(), now, until: now + 100, rows, bytes: u64::MAX, tell: true };
     store.claim(&soon(), claim).await.unwrap()
 }
 
@@ -126,7 +127,7 @@ async fn a_server_that_does_not_answer_is_waited_for_until_the_deadline() {
     let short = || Context::within(Duration::from_millis(300));
     let insert = store.insert(&short(), vec![row("y")]).await.unwrap_err();
     let list = store.list(&short(), Query { limit: 1, ..Query::default() }).await.unwrap_err();
-    let claim = Claim { producer: "orders".into(), now: 1000, until: 2000, rows: 1, bytes: 1 };
+    let claim = Claim { producer: "orders".into(), now: 1000, until: 2000, rows: 1, bytes: 1, tell: true };
     let claim = store.claim(&short(), claim).await.unwrap_err();
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     server.thaw();
@@ -354,8 +355,14 @@ async fn lines_keep_their_order_among_many_claimers() {
             let done = || sent.lock().values().map(Vec::len).sum::<usize>() == KEYS * EACH;
             while !done() {
                 // Nobody's lease ends here.
-                let claim =
-                    Claim { producer: "orders".into(), now, until: 1 << 40, rows: 5, bytes: u64::MAX };
+                let claim = Claim {
+                    producer: "orders".into(),
+                    now,
+                    until: 1 << 40,
+                    rows: 5,
+                    bytes: u64::MAX,
+                    tell: true,
+                };
                 let claims = store.claim(&soon(), claim).await.unwrap();
                 now += 1;
                 if claims.rows.is_empty() {

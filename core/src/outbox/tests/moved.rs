@@ -26,8 +26,14 @@ async fn rows_that_come_back_are_known() {
     assert_eq!(imported(&here, &second).await, json!({"imported": 0, "known": 2}));
     assert_eq!(imported(&there, &second).await, json!({"imported": 0, "known": 2}));
     // What died there meanwhile stays dead.
-    let claim =
-        Claim { producer: "orders".into(), now: i64::MAX / 2, until: i64::MAX / 2, rows: 9, bytes: u64::MAX };
+    let claim = Claim {
+        producer: "orders".into(),
+        now: i64::MAX / 2,
+        until: i64::MAX / 2,
+        rows: 9,
+        bytes: u64::MAX,
+        tell: true,
+    };
     for claimed in there.claim(&soon(), claim).await.unwrap().rows {
         let how = super::super::row::How::Dead { counted: true, error: "{}".into(), rest: None, tell: false };
         let end = super::super::row::End { id: claimed.id, token: claimed.token, now: 2000, how };

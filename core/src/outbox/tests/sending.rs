@@ -33,7 +33,7 @@ async fn what_fails_is_stored_and_sent_at_the_next_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_attempt_can_help_is_not_stored() {
-    for kind in [Kind::InvalidArgument, Kind::TooLarge, Kind::Unsupported, Kind::Cancelled] {
+    for kind in [Kind::InvalidArgument, Kind::TooLarge, Kind::Unsupported] {
         let inner = StandIn::new([], fails(kind));
         let case = Case::new(json!({}), &inner).await;
         assert_eq!(case.send("x").await.unwrap_err().kind(), kind);
@@ -71,6 +71,41 @@ async fn a_send_that_its_caller_cancels_is_not_stored() {
     token.cancel();
     assert_eq!(send.await.unwrap().unwrap_err().kind(), Kind::Cancelled);
     assert!(case.rows().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_than_the_caller_cancelled_is_stored_and_tried_again() {
+    let inner = StandIn::new([], fails(Kind::Cancelled));
+    let case = Case::new(json!({"max_attempts": 3}), &inner).await;
+    assert_eq!(case.send("x").await.unwrap().disposition, Disposition::Stored);
+    for attempts in 1..=2 {
+        assert_eq!(case.outbox.drain(&soon()).await.unwrap(), [0, 1, 0]);
+        let row = case.rows().await.remove(0);
+        assert_eq!(
+            (row["attempts"].as_u64(), row["state"].as_str()),
+            (Some(attempts), Some("pending")),
+            "{row}"
+        );
+    }
+    assert_eq!(case.outbox.drain(&soon()).await.unwrap(), [0, 1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_has_no_end_is_cut() {
+    let never = || Step::Fails(Error::new(Kind::Throttled, "go away").after(Duration::MAX));
+    for more in [json!({"backoff": {"type": "fixed", "wait": "1s"}}), json!({})] {
+        let inner = StandIn::new([never(), never()], Step::Sent);
+        let case = Case::new(more, &inner).await;
+        case.send("x").await.unwrap();
+        // In a year and a day.
+        for sends in 1..=2 {
+            let next = case.rows().await[0]["next_attempt"].as_str().unwrap_or_default().to_owned();
+            assert!(next.starts_with("2024-11-14") || next.starts_with("2024-11-15"), "{next:?}");
+            assert_eq!(inner.count(), sends);
+            case.outbox.drain(&soon()).await.unwrap();
+        }
+        assert_eq!((inner.count(), case.rows().await.len()), (3, 0));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,9 +254,7 @@ async fn messages_of_a_key_go_one_after_the_other() {
         assert_eq!(case.outbox.send(&soon(), keyed(body, key)).await.unwrap().disposition, disposition);
     }
     assert_eq!(inner.bodies(), ["1", "3"], "those behind the first are not tried");
-    case.outbox.drain(&soon()).await.unwrap();
-    case.becomes("pending", 0).await;
-    case.becomes("leased", 0).await;
+    assert_eq!(case.outbox.drain(&soon()).await.unwrap(), [3, 0, 0]);
     assert_eq!(inner.bodies(), ["1", "3", "1", "2", "4"]);
     assert_eq!(case.outbox.send(&soon(), keyed("5", "a")).await.unwrap().disposition, Disposition::Sent);
 }

@@ -30,6 +30,7 @@ suite!(
     a_dedup_key_is_kept_once,
     rows_of_a_key_come_one_at_a_time,
     what_was_given_up_is_told_once,
+    what_is_still_to_be_told_is_not_purged,
     rows_are_retried_hastened_and_dropped,
     pages_skip_nothing_while_rows_go,
     rows_are_listed_and_counted,
@@ -212,12 +213,20 @@ async fn rows_that_cannot_be_read_do_not_stop_the_others() {
         until: 2000,
         rows: 9,
         bytes: u64::MAX,
+        tell: true,
     };
     let claims = store.claim(&soon(), claim()).await.unwrap();
     let bodies: Vec<_> = claims.rows.iter().map(|row| &row.message.body[..]).collect();
     assert_eq!(bodies, [b"a", b"c", b"d"]);
     assert!(store.claim(&soon(), claim()).await.unwrap().rows.is_empty());
     let rows = store.list(&soon(), Query { limit: 9, ..Query::default() }).await.unwrap();
+    // Whoever claims says whether somebody is to be told of those.
+    assert_eq!(store.untold(&soon(), "orders", 3000, 4000, 9, 0).await.unwrap().rows.len(), 2);
+    let id = store.insert(&soon(), vec![row(&large)]).await.unwrap()[0].id.0 as i64;
+    other.execute("DELETE FROM outbox_body WHERE id = ?1", [id]).unwrap();
+    let silent = crate::outbox::row::Claim { tell: false, ..claim() };
+    assert!(store.claim(&soon(), silent).await.unwrap().rows.is_empty());
+    assert!(store.untold(&soon(), "orders", 3000, 4000, 9, 0).await.unwrap().rows.is_empty());
     for place in [1, 2] {
         assert_eq!(rows[place].state, crate::outbox::row::State::Dead);
         let why = rows[place].error.as_deref().unwrap();
@@ -351,6 +360,7 @@ async fn who_sends_longer_than_his_lease_changes_nothing_of_its_next_owner() {
         until: now + 60_000,
         rows: 9,
         bytes: u64::MAX,
+        tell: true,
     };
     let next = case.store.claim(&soon(), claim).await.unwrap().rows.remove(0);
     until("the end", || case.state()["lost"] == 1).await;

@@ -9,7 +9,7 @@ use crate::outbox::row::{Claim, Claimed, Claims, Dropped, End, How, Purge, Query
 pub(in crate::outbox) type Pair = (Arc<dyn Store>, Arc<dyn Store>);
 
 fn claim_of(now: Millis, rows: usize) -> Claim {
-    Claim { producer: "orders".into(), now, until: now + 100, rows, bytes: u64::MAX }
+    Claim { producer: "orders".into(), now, until: now + 100, rows, bytes: u64::MAX, tell: true }
 }
 
 async fn claimed(store: &Arc<dyn Store>, now: Millis, rows: usize) -> Claims {
@@ -66,7 +66,8 @@ pub(in crate::outbox) async fn a_row_lives_and_ends((one, two): Pair) {
     assert_eq!(claims.rows[0].attempts, 1);
     assert!(settled(&one, second.id, claims.rows[0].token, 2001, How::Sent { keep: true }).await);
     assert_eq!(state_of(&two, second.id).await, Some(State::Done));
-    let purge = |before| Purge { producer: "orders".into(), state: State::Done, before, limit: 10 };
+    let purge =
+        |before| Purge { producer: "orders".into(), state: State::Done, before, told: true, limit: 10 };
     assert_eq!(one.purge(&soon(), purge(2001)).await.unwrap(), 0);
     assert_eq!(one.purge(&soon(), purge(2002)).await.unwrap(), 1);
     assert_eq!(state_of(&two, second.id).await, None);
@@ -252,6 +253,28 @@ pub(in crate::outbox) async fn what_was_given_up_is_told_once((one, two): Pair) 
     assert_eq!(third.rows.len(), 2, "the first came too late");
     one.told(&soon(), third.rows, None).await.unwrap();
     assert!(untold(two.clone(), 1 << 50).await.rows.is_empty());
+}
+
+/// Rows of which somebody is still to be told go only when somebody asks for all.
+pub(in crate::outbox) async fn what_is_still_to_be_told_is_not_purged((one, two): Pair) {
+    let ids = inserted(&one, vec![row("a"), row("b"), row("c")]).await;
+    let claims = claimed(&one, 1000, 9).await;
+    for (claimed, tell) in claims.rows.iter().zip([true, false, true]) {
+        assert!(settled(&one, claimed.id, claimed.token, 1001, dead(tell)).await);
+    }
+    let purged = async |told| {
+        let purge = Purge { producer: "orders".into(), state: State::Dead, before: 5000, told, limit: 10 };
+        one.purge(&soon(), purge).await.unwrap()
+    };
+    assert_eq!((purged(true).await, state_of(&two, ids[1]).await), (1, None), "nobody is to be told");
+    // Being told, and put off, is not told.
+    let untold = two.untold(&soon(), "orders", 2000, 2050, 10, 0).await.unwrap().rows;
+    assert_eq!((untold.len(), purged(true).await), (2, 0));
+    two.told(&soon(), untold[..1].to_vec(), Some(9000)).await.unwrap();
+    two.told(&soon(), untold[1..].to_vec(), None).await.unwrap();
+    assert_eq!(purged(true).await, 1);
+    assert_eq!((state_of(&two, ids[0]).await, state_of(&two, ids[2]).await), (Some(State::Dead), None));
+    assert_eq!((purged(false).await, state_of(&two, ids[0]).await), (1, None));
 }
 
 pub(in crate::outbox) async fn rows_are_retried_hastened_and_dropped((one, two): Pair) {
