@@ -454,6 +454,9 @@ impl Run {
             .filter(|drain| !drain.reply.is_closed())
             .partition::<Vec<_>, _>(|drain| drain.last.is_some_and(|last| first > last));
         self.drains = waiting;
+        if !done.is_empty() {
+            self.untold.drained();
+        }
         for drain in done {
             let _ = drain.reply.send(());
         }

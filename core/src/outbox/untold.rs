@@ -1,4 +1,4 @@
-//! When somebody is told of what was given up: at the end of a run and of the outbox, and once for each run.
+//! When somebody is told of what was given up: at the end of a run, of a drain and of the outbox, and once for each run.
 
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(super) struct Untold {
     at: Millis,
     // The notifier failed last.
     refused: bool,
+    // A drain ended since the last digest began.
+    drained: bool,
     // The digest at the end is under way, or was.
     last: bool,
 }
@@ -33,7 +35,15 @@ pub(super) struct Untold {
 impl Untold {
     /// Earlier ones may have left something.
     pub(super) fn new(listens: bool) -> Untold {
-        Untold { listens, may_be: listens, since: Instant::now(), at: 0, refused: false, last: false }
+        Untold {
+            listens,
+            may_be: listens,
+            since: Instant::now(),
+            at: 0,
+            refused: false,
+            drained: false,
+            last: false,
+        }
     }
 
     /// There may be from now on.
@@ -49,6 +59,14 @@ impl Untold {
         self.at = 0;
     }
 
+    /// A drain ended: whoever asked for it is told now of what it gave up, unless the notifier named a time.
+    pub(super) fn drained(&mut self) {
+        self.drained = true;
+        if !self.refused {
+            self.at = 0;
+        }
+    }
+
     /// Whether it is time for a digest.
     pub(super) fn is_time(&self, now: Millis, idle: bool, stopping: bool) -> bool {
         if stopping {
@@ -61,6 +79,7 @@ impl Untold {
     /// A digest is under way: of what is given up from now on another one tells.
     pub(super) fn begins(&mut self, stopping: bool) {
         self.may_be = false;
+        self.drained = false;
         self.last |= stopping;
     }
 
@@ -71,6 +90,7 @@ impl Untold {
         self.at = match told {
             Told::Nothing => return,
             Told::Again(at) => at,
+            Told::All | Told::More if self.drained => 0,
             Told::All | Told::More => {
                 let now = shared.now();
                 let run = match &shared.terms.schedule {

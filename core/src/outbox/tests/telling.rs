@@ -102,6 +102,19 @@ async fn rows_given_up_one_by_one_are_told_of_once_a_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_drains_is_told_at_once() {
+    let inner = StandIn::new([], fails(Kind::Unavailable));
+    let ops = StandIn::new([], Step::Sent);
+    let config = json!({"max_attempts": 1, "notify": "ops", "schedule": "1d"});
+    let case = Case::telling(config, &inner, Some(ops.clone())).await;
+    for number in 1..=3 {
+        case.send(&number.to_string()).await.unwrap();
+        assert_eq!(case.outbox.drain(&soon()).await.unwrap(), [0, 1, 1]);
+        until("the digest", || ops.count() == number).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_digest_that_is_too_large_tells_the_count() {
     let inner = StandIn::new([], fails(Kind::Unavailable));
     let ops = StandIn::new([fails(Kind::TooLarge)], Step::Sent);
