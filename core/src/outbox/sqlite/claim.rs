@@ -210,6 +210,7 @@ fn take(connection: &Connection, id: i64, claim: &Claim) -> Result<Claimed> {
             message,
             attempts: row.get(1)?,
             accepted: row.get(2)?,
+            unread: None,
         };
         Ok((claimed, found))
     })?;

@@ -2,6 +2,8 @@
 #![allow(clippy::indexing_slicing)]
 
 #[cfg(feature = "mongodb")]
+mod cuts;
+#[cfg(feature = "mongodb")]
 mod mongodb;
 mod moved;
 mod sending;
