@@ -1,16 +1,23 @@
 //! A server of MongoDB's protocol of one's own, on a free port of 127.0.0.1 and in a folder of its own: the program of
 //! `tests/go/ferretdb`. The tests of the core have this file too.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
+
+/// How long it may take to start, and to meet a fault.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// See the module. Dropping it kills the server and removes the folder. Its functions block.
 pub struct Mongo {
     child: Option<(Child, ChildStdin)>,
     address: String,
     folder: PathBuf,
+    // What it says: that a fault is set, and which command met one.
+    said: Mutex<[Receiver<String>; 2]>,
 }
 
 impl Mongo {
@@ -23,7 +30,8 @@ impl Mongo {
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("ceiba-mongo-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut mongo = Mongo { child: None, address: "127.0.0.1:0".into(), folder };
+        let said = Mutex::new([channel().1, channel().1]);
+        let mut mongo = Mongo { child: None, address: "127.0.0.1:0".into(), folder, said };
         mongo.restart();
         mongo
     }
@@ -44,14 +52,18 @@ impl Mongo {
             .expect("the MongoDB of the tests is missing: tests/go/ferretdb/build.sh builds it");
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
         self.child = Some((child, input));
-        let (told, tells) = std::sync::mpsc::channel();
+        let ((told, tells), (sets, set), (meets, met)) = (channel(), channel(), channel());
         std::thread::spawn(move || {
-            let mut line = String::new();
-            if BufReader::new(output).read_line(&mut line).is_ok() {
-                let _ = told.send(line.trim().to_owned());
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                let _ = match line.strip_prefix("met ") {
+                    Some(document) => meets.send(document.to_owned()),
+                    None if line == "set" => sets.send(line),
+                    None => told.send(line.trim().to_owned()),
+                };
             }
         });
-        self.address = tells.recv_timeout(Duration::from_secs(60)).expect("the MongoDB of the tests starts");
+        *self.said.lock().unwrap() = [set, met];
+        self.address = tells.recv_timeout(PATIENCE).expect("the MongoDB of the tests starts");
         assert!(!self.address.is_empty(), "the MongoDB of the tests ended");
     }
 
@@ -76,6 +88,36 @@ impl Mongo {
     /// It goes on.
     pub fn thaw(&self) {
         self.signal("-CONT");
+    }
+
+    fn tell(&mut self, line: &str) {
+        writeln!(self.child.as_mut().expect("it was killed").1, "{line}").unwrap();
+    }
+
+    /// The first such command at the collection after `skip` others meets this, once: `wait`, `refuse`, `lose`, `hang`,
+    /// or `answer` or `confirm` with a document in hexadecimal; see the program's `faults.go`.
+    ///
+    /// # Panics
+    /// When the server is not there.
+    pub fn meddle(&mut self, command: &str, collection: &str, skip: u32, what: &str) {
+        self.tell(&format!("{command} {collection} {skip} {what}"));
+        self.said.lock().unwrap()[0].recv_timeout(PATIENCE).expect("a fault is set");
+    }
+
+    /// Waits until the next command met a fault, and returns its document in hexadecimal.
+    ///
+    /// # Panics
+    /// When none does.
+    pub fn met(&self) -> String {
+        self.said.lock().unwrap()[1].recv_timeout(PATIENCE).expect("a command meets its fault")
+    }
+
+    /// What waits goes on.
+    ///
+    /// # Panics
+    /// When the server is not there.
+    pub fn go_on(&mut self) {
+        self.tell("go");
     }
 
     /// Its host and port.

@@ -218,7 +218,7 @@ class Change(Outbox):
         config = self.producer(self.down)
         config["strategies"][0]["url"] = {"file": str(file)}
         where = ["--config", self.write("secret.json", json.dumps(config))]
-        self.assertEqual(json.loads(self.outbox("ls", "--json", where=where))["id"], "1")
+        self.assertEqual(json.loads(self.outbox("ls", "--json", where=where))["short"], "first")
         self.outbox("drain", where=where, code=1)
         config["strategies"][0]["url"] = {"env": "NOT_SET_ANYWHERE"}
         where = ["--config", self.write("secret.json", json.dumps(config))]

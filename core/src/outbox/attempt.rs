@@ -85,14 +85,16 @@ impl Attempt {
     /// Sends it and ends its lease.
     pub(super) async fn run(self) -> Ended {
         // Another may send the row once the lease ends: there must be time for a whole attempt.
-        if self.lease.now().1.left(&self.shared) < self.shared.deadline + self.spare() / 4 {
+        let least = self.shared.deadline + self.spare() / 4;
+        if self.row.unread.is_none() && self.lease.now().1.left(&self.shared) < least {
             count(&self.shared.counts.late);
             tracing::warn!(id = %self.shared.id, row = %self.row.id, "a row was given back: too little was left of its lease");
             return self.ended(How::Released).await;
         }
-        let how = match &self.message {
-            Some(message) => self.send(message.clone(), Vec::new()).await,
-            None => match stored::load(&self.row.message) {
+        let how = match (&self.message, &self.row.unread) {
+            (None, Some(error)) => self.unread(error),
+            (Some(message), _) => self.send(message.clone(), Vec::new()).await,
+            (None, None) => match stored::load(&self.row.message) {
                 Ok((message, lost)) => self.send(Arc::new(message), lost).await,
                 Err(error) => self.dead(verdict::noted(&error), None),
             },
@@ -181,6 +183,17 @@ impl Attempt {
         let least = if counted { least } else { least.max(Duration::from_millis(100)) };
         let due: Millis = self.shared.next_try(failures, least);
         How::Again { due, counted, error: noted, rest }
+    }
+
+    // What cannot be read is tried as often as what cannot be sent.
+    fn unread(&self, error: &Error) -> How {
+        count(&self.shared.counts.failed);
+        let failures = self.row.attempts.saturating_add(1);
+        if !error.retryable() || failures >= self.shared.terms.config.max_attempts {
+            return self.dead(verdict::noted(error), None);
+        }
+        let due = self.shared.next_try(failures, Duration::ZERO);
+        How::Again { due, counted: true, error: verdict::noted(error), rest: None }
     }
 
     // Ended by a close, and so nobody's failure; but what may have been sent is not to be sent again under `stop`.

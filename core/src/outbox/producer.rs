@@ -372,6 +372,7 @@ impl Leasing {
                 message: Default::default(),
                 attempts: 0,
                 accepted: self.accepted,
+                unread: None,
             };
             self.shared.send_direct(Direct { row, message: Some(message), until: self.until, slot });
         }

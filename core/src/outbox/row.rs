@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::error::Error;
+
 /// Milliseconds since 1970.
 pub type Millis = i64;
 
@@ -174,6 +176,8 @@ pub struct Claimed {
     pub attempts: u32,
     /// When the message was accepted.
     pub accepted: Millis,
+    /// Why it cannot be read: later it may, where the error is retryable.
+    pub unread: Option<Error>,
 }
 
 /// What a claim returned.

@@ -3,13 +3,13 @@
 //	ferretdb FOLDER [HOST:PORT]
 //
 // What it keeps is in FOLDER, so that another one can go on with it. It prints the address where it listens (a free port of 127.0.0.1 unless
-// named) on standard output, and ends when standard input does.
+// named) on standard output, and ends when standard input does. The lines there are faults that commands are to meet.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -68,9 +68,9 @@ func serve(folder, address string) error {
 		return err
 	}
 	go relay(listener, socket)
-	fmt.Println(listener.Addr())
-	_, _ = io.Copy(io.Discard, os.Stdin)
+	tell(listener.Addr())
+	obeyed := obey(os.Stdin)
 	cancel()
 	<-ended
-	return listener.Close()
+	return errors.Join(obeyed, listener.Close())
 }

@@ -50,9 +50,20 @@ func exchange(client, server net.Conn) error {
 	if err != nil {
 		return err
 	}
+	fault := met(request)
+	if fault != nil {
+		if over, err := fault.before(client, request); over || err != nil {
+			return err
+		}
+	}
 	answer, err := ask(server, request)
 	if err != nil || answer == nil {
 		return err
+	}
+	if fault != nil {
+		if answer, err = fault.after(client, request, answer); err != nil {
+			return err
+		}
 	}
 	_, err = client.Write(answer)
 	return err
@@ -87,10 +98,15 @@ func greeting(request []byte) bool {
 		if len(request) <= nameOffset {
 			return false
 		}
-		name, _, _ := bytes.Cut(request[nameOffset:], []byte{0})
-		return string(name) == "hello" || strings.EqualFold(string(name), "ismaster")
+		name, _ := cString(request[nameOffset:])
+		return name == "hello" || strings.EqualFold(name, "ismaster")
 	}
 	return false
+}
+
+func cString(from []byte) (string, []byte) {
+	text, rest, _ := bytes.Cut(from, []byte{0})
+	return string(text), rest
 }
 
 func message(from io.Reader) ([]byte, error) {

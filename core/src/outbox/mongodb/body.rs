@@ -3,11 +3,12 @@
 //! between, and [`super::tidy`] deletes them.
 
 use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::{Document, doc};
 use ring::digest::{SHA256, digest};
 
-use super::database::Database;
-use super::fault::{damaged, error_of, write_error};
+use super::database::{AT_ONCE, Database, step};
+use super::fault::{damaged, error_of, write_error, written};
 use super::form::{binary, maybe_bytes, maybe_text, number, signed, text, unsigned};
 use crate::error::{Error, Kind, Result};
 use crate::outbox::row::{SHORT, StoredMessage};
@@ -176,7 +177,9 @@ impl Database {
         made.push(piece.clone());
         for (part, data) in piece.keys().iter().zip(bytes.chunks(PART)) {
             let document = doc! {"_id": part, "made": self.now(), "data": binary(data)};
-            self.bodies.insert_one(document).await.map_err(|error| write_error(&error))?;
+            let made = async { self.bodies.insert_one(document).await.map_err(|error| error_of(&error)) };
+            // What may be there of it changes nothing: no row names it.
+            step(false, made).await?;
         }
         Ok(piece)
     }
@@ -194,8 +197,11 @@ impl Database {
         for some in keys.chunks(SOME) {
             let each = some.iter().map(|key| doc! {"q": {"_id": key}, "limit": 1});
             let each: Vec<Document> = each.collect();
-            let command = doc! {"delete": self.bodies.name(), "deletes": each, "ordered": false};
-            self.raw.run_command(command).await.map_err(|error| write_error(&error))?;
+            let command = doc! {
+                "delete": self.bodies.name(), "deletes": each, "ordered": false, "writeConcern": Database::confirmed(),
+            };
+            let deleted = async { self.raw.run_command(command).await.map_err(|error| write_error(&error)) };
+            written(&step(true, deleted).await?)?;
         }
         Ok(())
     }
@@ -219,13 +225,18 @@ impl Database {
         Ok(StoredMessage { head, body, number: unsigned(number(of, "number")?), delay: number(of, "delay")? })
     }
 
-    async fn whole(&self, piece: &Piece) -> Result<Bytes> {
+    async fn part(&self, key: String) -> Result<Bytes> {
         let missing = || damaged("a part of a body is missing");
+        let found = self.bodies.find_one(doc! {"_id": key}).await.map_err(|error| error_of(&error))?;
+        maybe_bytes(&found.ok_or_else(missing)?, "data")?.ok_or_else(missing)
+    }
+
+    async fn whole(&self, piece: &Piece) -> Result<Bytes> {
+        let parts = stream::iter(piece.keys()).map(|part| self.part(part)).buffered(AT_ONCE);
+        let mut parts = std::pin::pin!(parts);
         let mut whole = BytesMut::new();
-        for part in piece.keys() {
-            let found = self.bodies.find_one(doc! {"_id": part}).await.map_err(|error| error_of(&error))?;
-            let data = maybe_bytes(&found.ok_or_else(missing)?, "data")?.ok_or_else(missing)?;
-            whole.extend_from_slice(&data);
+        while let Some(part) = parts.try_next().await? {
+            whole.extend_from_slice(&part);
         }
         let whole = whole.freeze();
         if whole.len() as i64 != piece.length || sum_of(&whole).await? != piece.sum {

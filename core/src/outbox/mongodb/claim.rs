@@ -1,16 +1,20 @@
 //! Claiming rows. Each is taken by an update of its document that finds it free: of several who see it, one has it.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
+use futures_util::{StreamExt, stream};
 use mongodb::bson::{Document, doc};
+use tokio::time::Instant;
 
-use super::database::{Database, all, several};
-use super::fault::Fault;
+use super::database::{AT_ONCE, Database, all, several};
+use super::fault::{Fault, silent};
 use super::form::{among, id, live, maybe_text, number, state_number, unsigned};
+use super::hold::Hold;
 use super::line::Turn;
 use crate::client::BoxFuture;
 use crate::error::{Error, Result};
-use crate::outbox::row::{Claim, Claimed, Claims, Millis, NEVER, RowId, State, StoredMessage};
+use crate::outbox::row::{Claim, Claimed, Claims, Millis, NEVER, RowId, State};
 
 /// How often it looks again where others took what it saw.
 const TRIES: usize = 4;
@@ -33,11 +37,18 @@ struct Seen {
     next: Option<Millis>,
 }
 
+/// A row that was claimed and not read.
+struct Unread {
+    row: i64,
+    error: Error,
+}
+
 impl Database {
-    pub(super) async fn claim(&self, claim: &Claim) -> Result<Claims> {
+    /// Claims rows, and gives those back whose bodies were not read by then.
+    pub(super) async fn claim(self: &Arc<Self>, claim: &Claim, by: Instant) -> Result<Claims> {
         let mut claims = Claims::default();
         for lost in 0..TRIES {
-            claims = self.claim_once(claim, lost).await?;
+            claims = self.claim_once(claim, lost, by).await?;
             if !claims.rows.is_empty() || !claims.more {
                 break;
             }
@@ -45,8 +56,9 @@ impl Database {
         Ok(claims)
     }
 
-    async fn claim_once(&self, claim: &Claim, lost: usize) -> Result<Claims> {
-        let token = self.token();
+    async fn claim_once(self: &Arc<Self>, claim: &Claim, lost: usize, by: Instant) -> Result<Claims> {
+        let mut hold = Hold::new(self, claim);
+        let token = hold.token;
         // Others want the same rows: each looks somewhere else, and not much further.
         let (beside, step) = (lost.min(BESIDE), claim.rows.max(1));
         let seen = step.saturating_mul(beside + 1).min(MOST.max(step));
@@ -59,7 +71,7 @@ impl Database {
         let full = leased.due.len().max(pending.due.len()) > seen;
         let mut next = leased.next.into_iter().chain(pending.next).min();
         let mut candidates: Vec<Candidate> = leased.due.into_iter().chain(pending.due).collect();
-        let (mut turns, aside) = self.turns(claim, token, &mut candidates).await?;
+        let (mut turns, aside) = self.turns(claim, &mut hold, &mut candidates).await?;
         let mut more = woken || (aside && full);
         let mut passed_by = false;
         if beside > 0 && candidates.len() > step {
@@ -87,6 +99,7 @@ impl Database {
             let lease = doc! {
                 "state": state_number(State::Leased), "due": claim.until, "token": token, "updated": claim.now,
             };
+            hold.rows.clone_from(&chosen);
             self.change(&self.rows, free, doc! {"$set": lease}).await?;
             for row in all(self.rows.find(doc! {"token": token, "_id": among(&chosen)})).await? {
                 won.insert(id(&row)?, row);
@@ -100,16 +113,36 @@ impl Database {
             turns.retain(|(line, _)| Some(line) != candidate.line.as_ref());
         }
         self.end_turns(&turns, claim.now).await?;
-        let mut rows: Vec<BoxFuture<'_, Result<Claimed>>> = Vec::with_capacity(won.len());
-        for row in chosen.iter().filter_map(|id| won.remove(id)) {
-            rows.push(Box::pin(self.claimed(row, token)));
+        let mut reads: Vec<BoxFuture<'_, std::result::Result<Claimed, Unread>>> = Vec::new();
+        for (place, row) in chosen.iter().enumerate().filter_map(|(place, id)| Some((place, won.remove(id)?)))
+        {
+            // The first has the time of the whole claim.
+            reads.push(Box::pin(self.claimed(row, token, by, place == 0)));
         }
-        Ok(Claims {
-            rows: several(rows).await?,
-            more,
-            next: next.filter(|_| !more),
-            reached: reached.filter(|_| !passed_by),
-        })
+        let read: Vec<_> = stream::iter(reads).buffered(AT_ONCE).collect().await;
+        let (mut rows, mut failed) = (Vec::with_capacity(read.len()), None);
+        (hold.rows, hold.lines) = (Vec::new(), Vec::new());
+        for read in read {
+            match read {
+                Ok(row) => rows.push(row),
+                Err(unread) => {
+                    hold.rows.push(unread.row);
+                    failed.get_or_insert(unread.error);
+                }
+            }
+        }
+        if let Some(error) = failed {
+            tracing::debug!(%error, rows = hold.rows.len(), "rows of the outbox were not read, and are given back");
+            let given_back = hold.give_back().await;
+            if rows.is_empty() {
+                return Err(error);
+            }
+            more = true;
+            if given_back.is_ok() {
+                hold.handed_over();
+            }
+        }
+        Ok(Claims { rows, more, next: next.filter(|_| !more), reached: reached.filter(|_| !passed_by) })
     }
 
     async fn seen(&self, claim: &Claim, state: State, most: usize) -> Result<Seen> {
@@ -136,7 +169,7 @@ impl Database {
     async fn turns(
         &self,
         claim: &Claim,
-        token: i64,
+        hold: &mut Hold,
         candidates: &mut Vec<Candidate>,
     ) -> Result<(Vec<Turn>, bool)> {
         let lines: HashSet<String> =
@@ -147,6 +180,8 @@ impl Database {
         let mut names: Vec<String> = lines.iter().cloned().collect();
         // Two who take the same lines find them in the same order.
         names.sort_unstable();
+        let token = hold.token;
+        hold.lines.clone_from(&names);
         let taken = self.take_turns(&names, &claim.producer, token, [claim.now, claim.until]).await?;
         let mut firsts: Vec<BoxFuture<'_, Result<Option<i64>>>> = Vec::with_capacity(taken.len());
         for line in &taken {
@@ -168,27 +203,48 @@ impl Database {
         Ok((turns, candidates.len() < before))
     }
 
-    async fn claimed(&self, row: Document, token: i64) -> Result<Claimed> {
-        let message = match self.message(&row).await {
-            Ok(message) => message,
-            Err(error) if is_damaged(&error) => {
-                // The others must go on: it is found unreadable by who is to send it, and given up.
-                tracing::error!(row = id(&row)?, %error, "a row of the outbox is damaged");
-                StoredMessage { head: Some(String::new()), ..StoredMessage::default() }
-            }
-            Err(error) => return Err(error),
+    // With why it was not read, where that is the row's own.
+    async fn claimed(
+        &self,
+        row: Document,
+        token: i64,
+        by: Instant,
+        first: bool,
+    ) -> std::result::Result<Claimed, Unread> {
+        let row_id = id(&row).unwrap_or_default();
+        let read = async {
+            let message = self.message(&row).await?;
+            Ok((message, number(&row, "attempts")?, number(&row, "accepted")?))
         };
+        let read: Result<_> = tokio::time::timeout_at(by, read).await.unwrap_or_else(|_| match first {
+            true => Err(Fault::Late.error(Some("the body of a row did not come in the time of a claim"))),
+            false => Err(silent(false)),
+        });
+        let late = first && Instant::now() >= by;
+        let ((message, attempts, accepted), unread) = match read {
+            Ok(read) => (read, None),
+            Err(error) => match fault_of(&error) {
+                Some(Fault::Damaged) => (Default::default(), Some(error)),
+                Some(Fault::Other) => (Default::default(), Some(error.retryable_is(true))),
+                Some(Fault::Late) if late => (Default::default(), Some(error)),
+                // Nothing is known to be wrong with the row.
+                _ => return Err(Unread { row: row_id, error }),
+            },
+        };
+        if let Some(error) = &unread {
+            tracing::error!(row = row_id, %error, "a row of the outbox cannot be read");
+        }
         Ok(Claimed {
-            id: RowId(unsigned(id(&row)?)),
+            id: RowId(unsigned(row_id)),
             token: unsigned(token),
             message,
-            attempts: u32::try_from(number(&row, "attempts")?).unwrap_or(u32::MAX),
-            accepted: number(&row, "accepted")?,
+            attempts: u32::try_from(attempts).unwrap_or_default(),
+            accepted,
+            unread,
         })
     }
 }
 
-fn is_damaged(error: &Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Fault>());
-    source == Some(&Fault::Damaged)
+fn fault_of(error: &Error) -> Option<Fault> {
+    std::error::Error::source(error).and_then(|source| source.downcast_ref::<Fault>()).copied()
 }

@@ -11,8 +11,9 @@ use mongodb::options::{
     WriteConcern,
 };
 use mongodb::{Client, Collection, Cursor, IndexModel};
+use tokio_util::task::TaskTracker;
 
-use super::fault::{Fault, damaged, error_of, write_error};
+use super::fault::{Fault, damaged, error_of, silent, write_error};
 use super::form::{number, text};
 use super::target::Target;
 use crate::client::{BoxFuture, Context};
@@ -31,9 +32,12 @@ const CONFIRMED: Duration = Duration::from_secs(10);
 /// How long the opening may take in all.
 const OPENED: Duration = Duration::from_secs(20);
 /// Commands of one call that are under way at once.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 /// The longest that any call takes, of whoever names no deadline.
-const LONGEST: Duration = Duration::from_secs(300);
+pub(super) const LONGEST: Duration = Duration::from_secs(300);
+/// How long one answer is waited for while other calls wait too: longer than the server is looked for, a connection made
+/// and a write confirmed. The driver itself waits for as long as the connection stands.
+const ANSWERED: Duration = Duration::from_secs(20);
 
 /// See the module.
 pub(super) struct Database {
@@ -45,6 +49,8 @@ pub(super) struct Database {
     pub(super) lines: Collection<Document>,
     /// All of it, for commands that the driver has no call for.
     pub(super) raw: mongodb::Database,
+    /// What claims took and nobody has, until it is given back.
+    pub(super) given_back: TaskTracker,
     clock: Clock,
     random: Random,
 }
@@ -85,9 +91,12 @@ impl Database {
             bodies: named(".bodies"),
             lines: named(".lines"),
             raw: database.clone(),
+            given_back: TaskTracker::new(),
             clock: Clock::from_system(),
             random: Random::from_system(),
         };
+        // Whoever waits for it waits for what is under way.
+        opened.given_back.close();
         let identity = opened.identified(&named(".about")).await?;
         opened.indexed().await?;
         Ok((opened, identity))
@@ -131,6 +140,11 @@ impl Database {
             collection.create_index(index).await.map_err(|error| error_of(&error))?;
         }
         Ok(())
+    }
+
+    /// The write concern of commands that the driver has no call for.
+    pub(super) fn confirmed() -> Document {
+        doc! {"w": "majority", "j": true, "wtimeout": CONFIRMED.as_millis() as i64}
     }
 
     /// A number that no claim had.
@@ -181,6 +195,11 @@ pub(super) async fn all(
 /// The results of work of which some is done at once, in its order.
 pub(super) async fn several<T>(work: Vec<BoxFuture<'_, Result<T>>>) -> Result<Vec<T>> {
     stream::iter(work).buffered(AT_ONCE).try_collect().await
+}
+
+/// One step of what several calls wait for: a few commands, whose answers may never come.
+pub(super) async fn step<T>(writes: bool, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(ANSWERED, work).await.unwrap_or_else(|_| Err(silent(writes)))
 }
 
 /// Runs work until it ends or the context does.

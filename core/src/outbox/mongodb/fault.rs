@@ -1,8 +1,10 @@
 //! What MongoDB and its driver say went wrong, as our errors.
 
+use mongodb::bson::{Bson, Document};
 use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
 
-use crate::error::{Error, Kind, Outcome};
+use super::form::number;
+use crate::error::{Error, Kind, Outcome, Result};
 
 /// Why a store in MongoDB failed; the source of a `storage` error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +48,8 @@ impl std::fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 impl Fault {
-    fn of_code(code: i32) -> Fault {
+    /// Of a code of the server's.
+    pub(super) fn of_code(code: i32) -> Fault {
         match code {
             11000 | 11001 => Fault::Duplicate,
             18 => Fault::Login,
@@ -70,6 +73,7 @@ impl Fault {
             ErrorKind::Command(command) => Fault::of_code(command.code),
             ErrorKind::Write(WriteFailure::WriteError(failed)) => Fault::of_code(failed.code),
             ErrorKind::Write(WriteFailure::WriteConcernError(_)) => Fault::Unconfirmed,
+            ErrorKind::InsertMany(failed) if failed.write_concern_error.is_some() => Fault::Unconfirmed,
             ErrorKind::InsertMany(failed) => match failed.write_errors.as_ref().and_then(|all| all.first()) {
                 Some(first) => Fault::of_code(first.code),
                 None => Fault::Unconfirmed,
@@ -98,13 +102,14 @@ pub(super) fn error_of(error: &DriverError) -> Error {
         ErrorKind::Write(WriteFailure::WriteError(failed)) => {
             fault.error(Some(&format!("write error {}", failed.code)))
         }
-        ErrorKind::InsertMany(failed) => {
+        ErrorKind::InsertMany(failed) if failed.write_concern_error.is_none() => {
             let code = failed.write_errors.iter().flatten().map(|one| one.code).next();
             fault.error(code.map(|code| format!("write error {code}")).as_deref())
         }
         ErrorKind::Command(command) if matches!(fault, Fault::Duplicate) => {
             fault.error(Some(&command.code_name))
         }
+        ErrorKind::InsertMany(_) => fault.error(None),
         _ => fault.error(Some(&error.to_string())),
     }
 }
@@ -117,6 +122,10 @@ pub(super) fn write_error(error: &DriverError) -> Error {
         | ErrorKind::InvalidResponse { .. }
         | ErrorKind::Internal { .. } => true,
         ErrorKind::Write(WriteFailure::WriteConcernError(_)) => true,
+        // Of several documents some may be changed.
+        ErrorKind::Write(WriteFailure::WriteError(failed)) => {
+            !matches!(Fault::of_code(failed.code), Fault::Denied | Fault::Duplicate)
+        }
         ErrorKind::InsertMany(failed) => failed.write_concern_error.is_some(),
         ErrorKind::Command(command) => {
             matches!(Fault::of_code(command.code), Fault::Away | Fault::Late | Fault::Unconfirmed)
@@ -125,6 +134,32 @@ pub(super) fn write_error(error: &DriverError) -> Error {
     };
     let told = error_of(error);
     if asked { told.outcome_is(Outcome::Unknown) } else { told }
+}
+
+/// A document was refused, and certainly not written.
+pub(super) fn refused(code: i32) -> Error {
+    Fault::of_code(code).error(Some(&format!("write error {code}")))
+}
+
+/// What the answer to a command says of its writes: the driver looks only at those that it knows.
+pub(super) fn written(answer: &Document) -> Result<()> {
+    let errors = answer.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
+    if let Some(first) = errors.first() {
+        let code = first.as_document().and_then(|first| number(first, "code").ok());
+        let code = code.and_then(|code| i32::try_from(code).ok()).unwrap_or_default();
+        // The others may be written.
+        return Err(refused(code).outcome_is(Outcome::Unknown));
+    }
+    match answer.get("writeConcernError") {
+        None | Some(Bson::Null) => Ok(()),
+        Some(_) => Err(Fault::Unconfirmed.error(None).outcome_is(Outcome::Unknown)),
+    }
+}
+
+/// No answer came in the longest time that one is waited for.
+pub(super) fn silent(writes: bool) -> Error {
+    let error = Fault::Late.error(None);
+    if writes { error.outcome_is(Outcome::Unknown) } else { error }
 }
 
 /// What was read is no row of ours.

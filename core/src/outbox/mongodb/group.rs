@@ -1,14 +1,17 @@
 //! Calls that wait for one another go into one command: each waits for a majority of the servers to have it on disk.
+//! A group that takes long is left to itself, and the next goes beside it.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::body::LARGEST;
-use super::fault::Fault;
+use super::database::LONGEST;
+use super::fault::{Fault, silent};
 use crate::client::{BoxFuture, Context};
 use crate::error::{Error, Kind, Outcome, Result};
 
@@ -17,9 +20,13 @@ const CALLS: usize = 65_536;
 /// Their bytes, in units of 1 KiB.
 const KIBIBYTES: u32 = (LARGEST >> 10) as u32;
 /// Calls and bytes that go into one command.
-const GROUP: (usize, u64) = (1000, 16 << 20);
+pub(super) const GROUP: (usize, u64) = (1000, 16 << 20);
+/// How long a group may take before the next goes beside it.
+const SLOW: Duration = Duration::from_secs(2);
+/// How many may be so slow at once.
+const BESIDE: usize = 8;
 
-/// What one call holds while it waits.
+/// What one call holds until it is done.
 pub(super) struct Held(#[expect(dead_code)] [OwnedSemaphorePermit; 2]);
 
 /// How many calls may wait, and with how many bytes.
@@ -70,6 +77,7 @@ struct Job<I, O> {
     bytes: u64,
     until: Option<Instant>,
     reply: oneshot::Sender<Result<O>>,
+    held: Held,
 }
 
 impl<I, O> Job<I, O> {
@@ -79,43 +87,81 @@ impl<I, O> Job<I, O> {
 }
 
 struct Waiting<I, O> {
-    jobs: VecDeque<Job<I, O>>,
+    // In the order in which they came.
+    jobs: BTreeMap<u64, Job<I, O>>,
+    next: u64,
     led: bool,
+    slow: usize,
 }
 
 /// What the calls of a group do together: an answer for each.
-pub(super) type Work<I, O> = Arc<dyn Fn(Vec<I>) -> BoxFuture<'static, Vec<Result<O>>> + Send + Sync>;
+pub(super) type Work<I, O> = Box<dyn Fn(Vec<I>) -> BoxFuture<'static, Vec<Result<O>>> + Send + Sync>;
 
-/// See the module.
-pub(super) struct Group<I, O> {
-    waiting: Arc<Mutex<Waiting<I, O>>>,
+struct Inner<I, O> {
+    waiting: Mutex<Waiting<I, O>>,
     work: Work<I, O>,
 }
 
+/// See the module.
+pub(super) struct Group<I, O>(Arc<Inner<I, O>>);
+
 impl<I: Send + 'static, O: Send + 'static> Group<I, O> {
     pub(super) fn new(work: Work<I, O>) -> Group<I, O> {
-        let waiting = Waiting { jobs: VecDeque::new(), led: false };
-        Group { waiting: Arc::new(Mutex::new(waiting)), work }
+        let waiting = Waiting { jobs: BTreeMap::new(), next: 0, led: false, slow: 0 };
+        Group(Arc::new(Inner { waiting: Mutex::new(waiting), work }))
     }
 
-    /// Does it together with what else waits.
-    pub(super) async fn run(&self, ctx: &Context, item: I, bytes: u64) -> Result<O> {
+    /// Does it together with what else waits. Its room is taken until it is done, or nobody wants it any more and it
+    /// was not begun.
+    ///
+    /// # Errors
+    /// Those of the work; `timeout` and `cancelled` of the context, with the outcome unknown where it was begun.
+    pub(super) async fn run(&self, ctx: &Context, item: I, bytes: u64, held: Held) -> Result<O> {
         let (reply, answer) = oneshot::channel();
-        let leads = {
-            let mut waiting = self.waiting.lock();
-            waiting.jobs.push_back(Job { item, bytes, until: ctx.deadline(), reply });
-            !std::mem::replace(&mut waiting.led, true)
+        let (number, leads) = {
+            let mut waiting = self.0.waiting.lock();
+            let number = waiting.next;
+            waiting.next += 1;
+            waiting.jobs.insert(number, Job { item, bytes, until: ctx.deadline(), reply, held });
+            (number, !std::mem::replace(&mut waiting.led, true))
         };
+        let queued = Queued { of: &self.0, number };
         if leads {
-            tokio::spawn(lead(Leader { waiting: self.waiting.clone(), leads: true }, self.work.clone()));
+            start(Leader { of: self.0.clone(), leads: true, slow: false });
         }
-        match ctx.run(answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(Error::new(Kind::Internal, "a call of the outbox's store had no answer")
-                .outcome_is(Outcome::Unknown)),
-            Err(ended) if ended.kind() == Kind::Timeout => Err(late(Outcome::Unknown)),
-            Err(ended) => Err(ended.outcome_is(Outcome::Unknown)),
+        let ended = match ctx.run(answer).await {
+            Ok(Ok(result)) => return result,
+            Ok(Err(_)) => {
+                return Err(Error::new(Kind::Internal, "a call of the outbox's store had no answer")
+                    .outcome_is(Outcome::Unknown));
+            }
+            Err(ended) => ended,
+        };
+        let outcome = if queued.leave() { Outcome::NotSent } else { Outcome::Unknown };
+        match ended.kind() {
+            Kind::Timeout => Err(late(outcome)),
+            _ => Err(ended.outcome_is(outcome)),
         }
+    }
+}
+
+/// A call that may wait for its turn. Nobody does what is dropped before.
+struct Queued<'a, I, O> {
+    of: &'a Inner<I, O>,
+    number: u64,
+}
+
+impl<I, O> Queued<'_, I, O> {
+    // Whether it was not begun.
+    fn leave(&self) -> bool {
+        let left = self.of.waiting.lock().jobs.remove(&self.number);
+        left.is_some()
+    }
+}
+
+impl<I, O> Drop for Queued<'_, I, O> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -126,30 +172,38 @@ fn late(outcome: Outcome) -> Error {
 
 /// Who calls the work. However it ends, the next call leads anew.
 struct Leader<I, O> {
-    waiting: Arc<Mutex<Waiting<I, O>>>,
+    of: Arc<Inner<I, O>>,
     leads: bool,
+    // It counts among the slow ones.
+    slow: bool,
 }
 
 impl<I, O> Drop for Leader<I, O> {
     fn drop(&mut self) {
+        let mut waiting = self.of.waiting.lock();
+        if self.slow {
+            waiting.slow = waiting.slow.saturating_sub(1);
+        }
         if self.leads {
-            let mut waiting = self.waiting.lock();
             waiting.led = false;
             waiting.jobs.clear();
         }
     }
 }
 
-impl<I, O> Leader<I, O> {
+impl<I: Send + 'static, O: Send + 'static> Leader<I, O> {
     fn next(&mut self) -> Option<Vec<Job<I, O>>> {
-        let mut waiting = self.waiting.lock();
+        if !self.leads {
+            return None;
+        }
+        let mut waiting = self.of.waiting.lock();
         let (mut group, mut bytes) = (Vec::new(), 0_u64);
         while group.len() < GROUP.0
-            && let Some(job) = waiting.jobs.front()
-            && (group.is_empty() || bytes.saturating_add(job.bytes) <= GROUP.1)
+            && let Some(job) = waiting.jobs.first_entry()
+            && (group.is_empty() || bytes.saturating_add(job.get().bytes) <= GROUP.1)
         {
-            bytes = bytes.saturating_add(job.bytes);
-            group.extend(waiting.jobs.pop_front());
+            bytes = bytes.saturating_add(job.get().bytes);
+            group.push(job.remove());
         }
         if group.is_empty() {
             waiting.led = false;
@@ -158,15 +212,33 @@ impl<I, O> Leader<I, O> {
         }
         Some(group)
     }
+
+    // Another leads from here on, if there are not too many already that are as slow.
+    fn hand_over(&mut self) {
+        {
+            let mut waiting = self.of.waiting.lock();
+            if !self.leads || waiting.slow >= BESIDE {
+                return;
+            }
+            waiting.slow += 1;
+        }
+        (self.leads, self.slow) = (false, true);
+        start(Leader { of: self.of.clone(), leads: true, slow: false });
+    }
 }
 
-async fn lead<I: Send + 'static, O: Send + 'static>(mut leader: Leader<I, O>, work: Work<I, O>) {
+fn start<I: Send + 'static, O: Send + 'static>(leader: Leader<I, O>) {
+    let leads: BoxFuture<'static, ()> = Box::pin(lead(leader));
+    tokio::spawn(leads);
+}
+
+async fn lead<I: Send + 'static, O: Send + 'static>(mut leader: Leader<I, O>) {
     while let Some(group) = leader.next() {
         let (mut items, mut replies) = (Vec::new(), Vec::new());
         for job in group {
             if job.wanted() {
                 items.push(job.item);
-                replies.push(job.reply);
+                replies.push((job.reply, job.held));
             } else {
                 let _ = job.reply.send(Err(late(Outcome::NotSent)));
             }
@@ -174,8 +246,109 @@ async fn lead<I: Send + 'static, O: Send + 'static>(mut leader: Leader<I, O>, wo
         if items.is_empty() {
             continue;
         }
-        for (reply, answer) in replies.into_iter().zip(work(items).await) {
-            let _ = reply.send(answer);
+        let work = (leader.of.work)(items);
+        let mut work = std::pin::pin!(tokio::time::timeout(LONGEST, work));
+        let done = loop {
+            match tokio::time::timeout(SLOW, &mut work).await {
+                Ok(done) => break done,
+                // One answer that does not come is not to keep all the others.
+                Err(_) => leader.hand_over(),
+            }
+        };
+        match done {
+            Ok(answers) => {
+                for ((reply, held), answer) in replies.into_iter().zip(answers) {
+                    drop(held);
+                    let _ = reply.send(answer);
+                }
+            }
+            Err(_) => {
+                for (reply, held) in replies {
+                    drop(held);
+                    let _ = reply.send(Err(silent(true)));
+                }
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    // Work that never ends for items of this number, and gives each of the others back.
+    const STUCK: usize = 0;
+
+    fn group(begun: &Arc<AtomicUsize>) -> Arc<Group<usize, usize>> {
+        let begun = begun.clone();
+        Arc::new(Group::new(Box::new(move |items| {
+            begun.fetch_add(items.len(), Ordering::SeqCst);
+            Box::pin(async move {
+                if items.contains(&STUCK) {
+                    std::future::pending::<()>().await;
+                }
+                items.into_iter().map(Ok).collect()
+            })
+        })))
+    }
+
+    async fn called(group: &Group<usize, usize>, room: &Room, ctx: &Context, item: usize) -> Result<usize> {
+        let held = room.take(ctx, 1024).await?;
+        group.run(ctx, item, 1024, held).await
+    }
+
+    fn free(room: &Room) -> [usize; 2] {
+        [room.calls.available_permits(), room.kibibytes.available_permits()]
+    }
+
+    fn seconds(seconds: u64) -> Context {
+        Context::within(Duration::from_secs(seconds))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_never_ends_does_not_keep_the_others() {
+        let (begun, room) = (Arc::default(), Arc::new(Room::new()));
+        let group = group(&begun);
+        let stuck = {
+            let (group, room) = (group.clone(), room.clone());
+            tokio::spawn(async move { called(&group, &room, &Context::unbounded(), STUCK).await })
+        };
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let began = Instant::now();
+        assert_eq!(called(&group, &room, &seconds(20), 7).await.unwrap(), 7);
+        assert!(began.elapsed() <= SLOW, "{:?}", began.elapsed());
+        // Who names no deadline has an answer too.
+        let error = stuck.await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (Kind::Storage, Outcome::Unknown), "{error:?}");
+        assert!(began.elapsed() <= LONGEST, "{:?}", began.elapsed());
+        assert_eq!(free(&room), [CALLS, KIBIBYTES as usize]);
+        assert_eq!(group.0.waiting.lock().slow, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_begun_goes_with_its_caller_and_what_was_keeps_its_room() {
+        let (begun, room) = (Arc::<AtomicUsize>::default(), Arc::new(Room::new()));
+        let group = group(&begun);
+        // As many as may be slow, and one more that leads: none is left to begin anything.
+        for _ in 0..=BESIDE {
+            let error = called(&group, &room, &seconds(3), STUCK).await.unwrap_err();
+            assert_eq!((error.kind(), error.outcome()), (Kind::Timeout, Outcome::Unknown), "{error:?}");
+        }
+        assert_eq!(begun.load(Ordering::SeqCst), BESIDE + 1);
+        let stuck = [CALLS - BESIDE - 1, KIBIBYTES as usize - BESIDE - 1];
+        assert_eq!(free(&room), stuck, "their callers are gone, and what they gave is still there");
+        let error = called(&group, &room, &seconds(3), 7).await.unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), (Kind::Timeout, Outcome::NotSent), "{error:?}");
+        let unbounded = Context::unbounded();
+        let dropped = called(&group, &room, &unbounded, 7);
+        let dropped = tokio::time::timeout(Duration::from_secs(1), dropped);
+        assert!(dropped.await.is_err());
+        assert_eq!((free(&room), group.0.waiting.lock().jobs.len()), (stuck, 0));
+        // Those that are stuck end, and all goes on.
+        tokio::time::sleep(LONGEST).await;
+        assert_eq!(called(&group, &room, &seconds(3), 8).await.unwrap(), 8);
+        assert_eq!((begun.load(Ordering::SeqCst), free(&room)), (BESIDE + 2, [CALLS, KIBIBYTES as usize]));
     }
 }

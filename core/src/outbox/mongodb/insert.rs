@@ -1,17 +1,18 @@
 //! Inserting rows, those of many calls in one command.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use mongodb::bson::doc;
 use mongodb::error::{Error as DriverError, ErrorKind};
 
 use super::body::Placed;
 use super::change;
-use super::database::{Database, all};
-use super::fault::{Fault, error_of, write_error};
-use super::form::{among, document, id, only, text, unsigned};
+use super::database::{Database, all, step};
+use super::fault::{error_of, refused, write_error};
+use super::form::{among, document, id, only, signed, state, text, unsigned};
+use super::group::GROUP;
 use crate::error::{Error, Kind, Outcome, Result};
-use crate::outbox::row::{Inserted, Millis, NewRow, RowId, Start};
+use crate::outbox::row::{Inserted, NewRow, RowId, Start, State};
 
 /// Bytes that a row may have without what stands apart.
 const ROW: usize = 12 << 20;
@@ -39,8 +40,8 @@ impl Database {
         let mut prepared = Prepared { rows: Vec::with_capacity(rows.len()), bytes: 0 };
         for mut row in rows {
             match self.prepare_one(&mut row).await {
-                Ok((placed, bytes)) => {
-                    prepared.bytes += bytes;
+                Ok(placed) => {
+                    prepared.bytes += placed.bytes;
                     prepared.rows.push((row, placed));
                 }
                 Err(error) => {
@@ -52,18 +53,18 @@ impl Database {
         Ok(prepared)
     }
 
-    async fn prepare_one(&self, row: &mut NewRow) -> Result<(Placed, u64)> {
+    async fn prepare_one(&self, row: &mut NewRow) -> Result<Placed> {
         let texts = [&row.topic, &row.order_key, &row.order_key, &row.dedup, &row.dedup, &row.error];
         let texts: usize = texts.into_iter().flatten().map(String::len).sum();
         if texts > ROW {
             let text = format!("the topic and the key have {texts} bytes, and {ROW} is the most in MongoDB");
             return Err(Error::new(Kind::TooLarge, text));
         }
-        let placed = self.place(&row.message, &[]).await?;
+        let mut placed = self.place(&row.message, &[]).await?;
         // It is written, or in the document: once is enough.
         row.message = Default::default();
-        let bytes = placed.bytes + texts as u64 + 512;
-        Ok((placed, bytes))
+        placed.bytes += texts as u64 + 512;
+        Ok(placed)
     }
 
     async fn unprepare(&self, prepared: &Prepared) {
@@ -101,101 +102,153 @@ impl Database {
                 break;
             }
         }
+        for row in flat.iter().filter(|row| row.end.is_none()) {
+            failures.entry(row.call).or_insert_with(|| {
+                Error::new(Kind::Storage, "no number was found for a row").retryable_is(true)
+            });
+        }
+        self.undo(&flat, &mut failures).await;
         let mut answers: Vec<Result<Vec<Inserted>>> =
             sizes.iter().map(|size| Ok(Vec::with_capacity(*size))).collect();
-        let mut undone: Vec<i64> = Vec::new();
         let mut unused = Vec::new();
         for row in flat {
             let Some(answer) = answers.get_mut(row.call) else { continue };
             if let Some(error) = failures.get(&row.call) {
-                if let Some(End { inserted: Inserted { id, fresh: true, .. } }) = row.end {
-                    undone.push(id.0 as i64);
-                }
                 // What may be there keeps its parts until it is known to be nowhere.
                 if error.outcome() == Outcome::NotSent {
                     unused.extend(row.placed.made);
                 }
                 *answer = Err(error.clone());
-                continue;
-            }
-            match (row.end, answer) {
-                (Some(end), Ok(answer)) => {
-                    if !end.inserted.fresh {
-                        unused.extend(row.placed.made);
-                    }
-                    answer.push(end.inserted);
+            } else if let (Some(end), Ok(answer)) = (row.end, answer) {
+                if !end.inserted.fresh {
+                    unused.extend(row.placed.made);
                 }
-                (None, answer) => *answer = Err(Error::new(Kind::Storage, "no number was found for a row")),
-                (Some(_), Err(_)) => {}
+                answer.push(end.inserted);
             }
-        }
-        // All of a call or none, as long as this process and the server stay.
-        if !undone.is_empty()
-            && let Err(error) = self.delete(&self.rows, doc! {"_id": among(&undone)}).await
-        {
-            tracing::warn!(%error, "rows of an insert that failed are left in the outbox's MongoDB");
         }
         self.forget(&unused).await;
         answers
     }
 
-    // Those that have no end yet; none after this are those whose number another took.
-    async fn insert_some(&self, rows: &mut [Row], failures: &mut HashMap<usize, Error>) -> Result<()> {
-        let mut number = self.next_number().await?;
-        let mut tries: Vec<(&mut Row, i64, i64)> = Vec::new();
-        let mut documents = Vec::new();
-        for row in rows.iter_mut().filter(|row| row.end.is_none() && !failures.contains_key(&row.call)) {
-            let token = self.token();
-            let mut document = document(&row.row, number, token);
-            document.extend(row.placed.fields.clone());
-            documents.push(document);
-            tries.push((row, number, token));
-            number += 1;
-        }
-        if documents.is_empty() {
-            return Ok(());
-        }
-        let mut refused: HashMap<usize, i32> = HashMap::new();
-        if let Err(error) = self.rows.insert_many(&documents).ordered(false).await {
-            refused = refusals(&error).ok_or_else(|| write_error(&error))?;
-        }
-        let mut twice: Vec<(&mut Row, i64)> = Vec::new();
-        for (place, (row, number, token)) in tries.into_iter().enumerate() {
-            match refused.get(&place) {
-                None => row.end = Some(End::fresh(number, token)),
-                Some(11000 | 11001) => twice.push((row, number)),
-                Some(code) => {
-                    let error = Fault::Other.error(Some(&format!("write error {code}")));
-                    failures.entry(row.call).or_insert(error);
+    // All of a call or none, as long as this process and the server stay.
+    async fn undo(&self, rows: &[Row], failures: &mut HashMap<usize, Error>) {
+        let mut undone: HashMap<RowId, (usize, i64)> = HashMap::new();
+        loop {
+            let failed = |row: &&Row| failures.contains_key(&row.call);
+            for row in rows.iter().filter(failed) {
+                if let Some(End { inserted: Inserted { id, fresh: true, .. }, token }) = row.end {
+                    undone.insert(id, (row.call, token));
                 }
             }
+            // Whose key was known by what goes now has nothing in the store.
+            let mut without: Vec<(usize, Error)> = Vec::new();
+            for row in rows.iter().filter(|row| !failed(row)) {
+                let first = row.end.as_ref().and_then(|end| undone.get(&end.inserted.id));
+                if let Some(error) = first.and_then(|(call, _)| failures.get(call)) {
+                    without.push((row.call, error.clone()));
+                }
+            }
+            if without.is_empty() {
+                break;
+            }
+            failures.extend(without);
         }
-        self.known(twice).await
+        if undone.is_empty() {
+            return;
+        }
+        let ids: Vec<i64> = undone.keys().map(|id| signed(id.0)).collect();
+        let tokens: Vec<i64> = undone.values().map(|(_, token)| *token).collect();
+        // One that was claimed meanwhile is being sent.
+        let which = doc! {"_id": among(&ids), "token": {"$in": tokens}};
+        let left = match step(true, self.delete(&self.rows, which)).await {
+            Ok(gone) if gone >= ids.len() as u64 => return,
+            Ok(gone) => (ids.len() as u64).saturating_sub(gone).to_string(),
+            Err(error) => error.text(),
+        };
+        tracing::warn!(%left, "rows of an insert that failed may be left in the outbox's MongoDB");
+        let calls: HashSet<usize> = undone.values().map(|(call, _)| *call).collect();
+        let known = |row: &&Row| row.end.as_ref().is_some_and(|end| undone.contains_key(&end.inserted.id));
+        let calls = calls.into_iter().chain(rows.iter().filter(known).map(|row| row.call));
+        for call in calls.collect::<HashSet<usize>>() {
+            if let Some(error) = failures.get_mut(&call) {
+                *error = error.clone().outcome_is(Outcome::Unknown);
+            }
+        }
+    }
+
+    // Those that have no end yet; none after this are those whose number another took.
+    async fn insert_some(&self, rows: &mut [Row], failures: &mut HashMap<usize, Error>) -> Result<()> {
+        let mut number = step(false, self.next_number()).await?;
+        let open: Vec<&mut Row> =
+            rows.iter_mut().filter(|row| row.end.is_none() && !failures.contains_key(&row.call)).collect();
+        let mut open = open.into_iter().peekable();
+        while open.peek().is_some() {
+            let (mut tries, mut documents, mut bytes) = (Vec::new(), Vec::new(), 0_u64);
+            // The driver cuts a command that is too long in two, and of these only one may be done.
+            let fits =
+                |row: &Row, bytes: u64| bytes == 0 || bytes.saturating_add(row.placed.bytes) <= GROUP.1;
+            while let Some(row) = open.next_if(|row| fits(row, bytes)) {
+                let token = self.token();
+                let mut document = document(&row.row, number, token);
+                document.extend(row.placed.fields.clone());
+                bytes = bytes.saturating_add(row.placed.bytes);
+                documents.push(document);
+                tries.push((row, number, token));
+                number += 1;
+            }
+            let inserted = async { Ok(self.rows.insert_many(&documents).ordered(false).await) };
+            let mut codes: HashMap<usize, i32> = HashMap::new();
+            if let Err(error) = step(true, inserted).await? {
+                codes = refusals(&error).ok_or_else(|| write_error(&error))?;
+            }
+            let mut twice: Vec<&mut Row> = Vec::new();
+            for (place, (row, number, token)) in tries.into_iter().enumerate() {
+                match codes.get(&place) {
+                    None => row.end = Some(End::fresh(number, token)),
+                    // Without a key it has nothing in common with another but the number.
+                    Some(11000 | 11001) if row.row.dedup.is_none() => {}
+                    Some(11000 | 11001) => twice.push(row),
+                    Some(code) => drop(failures.entry(row.call).or_insert_with(|| refused(*code))),
+                }
+            }
+            self.known(twice).await?;
+        }
+        Ok(())
     }
 
     // Each has its dedup key in common with another, or its number.
-    async fn known(&self, rows: Vec<(&mut Row, i64)>) -> Result<()> {
+    async fn known(&self, rows: Vec<&mut Row>) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
-        let key = |row: &Row, number| only(&row.row.producer, row.row.dedup.as_deref(), number);
-        let keys: Vec<String> = rows.iter().map(|(row, number)| key(row, *number)).collect();
-        let there = self.rows.find(doc! {"only": {"$in": keys}}).projection(doc! {"_id": 1, "only": 1});
-        let mut ids: HashMap<String, i64> = HashMap::new();
-        for found in all(there).await? {
-            ids.insert(text(&found, "only")?, id(&found)?);
+        let key = |row: &Row| only(&row.row.producer, row.row.dedup.as_deref(), 0);
+        // A dead row would not be sent any more: it begins anew, before anybody is told that it is there.
+        let sends = |row: &Row| matches!(row.row.start, Start::Pending { .. } | Start::Leased { .. });
+        let wanted: Vec<String> = rows.iter().filter(|row| sends(row)).map(|row| key(row)).collect();
+        let mut revived = 0;
+        if !wanted.is_empty() {
+            let now = rows.iter().map(|row| row.row.now).max().unwrap_or_default();
+            revived = step(true, change::begin_anew(self, doc! {"only": {"$in": wanted}}, now)).await?;
         }
-        let mut dead: Vec<(i64, Millis)> = Vec::new();
-        for (row, number) in rows {
-            let Some(there) = ids.get(&key(row, number)) else { continue };
-            row.end = Some(End::known(*there));
-            // A dead row would not be sent any more: it begins anew.
-            if matches!(row.row.start, Start::Pending { .. } | Start::Leased { .. }) {
-                dead.push((*there, row.row.now));
+        let keys: Vec<String> = rows.iter().map(|row| key(row)).collect();
+        let there = self.rows.find(doc! {"only": {"$in": keys}});
+        let there = all(there.projection(doc! {"_id": 1, "only": 1, "state": 1}));
+        let there = step(false, there).await.map_err(|error| match revived {
+            0 => error,
+            _ => error.outcome_is(Outcome::Unknown),
+        })?;
+        let mut found: HashMap<String, (i64, State)> = HashMap::new();
+        for row in there {
+            found.insert(text(&row, "only")?, (id(&row)?, state(&row)?));
+        }
+        for row in rows {
+            match found.get(&key(row)) {
+                // It was given up just now, and begins anew with the next try.
+                Some((_, State::Dead)) if sends(row) => {}
+                Some((there, _)) => row.end = Some(End::known(*there)),
+                // It went just now, or only the number was another's.
+                None => {}
             }
-        }
-        for (id, now) in dead {
-            change::begin_anew(self, doc! {"_id": id}, now).await?;
         }
         Ok(())
     }
@@ -210,15 +263,17 @@ struct Row {
 
 struct End {
     inserted: Inserted,
+    // Of the document, as long as nobody changed it.
+    token: i64,
 }
 
 impl End {
     fn fresh(id: i64, token: i64) -> End {
-        End { inserted: Inserted { id: RowId(unsigned(id)), token: unsigned(token), fresh: true } }
+        End { inserted: Inserted { id: RowId(unsigned(id)), token: unsigned(token), fresh: true }, token }
     }
 
     fn known(id: i64) -> End {
-        End { inserted: Inserted { id: RowId(unsigned(id)), token: 0, fresh: false } }
+        End { inserted: Inserted { id: RowId(unsigned(id)), token: 0, fresh: false }, token: 0 }
     }
 }
 

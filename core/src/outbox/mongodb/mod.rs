@@ -11,6 +11,7 @@ mod database;
 mod fault;
 mod form;
 mod group;
+mod hold;
 mod insert;
 mod line;
 mod look;
@@ -19,8 +20,10 @@ mod target;
 mod tidy;
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::row::{
     Claim, Claims, Dropped, End, Inserted, Millis, NewRow, Purge, Query, Revived, RowId, RowInfo, Stats,
@@ -31,12 +34,15 @@ use crate::client::{BoxFuture, Context};
 use crate::error::Result;
 use crate::runtime::PerGeneration;
 
-use database::{Database, bounded};
+use database::{Database, LONGEST, bounded};
 pub use fault::Fault;
 use group::{Group, Room};
 use insert::Prepared;
 pub use target::Target;
 use tidy::Tidying;
+
+/// How long a close waits for what a claim left.
+const LEAVE: Duration = Duration::from_secs(3);
 
 /// See the module.
 pub struct MongoStore {
@@ -87,11 +93,11 @@ impl MongoStore {
         let (database, identity) = Database::open(target).await?;
         let database = Arc::new(database);
         let (inserting, settling) = (database.clone(), database.clone());
-        let inserts = Group::new(Arc::new(move |calls| {
+        let inserts = Group::new(Box::new(move |calls| {
             let database = inserting.clone();
             Box::pin(async move { database.insert(calls).await }) as BoxFuture<'static, _>
         }));
-        let settles = Group::new(Arc::new(move |calls| {
+        let settles = Group::new(Box::new(move |calls| {
             let database = settling.clone();
             Box::pin(async move { database.settle(calls).await }) as BoxFuture<'static, _>
         }));
@@ -128,22 +134,27 @@ impl Store for MongoStore {
     fn insert<'a>(&'a self, ctx: &'a Context, rows: Vec<NewRow>) -> BoxFuture<'a, Result<Vec<Inserted>>> {
         Box::pin(async move {
             let bytes = rows.iter().map(|row| row.message.size()).sum();
-            let _held = self.room.take(ctx, bytes).await?;
+            let held = self.room.take(ctx, bytes).await?;
             // No row is there yet: what was written of it is swept.
             let prepared = bounded(ctx, false, self.database.prepare(rows)).await?;
             let bytes = prepared.bytes();
-            self.inserts.run(ctx, prepared, bytes).await
+            self.inserts.run(ctx, prepared, bytes, held).await
         })
     }
 
     fn claim<'a>(&'a self, ctx: &'a Context, claim: Claim) -> BoxFuture<'a, Result<Claims>> {
-        Box::pin(async move { bounded(ctx, true, self.database.claim(&claim)).await })
+        Box::pin(async move {
+            let ctx = ctx.clone().at_most(LONGEST);
+            // The rest of the time is for giving back what was not read, and for what comes before the sends.
+            let time = ctx.remaining().unwrap_or(LONGEST) / 2;
+            bounded(&ctx, true, self.database.claim(&claim, Instant::now() + time)).await
+        })
     }
 
     fn settle<'a>(&'a self, ctx: &'a Context, ends: Vec<End>) -> BoxFuture<'a, Result<Vec<bool>>> {
         Box::pin(async move {
-            let _held = self.room.take(ctx, 0).await?;
-            self.settles.run(ctx, ends, 0).await
+            let held = self.room.take(ctx, 0).await?;
+            self.settles.run(ctx, ends, 0, held).await
         })
     }
 
@@ -225,5 +236,13 @@ impl Store for MongoStore {
 
     fn stats<'a>(&'a self, ctx: &'a Context, producer: Option<&'a str>) -> BoxFuture<'a, Result<Vec<Stats>>> {
         Box::pin(bounded(ctx, false, self.database.stats(producer)))
+    }
+
+    // What a claim left goes back before the process ends. Where that is not soon, the leases end by themselves.
+    fn close<'a>(&'a self, ctx: &'a Context) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let _ = ctx.clone().at_most(LEAVE).run(self.database.given_back.wait()).await;
+            Ok(())
+        })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use mongodb::bson::{Document, doc};
 
 use super::body::{Piece, Placed, pieces};
-use super::database::{Database, all};
+use super::database::{Database, all, step};
 use super::form::{among, id, maybe_text, number, signed, state_number};
 use super::line::Turn;
 use crate::error::{Error, Result};
@@ -74,7 +74,7 @@ impl Database {
     }
 
     async fn settle_all(&self, ends: &mut Ends) -> Result<()> {
-        let leased = self.leased(&ends.ends).await?;
+        let leased = step(false, self.leased(&ends.ends)).await?;
         let rows: Vec<i64> = ends.open.keys().copied().collect();
         for row in rows {
             let place = ends.open.get(&row).copied().unwrap_or(usize::MAX);
@@ -95,7 +95,7 @@ impl Database {
         turns.dedup();
         self.settle_sent(ends, &leased).await?;
         self.settle_rest(ends, &leased).await?;
-        if let Err(error) = self.end_turns(&turns, now).await {
+        if let Err(error) = step(true, self.end_turns(&turns, now)).await {
             // The rows are settled: the turns end with their leases.
             tracing::warn!(%error, "the next messages of a key wait until a lease ends");
         }
@@ -139,7 +139,7 @@ impl Database {
         if sent.is_empty() {
             return Ok(());
         }
-        let left = self.remove(&sent, Database::still(&sent, leased)).await?;
+        let left = step(true, self.remove(&sent, Database::still(&sent, leased))).await?;
         let mut pieces = Vec::new();
         for row in sent {
             let own = !left.contains(&row);
@@ -186,13 +186,14 @@ impl Database {
             }
         }
         for (next, rows) in alike {
-            let own = self.settle_some(&next, &rows, leased, None).await?;
+            let own = step(true, self.settle_some(&next, &rows, leased, None)).await?;
             rows.iter().for_each(|row| ends.tell(*row, own.contains(row)));
         }
         for (next, row, rest) in changed {
             let there = leased.get(&row).map(|leased| leased.pieces.clone()).unwrap_or_default();
             let placed = self.place(&rest, &there).await?;
-            let own = self.settle_some(&next, &[row], leased, Some(&placed)).await?.contains(&row);
+            let changed = step(true, self.settle_some(&next, &[row], leased, Some(&placed))).await?;
+            let own = changed.contains(&row);
             ends.tell(row, own);
             let gone: Vec<Piece> = match own {
                 true => there.into_iter().filter(|piece| !placed.named.contains(piece)).collect(),

@@ -240,6 +240,7 @@ fn take(connection: &Connection, seen: &Seen, claim: &Claim) -> Result<Option<Cl
             message,
             attempts: row.get(1)?,
             accepted: row.get(2)?,
+            unread: None,
         };
         Ok((claimed, found))
     });

@@ -2,6 +2,8 @@
 #![allow(clippy::indexing_slicing)]
 
 mod closing;
+#[cfg(feature = "mongodb")]
+mod cuts;
 mod lines;
 #[cfg(feature = "mongodb")]
 mod mongodb;

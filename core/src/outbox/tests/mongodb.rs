@@ -21,7 +21,7 @@ fn target(url: &str) -> Target {
     }
 }
 
-async fn opened_at(url: &str) -> Arc<MongoStore> {
+pub(super) async fn opened_at(url: &str) -> Arc<MongoStore> {
     Arc::new(MongoStore::open_alone(&target(url)).await.unwrap())
 }
 
@@ -54,7 +54,7 @@ suite!(
     two_openers_never_hold_the_same_row,
 );
 
-fn fault(error: &Error) -> Fault {
+pub(super) fn fault(error: &Error) -> Fault {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
         if let Some(fault) = error.downcast_ref::<Fault>() {
@@ -65,22 +65,22 @@ fn fault(error: &Error) -> Fault {
     panic!("no fault: {error:?}");
 }
 
-async fn raw(server: &Mongo, name: &str) -> Collection<Document> {
+pub(super) async fn raw(server: &Mongo, name: &str) -> Collection<Document> {
     let client = ::mongodb::Client::with_uri_str(server.url()).await.unwrap();
     client.database("shop").collection(&format!("ceiba_outbox{name}"))
 }
 
-async fn keys(of: &Collection<Document>) -> Vec<String> {
+pub(super) async fn keys(of: &Collection<Document>) -> Vec<String> {
     let found: Vec<Document> = of.find(doc! {}).await.unwrap().try_collect().await.unwrap();
     found.iter().map(|one| one.get_str("_id").unwrap().to_owned()).collect()
 }
 
-async fn claimed(store: &MongoStore, now: Millis, rows: usize) -> Claims {
+pub(super) async fn claimed(store: &MongoStore, now: Millis, rows: usize) -> Claims {
     let claim = Claim { producer: "orders".into(), now, until: now + 100, rows, bytes: u64::MAX, tell: true };
     store.claim(&soon(), claim).await.unwrap()
 }
 
-fn large(fill: u8) -> NewRow {
+pub(super) fn large(fill: u8) -> NewRow {
     let mut row = row("");
     row.message.body = vec![fill; 9 << 20].into();
     row
@@ -305,7 +305,7 @@ async fn a_damaged_body_is_given_up_and_the_others_are_sent() {
     outbox.close(&soon()).await.unwrap();
 }
 
-fn keyed(body: &str, key: &str) -> NewRow {
+pub(super) fn keyed(body: &str, key: &str) -> NewRow {
     NewRow { order_key: Some(key.into()), ..row(body) }
 }
 

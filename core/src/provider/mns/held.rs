@@ -342,7 +342,7 @@ impl Held {
     }
 
     /// Up to `most` deliveries whose time is to be renewed now, marked as being renewed, and when to ask again.
-    pub(super) fn to_renew(
+    pub(super) fn take_due(
         &self,
         extend_for: Duration,
         most: usize,
@@ -351,7 +351,7 @@ impl Held {
         match state.closed {
             // What is held is given back.
             true => (Vec::new(), None),
-            false => state.table.to_renew(extend_for, most, Instant::now()),
+            false => state.table.take_due(extend_for, most, Instant::now()),
         }
     }
 

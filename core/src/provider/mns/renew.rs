@@ -23,7 +23,7 @@ pub(super) async fn run(engine: Arc<Engine>) {
         let free = at_once.saturating_sub(running.len());
         let (due, next) = match free {
             0 => (Vec::new(), None),
-            free => engine.held.to_renew(engine.settings.extend_for, free),
+            free => engine.held.take_due(engine.settings.extend_for, free),
         };
         for (code, handle) in due {
             running.push(renewed(&engine, code, handle));

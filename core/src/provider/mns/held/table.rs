@@ -164,7 +164,7 @@ impl Table {
 
     /// Up to `most` that are to be renewed now, those first whose time is over first, marked as being renewed; and when to
     /// ask again, where not one of those that are ripe is left out.
-    pub(super) fn to_renew(
+    pub(super) fn take_due(
         &mut self,
         extend_for: Duration,
         most: usize,

@@ -44,16 +44,16 @@ async fn what_has_lapsed_is_not_delivered() {
     let held = filled(&["a"], 10).await;
     tokio::time::advance(Duration::from_secs(11)).await;
     assert!(held.receive(&within(1), 9).await.unwrap().is_empty());
-    assert!(held.to_renew(HOUR, 9).0.is_empty());
+    assert!(held.take_due(HOUR, 9).0.is_empty());
     assert_eq!((held.counts().held, held.counts().lapsed), (0, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_ack_waits_for_the_handle_of_a_renewal() {
     let held = filled(&["a", "b"], 10).await;
-    assert!(held.to_renew(HOUR, 9).0.is_empty());
+    assert!(held.take_due(HOUR, 9).0.is_empty());
     tokio::time::advance(Duration::from_secs(5)).await;
-    let (due, _) = held.to_renew(HOUR, 1);
+    let (due, _) = held.take_due(HOUR, 1);
     let (code, _) = &due[0];
     let other = if &**code == "a" { "b" } else { "a" };
     let mut ends = Vec::new();
@@ -85,7 +85,7 @@ async fn a_delivery_is_renewed_until_its_time_in_all_is_over() {
     let mut renewals = 0;
     for _ in 0..40 {
         tokio::time::advance(Duration::from_secs(1)).await;
-        let (due, _) = held.to_renew(extend, 9);
+        let (due, _) = held.take_due(extend, 9);
         for (code, _) in due {
             renewals += 1;
             held.was_renewed(&code, Some(("n".into(), Duration::from_secs(10))), false);
@@ -100,7 +100,7 @@ async fn a_renewal_that_fails_is_tried_again_in_time() {
     let mut tries = 0;
     for _ in 0..120 {
         tokio::time::advance(Duration::from_millis(100)).await;
-        let (due, _) = held.to_renew(HOUR, 9);
+        let (due, _) = held.take_due(HOUR, 9);
         for (code, _) in due {
             tries += 1;
             held.was_renewed(&code, None, false);
@@ -139,7 +139,7 @@ async fn nacks_go_alone_and_the_rest_is_told_at_the_close() {
 async fn a_delivery_whose_renewal_takes_longer_than_its_time_is_handed_over_after_it() {
     let held = filled(&["a", "b"], 10).await;
     tokio::time::advance(Duration::from_secs(5)).await;
-    let (due, _) = held.to_renew(HOUR, 9);
+    let (due, _) = held.take_due(HOUR, 9);
     assert_eq!(due.len(), 2);
     tokio::time::advance(Duration::from_secs(6)).await;
     // Whether they are another's by now is not known.
@@ -171,7 +171,7 @@ async fn the_time_in_all_counts_from_the_hand_over() {
         if second == 12 {
             assert_eq!(held.receive(&within(1), 1).await.unwrap().len(), 1);
         }
-        for (code, _) in held.to_renew(extend, 9).0 {
+        for (code, _) in held.take_due(extend, 9).0 {
             renewed_at.push(second);
             held.was_renewed(&code, Some(("n".into(), Duration::from_secs(10))), false);
         }
@@ -188,8 +188,8 @@ async fn those_that_are_due_first_are_renewed_first() {
     held.arrive(reserved, (0..40).map(|number| (delivery(&number.to_string()), hidden(number))).collect());
     tokio::time::advance(Duration::from_millis(9900)).await;
     // Those of twenty seconds and more are not ripe; of the others the first are those that end first.
-    let (first, _) = held.to_renew(HOUR, 3);
-    let (second, _) = held.to_renew(HOUR, 100);
+    let (first, _) = held.take_due(HOUR, 3);
+    let (second, _) = held.take_due(HOUR, 100);
     let ends: Vec<u64> =
         first.iter().chain(&second).map(|(code, _)| hidden(code.parse().unwrap()).as_secs()).collect();
     assert_eq!((first.len(), ends), (3, (10..20).collect()));
@@ -200,10 +200,10 @@ async fn what_the_host_says_a_moment_late_is_said_with_the_newest_handle() {
     let held = filled(&["a"], 10).await;
     assert_eq!(held.receive(&within(1), 1).await.unwrap().len(), 1);
     tokio::time::advance(Duration::from_secs(5)).await;
-    held.to_renew(HOUR, 9);
+    held.take_due(HOUR, 9);
     held.was_renewed(&"a".into(), Some(("new".into(), Duration::from_secs(4))), false);
     tokio::time::advance(Duration::from_millis(4900)).await;
-    let (due, next) = held.to_renew(HOUR, 9);
+    let (due, next) = held.take_due(HOUR, 9);
     assert!(due.is_empty(), "its time here is over");
     let _end = held.say(&within(1), "a".into(), Word::Ack).await.unwrap();
     assert_eq!(&*held.words(1).await[0].1, "new");
@@ -222,7 +222,7 @@ async fn an_ack_costs_the_same_however_many_are_held() {
         for (job, _) in held.words(16).await {
             held.was_said(job, Ok(()));
         }
-        assert!(held.to_renew(HOUR, 9).0.is_empty());
+        assert!(held.take_due(HOUR, 9).0.is_empty());
     }
     // To look at all of them each time would take minutes.
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
@@ -233,9 +233,9 @@ async fn an_ack_costs_the_same_however_many_are_held() {
 async fn a_close_gives_back_what_is_being_renewed_by_its_new_handle() {
     let held = filled(&["a", "b", "c"], 10).await;
     tokio::time::advance(Duration::from_secs(5)).await;
-    let (due, _) = held.to_renew(HOUR, 2);
+    let (due, _) = held.take_due(HOUR, 2);
     held.close();
-    assert!(held.to_renew(HOUR, 9).0.is_empty(), "no other is renewed");
+    assert!(held.take_due(HOUR, 9).0.is_empty(), "no other is renewed");
     assert_eq!(held.let_go(&within(1)).await.unwrap().len(), 1);
     let ctx = within(5);
     let (back, ()) = tokio::join!(held.let_go(&ctx), async {
