@@ -191,8 +191,14 @@ fn claim(
         let (start, mut rows) = (Instant::now(), 0);
         let ctx = Context::within(Duration::from_secs(60));
         while start.elapsed() < lasts && rows + batch as u64 <= most {
-            let claim =
-                Claim { producer: "orders".into(), now: 0, until: 1_000_000, rows: batch, bytes: u64::MAX, tell: true };
+            let claim = Claim {
+                producer: "orders".into(),
+                now: 0,
+                until: 1_000_000,
+                rows: batch,
+                bytes: u64::MAX,
+                tell: true,
+            };
             rows += store.claim(&ctx, claim).await?.rows.len() as u64;
         }
         Ok((rows, start.elapsed()))
