@@ -284,6 +284,20 @@ async fn what_a_failed_claim_took_is_given_back() {
     assert_eq!(list(&store).await[0].state, State::Pending);
 }
 
+#[test]
+fn a_runtime_may_end_in_the_middle_of_a_claim() {
+    let mut server = Mongo::start();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let store = runtime.block_on(opened_at(&server.url()));
+    runtime.block_on(inserted(&store, row("x"))).unwrap();
+    server.meddle("update", ROWS, 0, "hang");
+    let claim = runtime.spawn(async move { store.claim(&soon(), long(9)).await });
+    server.met();
+    runtime.shutdown_timeout(Duration::from_secs(20));
+    let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    assert!(other.block_on(claim).unwrap_err().is_cancelled());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_does_not_come_keeps_no_other_row() {
     let mut server = Mongo::start();
