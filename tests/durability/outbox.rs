@@ -14,6 +14,7 @@ use ceiba_core::client::Context;
 use ceiba_core::outbox::row::{Dropped, NewRow, Query, Start, StoredMessage};
 use ceiba_core::outbox::sqlite::SqliteStore;
 use ceiba_core::outbox::store::Store;
+use tokio::runtime::Runtime;
 
 use self::process::{Place, Process, all_arrived, note, read, read_living};
 use crate::broker::{Folder, freeze, number, runtime, turn};
@@ -160,8 +161,8 @@ const PORTION: u64 = 500;
 
 /// Two processes send what is put into the store: `rows`, of which some at a time are there, and as many more as it takes
 /// until both have sent some.
-fn shared_by_two(place: &Place, store: &dyn Store, rows: u64, some: u64) {
-    let (runtime, ctx) = (runtime(), || Context::within(Duration::from_secs(60)));
+fn shared_by_two(runtime: &Runtime, place: &Place, store: &dyn Store, rows: u64, some: u64) {
+    let ctx = || Context::within(Duration::from_secs(60));
     // Nobody finds it empty before the last row is there.
     let guard = NewRow { start: Start::Leased { until: i64::MAX / 2 }, ..stored(u64::MAX) };
     let guard = runtime.block_on(store.insert(&ctx(), vec![guard])).unwrap()[0].id;
@@ -200,9 +201,9 @@ fn shared_by_two(place: &Place, store: &dyn Store, rows: u64, some: u64) {
 fn outbox_shared_by_two_processes() {
     let _turn = turn();
     let rows = number("CEIBA_OUTBOX_ROWS").unwrap_or(10_000);
-    let folder = Folder::new("outbox-shared");
-    let store = runtime().block_on(SqliteStore::open_alone(&folder.path().join("outbox.db"))).unwrap();
+    let (folder, runtime) = (Folder::new("outbox-shared"), runtime());
+    let store = runtime.block_on(SqliteStore::open_alone(&folder.path().join("outbox.db"))).unwrap();
     let place = Place { lease: "60s", ..Place::file(folder.path()) };
-    shared_by_two(&place, &store, rows, rows);
-    runtime().block_on(store.close_file(&Context::within(Duration::from_secs(60)))).unwrap();
+    shared_by_two(&runtime, &place, &store, rows, rows);
+    runtime.block_on(store.close_file(&Context::within(Duration::from_secs(60)))).unwrap();
 }

@@ -36,8 +36,8 @@ fn outbox_in_mongodb_killed_in_the_middle_of_large_bodies() {
 #[test]
 fn outbox_in_mongodb_shared_by_two_processes() {
     let _turn = turn();
-    let (server, folder) = (Mongo::start(), Folder::new("outbox-mongo-shared"));
+    let (server, folder, runtime) = (Mongo::start(), Folder::new("outbox-mongo-shared"), runtime());
     let place = Place { places: 250, lease: "60s", ..in_mongodb(&server, folder.path()) };
-    let store = runtime().block_on(open_store(&Address::parse(&server.url()).unwrap(), true)).unwrap();
-    shared_by_two(&place, &*store, 10_000, 400);
+    let store = runtime.block_on(open_store(&Address::parse(&server.url()).unwrap(), true)).unwrap();
+    shared_by_two(&runtime, &place, &*store, 10_000, 400);
 }

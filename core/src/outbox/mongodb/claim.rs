@@ -212,16 +212,15 @@ impl Database {
         first: bool,
     ) -> std::result::Result<Claimed, Unread> {
         let row_id = id(&row).unwrap_or_default();
-        let read = async {
-            let message = self.message(&row).await?;
-            Ok((message, number(&row, "attempts")?, number(&row, "accepted")?))
-        };
+        let counts = number(&row, "attempts").and_then(|attempts| Ok((attempts, number(&row, "accepted")?)));
+        let (attempts, accepted) = counts.as_ref().copied().unwrap_or_default();
+        let read = async { counts.and(self.message(&row).await) };
         let read: Result<_> = tokio::time::timeout_at(by, read).await.unwrap_or_else(|_| match first {
             true => Err(Fault::Late.error(Some("the body of a row did not come in the time of a claim"))),
             false => Err(silent(false)),
         });
         let late = first && Instant::now() >= by;
-        let ((message, attempts, accepted), unread) = match read {
+        let (message, unread) = match read {
             Ok(read) => (read, None),
             Err(error) => match fault_of(&error) {
                 Some(Fault::Damaged) => (Default::default(), Some(error)),

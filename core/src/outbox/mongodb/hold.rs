@@ -26,6 +26,8 @@ pub(super) struct Hold {
     now: Millis,
     // When the leases end by themselves.
     until: Instant,
+    // It is being given back already.
+    leaving: bool,
 }
 
 impl Hold {
@@ -39,6 +41,7 @@ impl Hold {
             lines: Vec::new(),
             now: claim.now,
             until: now.checked_add(Duration::from_millis(lease)).unwrap_or(now),
+            leaving: false,
         }
     }
 
@@ -80,15 +83,16 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if self.rows.is_empty() && self.lines.is_empty() {
+        // A runtime that ends drops what it is given.
+        if self.leaving || (self.rows.is_empty() && self.lines.is_empty()) {
             return;
         }
-        // A runtime that ends drops what it is given.
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let left = Hold {
             database: self.database.clone(),
             rows: std::mem::take(&mut self.rows),
             lines: std::mem::take(&mut self.lines),
+            leaving: true,
             ..*self
         };
         self.database.given_back.spawn_on(left.give_back_soon(), &runtime);
