@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(begun.load(Ordering::SeqCst), 1);
         // Another path is none of it.
         let soon = Context::within(Duration::from_secs(20));
-        assert_eq!(soon.run(asked(Path::new("/"), |path| path.exists())).await.unwrap().unwrap(), true);
+        assert!(soon.run(asked(Path::new("/"), |path| path.exists())).await.unwrap().unwrap());
         drop(hold);
         assert_eq!(soon.run(asked(&path, |_| 7)).await.unwrap().unwrap(), 7);
     }
