@@ -96,7 +96,8 @@ async fn main() {
     };
     let section = Section::parse(section.as_object().unwrap().clone(), DEADLINE).unwrap();
     let outbox = section.wrap(setup, inner).await.unwrap();
-    let ctx = || Context::within(Duration::from_secs(20));
+    // The MongoDB of the tests takes one command at a time, and reads all rows for each.
+    let ctx = || Context::within(Duration::from_secs(60));
     let next = Arc::new(std::sync::atomic::AtomicU64::new(first));
     let senders: Vec<_> = (0..4)
         .map(|_| {

@@ -56,6 +56,10 @@ impl Process {
         Process { child, lines: told }
     }
 
+    pub(super) fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     pub(super) fn kill(mut self) -> Vec<String> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
