@@ -79,7 +79,10 @@ async fn what_is_delayed_is_taken_back_by_the_code_of_its_receipt() {
     assert!(consumer.ack(&within(5), codes.clone()).await.iter().all(Result::is_ok));
     assert_eq!(broker.status().delayed, 0);
     let again = consumer.ack(&within(5), codes).await;
-    assert!(again.iter().all(|end| end.as_ref().is_err_and(|error| error.kind() == Kind::NotFound)), "{again:?}");
+    assert!(
+        again.iter().all(|end| end.as_ref().is_err_and(|error| error.kind() == Kind::NotFound)),
+        "{again:?}"
+    );
     let came = consumer.receive(&within(5), 9).await.unwrap();
     assert_eq!(&came[0].message.body()[..], b"at once");
 }
