@@ -9,7 +9,7 @@ use super::{LONG, PAGE, bar, rows, write};
 use crate::failure::{Exit, Failure};
 
 /// The rows that are named, none for all.
-fn named<'a>(args: &'a ManyArgs) -> Result<(Target, Option<&'a [String]>), Failure> {
+fn named(args: &ManyArgs) -> Result<(Target, Option<&[String]>), Failure> {
     let (target, rows) = Target::of_rows(&args.rows, args.producer.as_deref())?;
     match (args.all, rows.is_empty()) {
         (true, true) => Ok((target, None)),
