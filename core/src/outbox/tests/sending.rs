@@ -331,7 +331,7 @@ async fn an_export_comes_back_once() {
     let again = desk.import(&soon(), json!({"lines": lines})).await.unwrap();
     assert_eq!(again, json!({"imported": 0, "known": 25}), "they are there");
     let sends = StandIn::new([], Step::Sent);
-    let other = Case::new(json!({}), &sends).await;
+    let other = Case::new(json!({"keep_done": "1h"}), &sends).await;
     for imported in [25, 0] {
         let answer = other.outbox.desk().import(&soon(), json!({"lines": lines})).await.unwrap();
         assert_eq!(answer["imported"], imported);

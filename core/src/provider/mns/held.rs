@@ -351,7 +351,7 @@ impl Held {
         match state.closed {
             // What is held is given back.
             true => (Vec::new(), None),
-            false => state.table.take_due(extend_for, most, Instant::now()),
+            false => state.table.renewals(extend_for, most, Instant::now()),
         }
     }
 

@@ -164,7 +164,7 @@ impl Table {
 
     /// Up to `most` that are to be renewed now, those first whose time is over first, marked as being renewed; and when to
     /// ask again, where not one of those that are ripe is left out.
-    pub(super) fn take_due(
+    pub(super) fn renewals(
         &mut self,
         extend_for: Duration,
         most: usize,
@@ -176,20 +176,20 @@ impl Table {
         {
             self.look_at(code, extend_for, now);
         }
-        let mut renewals = Vec::new();
-        while renewals.len() < most
+        let mut found = Vec::new();
+        while found.len() < most
             && let Some((_, code)) = self.ripe.pop_first()
         {
             let Some(entry) = self.entries.get_mut(&code) else { continue };
             entry.listed = Listed::Nowhere;
             if entry.due > now {
                 entry.renewing = true;
-                renewals.push((code, entry.handle.clone()));
+                found.push((code, entry.handle.clone()));
             } else {
                 self.look_at(code, extend_for, now);
             }
         }
-        (renewals, self.agenda.first().map(|(at, _)| *at))
+        (found, self.agenda.first().map(|(at, _)| *at))
     }
 
     // Puts one that is listed nowhere where it belongs.
