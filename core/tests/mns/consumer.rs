@@ -177,7 +177,7 @@ async fn a_close_gives_back_what_is_being_renewed() {
     server.queue("q", 4);
     filled(&server, 3).await;
     for _ in 0..3 {
-        server.fault(is_renewal, Fault::Slow(Duration::from_millis(700)));
+        server.fault(is_renewal, Fault::ToldLate(Duration::from_millis(700)));
     }
     let consumer = consumer(&server, json!({"wait": "1s", "visibility": "30s"})).await;
     let first = next(&consumer).await;

@@ -34,6 +34,8 @@ pub(crate) enum Fault {
     WrongDigest,
     /// It is done this much later.
     Slow(Duration),
+    /// It is done, and told this much later.
+    ToldLate(Duration),
     /// `TimeExpired`, once as many requests as that have come.
     LateTogether(Arc<tokio::sync::Barrier>),
 }
@@ -265,6 +267,11 @@ impl Shared {
                 let at = body.find("<MessageBodyMD5>").unwrap() + "<MessageBodyMD5>".len();
                 let body = format!("{}{}{}", &body[..at], body_md5(b"another"), &body[at + 32..]);
                 (Some((status, headers, body)), true)
+            }
+            Some(Fault::ToldLate(time)) => {
+                let done = self.done(&operation).await;
+                tokio::time::sleep(time).await;
+                (done, true)
             }
             Some(Fault::LateTogether(barrier)) => {
                 barrier.wait().await;
