@@ -6,8 +6,6 @@ start=$SECONDS
 # Nothing here is compiled twice: what makes that quick would only fill the disk.
 export CARGO_INCREMENTAL=0
 # Tests that could not run here say why in this file.
-# Nothing here is compiled twice: what makes that quick would only fill the disk.
-export CARGO_INCREMENTAL=0
 export CEIBA_SKIPPED="$PWD/target/skipped.txt"
 mkdir -p target
 : >"$CEIBA_SKIPPED"
