@@ -366,7 +366,7 @@ pub(in crate::outbox) async fn rows_are_listed_and_counted((one, two): Pair) {
 
 /// Many claim at once from both openers: each row is given out once.
 pub(in crate::outbox) async fn two_openers_never_hold_the_same_row((one, two): Pair) {
-    const ROWS: usize = 10_000;
+    const ROWS: usize = 2_000;
     // In portions: the MongoDB of the tests reads all rows for each command.
     const PORTION: usize = 500;
     let mut held: Vec<RowId> = Vec::new();
