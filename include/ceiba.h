@@ -1342,10 +1342,17 @@ void ceiba_call_failed(struct ceiba_call *call,
  * "pending", "attempts": 1, …}, …], "next": "12"}.
  *
  * `target`, of this and the other functions on outboxes, is the id of an open producer that has one, and then all is
- * about the rows of this producer; or the address of a store, such as "sqlite:outbox.db", which needs no open producer
- * and has the rows of all. `options_json` is a JSON object, empty for none: `producer` (the rows of this one), `state`
- * ("pending", "leased", "done" or "dead"), `limit` (1 to 1000, 100 unless set) and `after`, the `next` of the page
- * before. `next` is null on the last page. Paging skips no row, whatever is added or deleted meanwhile.
+ * about the rows of this producer; or the address of a store, such as "sqlite:outbox.db" or "mongodb://HOST/DATABASE",
+ * which needs no open producer and has the rows of all. `options_json` is a JSON object, empty for none: `producer`
+ * (the rows of this one), `state` ("pending", "leased", "done" or "dead"), `limit` (1 to 1000, 100 unless set) and
+ * `after`, the `next` of the page before. `next` is null on the last page. Paging skips no row, whatever is added or
+ * deleted meanwhile.
+ *
+ * A row has `id`, `producer`, `state`, `attempts` (out of the store, that failed), `size` (of the body, in bytes),
+ * `accepted`, `created`, `updated` and `short` (the begin of the body); `next_attempt`, or `leased_until` where it is
+ * being sent; and where there is one `topic`, `order_key`, `dedup` and `error`, the last one: {"kind", "outcome",
+ * "message", "provider"}. Times are texts such as "2026-01-31T12:00:00.000Z". A pending row without a `next_attempt`
+ * waits for another one of its key.
  *
  * `json` gets the answer, which the caller frees; new keys may come. Without a `timeout_ms` (negative) each of these
  * functions has 30 seconds.
@@ -1378,8 +1385,9 @@ int32_t ceiba_outbox_show(const char *target,
                           struct ceiba_error **error);
 
 /**
- * Makes rows due at once; dead ones begin anew. `options_json`: {"ids": ["12", …]}, 10000 at most. The answer is
- * {"retried": 1}. Who sends them is an open producer, of any process, with this outbox.
+ * Makes pending and dead rows due at once; dead ones begin anew. `options_json`: {"ids": ["12", …]}, 10000 at most. The
+ * answer is {"retried": 1}: others are not counted. Who sends them is an open producer, of any process, with this
+ * outbox; one that waits for another row of its key goes on waiting.
  *
  * Any thread; blocks. Arguments and errors as of ceiba_outbox_list().
  */
@@ -1392,8 +1400,8 @@ int32_t ceiba_outbox_retry(const char *target,
                            struct ceiba_error **error);
 
 /**
- * Makes all pending and dead rows due at once. `options_json`: empty, or {"producer": "orders"}. The answer is
- * {"retried": 100}: those that are due already are not counted.
+ * Makes all pending and dead rows due at once, as ceiba_outbox_retry() does. `options_json`: empty, or {"producer":
+ * "orders"}. The answer is {"retried": 100}: those that are due already are not counted.
  *
  * Any thread; blocks. Arguments and errors as of ceiba_outbox_list(). A call that fails may have changed some rows.
  */
@@ -1436,10 +1444,11 @@ int32_t ceiba_outbox_export(const char *target,
 
 /**
  * Puts rows of an export into an outbox. `options_json`: {"lines": ["{…}", …]}, 10000 at most. The answer is
- * {"imported": 1, "known": 0}: known ones are there already, from an earlier import too, and stay as they are.
+ * {"imported": 1, "known": 0}: known ones are there already, from an earlier import too, and stay as they are. One that
+ * was sent meanwhile, and is not kept by `keep_done`, is not known any more.
  *
- * Any thread; blocks. Arguments and errors as of ceiba_outbox_list(); CEIBA_ERR_INVALID_ARGUMENT names a line that is
- * wrong, and then none is imported.
+ * Any thread; blocks. Arguments and errors as of ceiba_outbox_list(), but a file that is not there is made;
+ * CEIBA_ERR_INVALID_ARGUMENT names a line that is wrong, and then none is imported.
  */
 int32_t ceiba_outbox_import(const char *target,
                             size_t target_len,
@@ -1451,7 +1460,8 @@ int32_t ceiba_outbox_import(const char *target,
 
 /**
  * Counts rows. `options_json`: empty, or {"producer": "orders"}. The answer is {"store": "sqlite", "producers":
- * [{"producer": "orders", "pending": 1, "leased": 0, "done": 0, "dead": 0, …}, …]}.
+ * [{"producer": "orders", "pending": 1, "leased": 0, "done": 0, "dead": 0, …}, …]}, and where there is one with
+ * `next_attempt` and `oldest`, when the next row is due and when the oldest message was accepted that is still to be sent.
  *
  * Any thread; blocks. Arguments and errors as of ceiba_outbox_list().
  */
@@ -1465,7 +1475,8 @@ int32_t ceiba_outbox_stats(const char *target,
 
 /**
  * Deletes rows that have ended. `options_json`: {"older": "7d"}, and if need be `state` ("done", which is the default,
- * or "dead") and `producer`; a row counts from when it ended. The answer is {"purged": 1}.
+ * or "dead") and `producer`; a row counts from when it ended. The answer is {"purged": 1}. Dead rows go also where their
+ * notifier was not told of them yet, for which `keep_dead` waits.
  *
  * Any thread; blocks. Arguments and errors as of ceiba_outbox_list(). A call that fails may have deleted some rows.
  */
@@ -1479,8 +1490,13 @@ int32_t ceiba_outbox_purge(const char *target,
 
 /**
  * Tries every pending row of a producer once, now, and waits until all have ended. `target` is the id of an open
- * producer: an address alone has nobody who sends. The answer is {"sent": 99, "failed": 1, "given_up": 0}; given up are
- * those that failed for the last time.
+ * producer: an address alone has nobody who sends. The answer is {"sent": 99, "failed": 1, "given_up": 0}, counted over
+ * all that the producer sent out of the store meanwhile; given up are those of the failed that failed for the last time.
+ * A notifier is told of them right after, and not at the next run.
+ *
+ * With `ordered`, the rows of a key are tried one after the other to the end of their line. What stands behind one that
+ * failed and was not given up, or that another process is sending, goes on waiting: a drain never waits for rows that
+ * other processes send, nor for what is accepted after the call.
  *
  * Any thread; blocks. Arguments and errors as of ceiba_outbox_list(), and CEIBA_ERR_CLOSED. The rows of a call that
  * ends early are tried all the same.
@@ -1498,7 +1514,8 @@ int32_t ceiba_outbox_drain(const char *target,
  * `command` is a JSON object with one key: `create_queue`, `set_queue`, `get_queue`, `delete_queue` and `peek` with an
  * object that has the key `queue`; `create_topic`, `set_topic`, `get_topic` and `delete_topic` with `topic`;
  * `subscribe`, `set_subscription`, `get_subscription` and `unsubscribe` with `topic` and `subscription`; `list_queues`,
- * `list_topics`, and `list_subscriptions` with `topic`. Those that make or change something take `attributes` too:
+ * `list_topics`, and `list_subscriptions` with `topic`. Those that make or change something take `attributes` too, with
+ * times in whole seconds and sizes in bytes:
  *
  * - of a queue `delay_seconds`, `maximum_message_size`, `message_retention_period`, `visibility_timeout`,
  *   `polling_wait_seconds`, `logging_enabled`
@@ -1531,18 +1548,23 @@ int32_t ceiba_mns_admin(const char *config,
 
 /**
  * Starts a broker in this process, which speaks the KapokMQ protocol on loopback or wherever it is told to
- * listen. `config` is a JSON object with `secret_key`, and where wanted `listen` ("127.0.0.1:0" takes a free
- * port, and is the default), `delivery` ("work_queue" or "publish_subscribe"), `data` (a folder for the messages;
- * without one they are in memory), `durability` (of that folder: "fsync", the default, "interval:200ms" or "memory"),
- * `redeliver_after` ("300s"), `nodes` (other brokers that the registry names: a list of "HOST:PORT"), `advertise`
- * (the host that the registry names for this one) `dpmq` (true: the DPMQ protocol too, which has no login) and
- * `mns` (MNS at an address of its own: an object with `keys`, {"ID": "SECRET"}, and where wanted `listen`, "127.0.0.1:0"
- * unless set, `private_endpoints`, true to let subscriptions push to HTTP endpoints at loopback, link-local and private
- * addresses, and `endpoints`, networks of such that they may push to, ["10.1.0.0/16"]). Of all topics: `max_attempts` (then a message goes to the dead letters, the topic NAME.dead), `expire_after` ("24h";
- * dead letters too), `push_every` ("1s") and `push_count` (messages that go together), `max_messages`, `max_bytes`,
- * `when_full` ("wait" or "refuse"), `deduplicate` ("10m": how long a key is remembered) and `compat`
- * (publish-subscribe: the first ack consumes for all); `topics` has objects of the same keys for single topics.
- * `broker` gets the broker; the caller frees it.
+ * listen. `config` is a JSON object with `secret_key`, and where wanted:
+ *
+ * - `listen` ("127.0.0.1:0" takes a free port, and is the default), `delivery` ("work_queue", the default, or
+ *   "publish_subscribe"), `redeliver_after` ("300s")
+ * - `data` (a folder for the messages; without one they are in memory), `durability` (of that folder: "fsync", the
+ *   default, "interval:200ms" or "memory")
+ * - `nodes` (other brokers that the registry names: a list of "HOST:PORT"), `advertise` (the host that the registry
+ *   names for this one), `dpmq` (true: the DPMQ protocol too, which has no login)
+ * - `mns` (MNS at an address of its own: an object with `keys`, {"ID": "SECRET"}, and where wanted `listen`,
+ *   "127.0.0.1:0" unless set, `private_endpoints`, true to let subscriptions push to HTTP endpoints at loopback,
+ *   link-local and private addresses, and `endpoints`, networks of such that they may push to, ["10.1.0.0/16"])
+ * - of all topics `max_attempts` (then a message goes to the dead letters, the topic NAME.dead), `expire_after` ("24h";
+ *   dead letters too), `push_every` ("1s") and `push_count` (messages that go together), `max_messages`, `max_bytes`,
+ *   `when_full` ("wait" or "refuse"), `deduplicate` ("10m": how long a key is remembered) and `compat`
+ *   (publish-subscribe: the first ack consumes for all); `topics` has objects of the same keys for single topics
+ *
+ * A secret is a text, {"env": "NAME"} or {"file": "PATH"}. `broker` gets the broker; the caller frees it.
  *
  * Any thread; blocks until it listens. Errors: CEIBA_ERR_INVALID_CONFIG, CEIBA_ERR_UNAVAILABLE (the address
  * cannot be listened on), CEIBA_ERR_IN_USE and CEIBA_ERR_STORAGE (the folder), CEIBA_ERR_WOULD_DEADLOCK.
@@ -1560,7 +1582,8 @@ int32_t ceiba_broker_start(const char *config,
 struct ceiba_slice ceiba_broker_address(const struct ceiba_broker *broker);
 
 /**
- * Gives counts of what the broker did and holds as a JSON object, which the caller frees. New keys may come.
+ * Gives counts of what the broker did and holds as a JSON object, which the caller frees, with `address`, and
+ * `mns_address` where MNS is spoken. New keys may come.
  *
  * Any thread; does not block. CEIBA_ERR_FORKED.
  */

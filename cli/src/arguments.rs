@@ -12,10 +12,10 @@ use crate::outbox::arguments::OutboxArgs;
 
 pub(crate) const EXIT_CODES: &str = "Exit codes:
   0    done (also after Ctrl-C or SIGTERM, when what was begun ended well)
-  1    a message failed, its outcome is unknown, or the time passed before --count
+  1    a message failed, its outcome is unknown, or the time passed before --count; a store failed
   2    the arguments or a config are wrong
-  3    the broker or store cannot be reached or refused the secret; the broker cannot listen
-  130  stopped before its end: by a second Ctrl-C, `ceiba outbox` by the first
+  3    the broker or service cannot be reached or refused the secret; the broker cannot listen
+  130  stopped before its end: by a second Ctrl-C, `ceiba outbox` and `ceiba mns` by the first
 
 Errors are one line each on stderr: kind, message, what would be right. CEIBA_LOG=info logs more.";
 

@@ -22,17 +22,17 @@ type Config struct {
 	// Strategies are the strategies over it, the first listed outermost: an [OutboxStrategy], or any value that marshals
 	// to the section of one.
 	Strategies []any
-	// Deadline of a call whose context has none.
+	// Deadline of a call whose context has none; 30 s without it.
 	Deadline time.Duration
-	// Lazy: open returns at once instead of waiting for the first connection.
+	// Lazy: open returns at once instead of waiting for the first connection. With an [OutboxStrategy] it does so anyway.
 	Lazy bool
-	// ConnectTimeout is how long open waits for the first connection.
+	// ConnectTimeout is how long open waits for the first connection; 5 s without it.
 	ConnectTimeout time.Duration
 	// FailWhenDisconnected: a send fails at once while there is no connection, instead of waiting for it.
 	FailWhenDisconnected bool
-	// MaxPending is how many sends may be under way at once.
+	// MaxPending is how many sends may be under way at once; 65536 without it.
 	MaxPending int
-	// MaxPendingBytes is how many bytes of bodies may be under way at once.
+	// MaxPendingBytes is how many bytes of bodies may be under way at once; 256 MiB without it.
 	MaxPendingBytes int64
 }
 

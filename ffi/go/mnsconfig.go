@@ -17,29 +17,33 @@ type MNS struct {
 	AccessKeyID, AccessKeySecret Secret
 	// SecurityToken of temporary credentials.
 	SecurityToken Secret
-	// Credentials, in place of the three above, say where keys that change are read from: "environment" or "file:PATH".
+	// Credentials, in place of the three above, say where keys that change are read from: "environment" (the variables
+	// ALIBABA_CLOUD_ACCESS_KEY_ID, ALIBABA_CLOUD_ACCESS_KEY_SECRET and ALIBABA_CLOUD_SECURITY_TOKEN, when the client is
+	// opened) or "file:PATH", JSON with access_key_id, access_key_secret and security_token, which is read again every 5 s.
 	Credentials string
 	// BodyEncoding is "raw" (default), text as the Go SDK sends it, or "base64", any bytes as the Java SDK does.
 	BodyEncoding string
-	// MaxBody is the longest body on the wire, in bytes, which the queue or topic allows too. Producers only.
+	// MaxBody is the longest body on the wire, in bytes, which the queue or topic allows too; 65536 without it. Producers
+	// only.
 	MaxBody int64
-	// Priority of a message that names none: 1, the first, to 16. Producers to a queue only.
+	// Priority of a message that names none: 1, the first, to 16; without it that of the service, 8. Producers to a queue
+	// only.
 	Priority int
-	// Connections are the requests on their way at once, beside the receives that wait.
+	// Connections are the requests on their way at once, beside the receives that wait; 8 without it.
 	Connections int
 	// CAFile is a PEM file with the only certificates to trust.
 	CAFile string
-	// Prefetch is how many deliveries wait for a receive at most. Consumers only.
+	// Prefetch is how many deliveries wait for a receive at most; 16 without it. Consumers only.
 	Prefetch int
-	// Pollers is how many receives wait at the service at once. Consumers only.
+	// Pollers is how many receives wait at the service at once; 1 without it. Consumers only.
 	Pollers int
-	// Wait is how long one of them waits, in whole seconds up to 30. Consumers only.
+	// Wait is how long one of them waits, in whole seconds up to 30, which is what holds without it. Consumers only.
 	Wait time.Duration
-	// Visibility is for how long a delivery is hidden from others each time that is renewed, in whole seconds. Consumers
-	// only.
+	// Visibility is for how long a delivery is hidden from others each time that is renewed, in whole seconds from 1 to
+	// 43200; 30 s without it. Consumers only.
 	Visibility time.Duration
-	// ExtendFor is how long a delivery is kept hidden in all while the program has it; negative to renew none. Consumers
-	// only.
+	// ExtendFor is how long a delivery is kept hidden in all while the program has it, after which it comes again; an hour
+	// without it, and negative to renew none. Consumers only.
 	ExtendFor time.Duration
 }
 

@@ -16,7 +16,8 @@ type Outbox struct{ target string }
 //
 // A call ends at its context's deadline, and after 30 seconds where there is none. Its errors are those of each call,
 // and [ErrUnknownID], [ErrUnsupported] where the producer has no outbox, [ErrInvalidArgument], [ErrNotFound] where an
-// address is that of a file that is not there, [ErrStorage], and [ErrQueueFull] where too much waits for the store.
+// address is that of a file that is not there ([Outbox.Import] makes it), [ErrStorage], and [ErrQueueFull] where too much
+// waits for the store.
 func OpenOutbox(target string) *Outbox { return &Outbox{target} }
 
 // Outbox is the outbox of this producer.
@@ -226,8 +227,9 @@ func (o *Outbox) Show(ctx context.Context, id string) (Row, error) {
 // perCall is how many rows one call of the library names.
 const perCall = 10_000
 
-// Retry makes rows due at once, and returns how many; dead ones begin anew. Who sends them is an open producer, of any
-// process, with this outbox. An error may come after some of more than 10,000 rows.
+// Retry makes pending and dead rows due at once, and returns how many; dead ones begin anew. Who sends them is an open
+// producer, of any process, with this outbox; one that waits for another row of its key goes on waiting. An error may come
+// after some of more than 10,000 rows.
 func (o *Outbox) Retry(ctx context.Context, ids ...string) (int64, error) {
 	var retried int64
 	for len(ids) > 0 {
@@ -343,7 +345,8 @@ type PurgeOptions struct {
 	Producer string
 }
 
-// Purge deletes rows that have ended, and returns how many. An error may come after some.
+// Purge deletes rows that have ended, and returns how many; dead ones also where Notify was not told of them yet, for
+// which KeepDead waits. An error may come after some.
 func (o *Outbox) Purge(ctx context.Context, options PurgeOptions) (int64, error) {
 	older := span(options.Older)
 	switch {
@@ -363,7 +366,7 @@ func (o *Outbox) Purge(ctx context.Context, options PurgeOptions) (int64, error)
 	return answer.Purged, err
 }
 
-// Drained is what became of the rows that a drain tried.
+// Drained is what became of the rows that a drain tried: all that the producer sent out of the store meanwhile counts.
 type Drained struct {
 	Sent   int64
 	Failed int64
@@ -373,6 +376,11 @@ type Drained struct {
 
 // Drain tries every pending row of an open producer once, now, and waits until all have ended. The rows are tried all
 // the same when the context ends before. An outbox that is named by its address has nobody who sends: [ErrUnsupported].
+// Notify is told at once of what was given up.
+//
+// In an Ordered outbox it follows the rows of each key to the end of their line. What stands behind one that failed and
+// was not given up, or that another process is sending, waits on: a Drain never waits for rows that other processes send,
+// nor for what is accepted after it began.
 func (o *Outbox) Drain(ctx context.Context) (Drained, error) {
 	var answer struct {
 		Sent    int64 `json:"sent"`

@@ -6,7 +6,7 @@ import (
 )
 
 // OutboxStrategy is the section of an outbox, a strategy that keeps messages until they are sent. It stands first among
-// the Strategies of a [Config]. A zero field is left out.
+// the Strategies of a [Config], whose producer then opens without waiting for a connection. A zero field is left out.
 type OutboxStrategy struct {
 	// Name in statuses and metrics.
 	Name string
@@ -22,33 +22,39 @@ type OutboxStrategy struct {
 	// TimeZone of the pattern: a name such as "Europe/Berlin", or "local"; UTC without one.
 	TimeZone string
 	// Backoff is the wait of each row after a failure. With a Schedule it goes on at the first run after that.
+	//
+	// Where the other side names a longer time, it is waited for, up to 366 days; when the producer is opened anew, no
+	// longer than Schedule and Backoff say.
 	Backoff OutboxBackoff
-	// MaxAttempts out of the store that may fail before a row is dead; 5 without it.
+	// MaxAttempts out of the store that may fail before a row is dead, 1 to 10000; 5 without it. What was held back on this
+	// side, such as by a rate limit, counts for none; what ended as [ErrCancelled] counts.
 	MaxAttempts int
-	// Notify is the id of an open producer that is told of dead rows.
+	// Notify is the id of an open producer that is told of dead rows: in one text at the end of a run, and right after a
+	// [Outbox.Drain].
 	Notify string
 	// StopOnUnknown gives a message up, or does not store it, when it is unknown whether an attempt sent it: it may never
 	// arrive. Otherwise there is another attempt, and it may arrive twice.
 	StopOnUnknown bool
 	// Ordered: messages with the same key are sent one after the other, in the order in which they were accepted.
 	Ordered bool
-	// DeduplicateKeys: of messages with the same key one is kept.
+	// DeduplicateKeys: of messages with the same key one is kept, as long as its row is there.
 	DeduplicateKeys bool
-	// Concurrency is how many sends out of the store are under way at once; 64 without it.
+	// Concurrency is how many sends out of the store are under way at once, 1 to 10000; 64 without it.
 	Concurrency int
-	// Lease is how long a row belongs to who sends it. It is longer than the client's Deadline.
+	// Lease is how long a row belongs to who sends it, at least 250 ms longer than the client's Deadline; twice that and
+	// 10 s without it.
 	Lease time.Duration
 	// KeepDone is how long rows that were sent are kept: not at all without it.
 	KeepDone time.Duration
-	// KeepDead is how long dead rows are kept: for ever without it.
+	// KeepDead is how long dead rows are kept, and at least until Notify was told of them: for ever without it.
 	KeepDead time.Duration
-	// StoreTimeout is how long storing what failed may take beyond the caller's deadline.
+	// StoreTimeout is how long storing what failed may take beyond the caller's deadline; 5 s without it.
 	StoreTimeout time.Duration
-	// Poll is how often the store is asked for what other processes left.
+	// Poll is how often the store is asked for what other processes left; 1 s without it.
 	Poll time.Duration
 }
 
-// OutboxBackoff is a wait after a failure: always Wait, or from Base on twice the one before, up to Max.
+// OutboxBackoff is a wait after a failure: always Wait, or from Base (1 s) on twice the one before, up to Max (10 min).
 type OutboxBackoff struct {
 	Wait      time.Duration
 	Base, Max time.Duration

@@ -53,8 +53,10 @@ type Imported struct {
 	Known int64
 }
 
-// Import puts rows of an export into an outbox. Some may be there when it ends with an error; then it can be done again,
-// and imports no row twice. [ErrInvalidArgument] names the line that is wrong. An error of the reader comes as it is.
+// Import puts rows of an export into an outbox; a file that is not there is made. Some may be there when it ends with an
+// error; then it can be done again, and imports no row twice that is still there. One that was sent meanwhile, and is not
+// kept by KeepDone, is not known any more: it would be sent again. [ErrInvalidArgument] names the line that is wrong. An
+// error of the reader comes as it is.
 func (o *Outbox) Import(ctx context.Context, r io.Reader) (Imported, error) {
 	var all Imported
 	var lines []string

@@ -120,9 +120,10 @@ func (p *Producer) ID() string { return p.id }
 
 // Send sends a message and waits for its receipt. The body is copied before Send returns or waits.
 //
-// It ends with the context, at the context's deadline, or, without one, at the client's. The error of a
-// message that was written when the context ended has the outcome [Unknown]. While the window is full,
-// Send waits for room; [ErrQueueFull] says that there was none in time.
+// It ends with the context, at the context's deadline, or, without one, at the client's; an [OutboxStrategy]
+// may take up to six seconds more to store the message. The error of a message that was written when the
+// context ended has the outcome [Unknown]. While the window is full, Send waits for room; [ErrQueueFull] says
+// that there was none in time.
 func (p *Producer) Send(ctx context.Context, body []byte, options ...SendOption) (Receipt, error) {
 	if len(options) == 0 {
 		receipt, err := p.send(orBackground(ctx), &order{body: body, timeout: -1})

@@ -29,18 +29,23 @@ opaque! {
 }
 
 /// Starts a broker in this process, which speaks the KapokMQ protocol on loopback or wherever it is told to
-/// listen. `config` is a JSON object with `secret_key`, and where wanted `listen` ("127.0.0.1:0" takes a free
-/// port, and is the default), `delivery` ("work_queue" or "publish_subscribe"), `data` (a folder for the messages;
-/// without one they are in memory), `durability` (of that folder: "fsync", the default, "interval:200ms" or "memory"),
-/// `redeliver_after` ("300s"), `nodes` (other brokers that the registry names: a list of "HOST:PORT"), `advertise`
-/// (the host that the registry names for this one) `dpmq` (true: the DPMQ protocol too, which has no login) and
-/// `mns` (MNS at an address of its own: an object with `keys`, {"ID": "SECRET"}, and where wanted `listen`, "127.0.0.1:0"
-/// unless set, `private_endpoints`, true to let subscriptions push to HTTP endpoints at loopback, link-local and private
-/// addresses, and `endpoints`, networks of such that they may push to, ["10.1.0.0/16"]). Of all topics: `max_attempts` (then a message goes to the dead letters, the topic NAME.dead), `expire_after` ("24h";
-/// dead letters too), `push_every` ("1s") and `push_count` (messages that go together), `max_messages`, `max_bytes`,
-/// `when_full` ("wait" or "refuse"), `deduplicate` ("10m": how long a key is remembered) and `compat`
-/// (publish-subscribe: the first ack consumes for all); `topics` has objects of the same keys for single topics.
-/// `broker` gets the broker; the caller frees it.
+/// listen. `config` is a JSON object with `secret_key`, and where wanted:
+///
+/// - `listen` ("127.0.0.1:0" takes a free port, and is the default), `delivery` ("work_queue", the default, or
+///   "publish_subscribe"), `redeliver_after` ("300s")
+/// - `data` (a folder for the messages; without one they are in memory), `durability` (of that folder: "fsync", the
+///   default, "interval:200ms" or "memory")
+/// - `nodes` (other brokers that the registry names: a list of "HOST:PORT"), `advertise` (the host that the registry
+///   names for this one), `dpmq` (true: the DPMQ protocol too, which has no login)
+/// - `mns` (MNS at an address of its own: an object with `keys`, {"ID": "SECRET"}, and where wanted `listen`,
+///   "127.0.0.1:0" unless set, `private_endpoints`, true to let subscriptions push to HTTP endpoints at loopback,
+///   link-local and private addresses, and `endpoints`, networks of such that they may push to, ["10.1.0.0/16"])
+/// - of all topics `max_attempts` (then a message goes to the dead letters, the topic NAME.dead), `expire_after` ("24h";
+///   dead letters too), `push_every` ("1s") and `push_count` (messages that go together), `max_messages`, `max_bytes`,
+///   `when_full` ("wait" or "refuse"), `deduplicate` ("10m": how long a key is remembered) and `compat`
+///   (publish-subscribe: the first ack consumes for all); `topics` has objects of the same keys for single topics
+///
+/// A secret is a text, {"env": "NAME"} or {"file": "PATH"}. `broker` gets the broker; the caller frees it.
 ///
 /// Any thread; blocks until it listens. Errors: CEIBA_ERR_INVALID_CONFIG, CEIBA_ERR_UNAVAILABLE (the address
 /// cannot be listened on), CEIBA_ERR_IN_USE and CEIBA_ERR_STORAGE (the folder), CEIBA_ERR_WOULD_DEADLOCK.
@@ -72,7 +77,8 @@ pub extern "C" fn ceiba_broker_address(broker: *const ceiba_broker) -> ceiba_sli
     })
 }
 
-/// Gives counts of what the broker did and holds as a JSON object, which the caller frees. New keys may come.
+/// Gives counts of what the broker did and holds as a JSON object, which the caller frees, with `address`, and
+/// `mns_address` where MNS is spoken. New keys may come.
 ///
 /// Any thread; does not block. CEIBA_ERR_FORKED.
 #[unsafe(no_mangle)]

@@ -16,7 +16,8 @@ use crate::text::ceiba_string;
 /// `command` is a JSON object with one key: `create_queue`, `set_queue`, `get_queue`, `delete_queue` and `peek` with an
 /// object that has the key `queue`; `create_topic`, `set_topic`, `get_topic` and `delete_topic` with `topic`;
 /// `subscribe`, `set_subscription`, `get_subscription` and `unsubscribe` with `topic` and `subscription`; `list_queues`,
-/// `list_topics`, and `list_subscriptions` with `topic`. Those that make or change something take `attributes` too:
+/// `list_topics`, and `list_subscriptions` with `topic`. Those that make or change something take `attributes` too, with
+/// times in whole seconds and sizes in bytes:
 ///
 /// - of a queue `delay_seconds`, `maximum_message_size`, `message_retention_period`, `visibility_timeout`,
 ///   `polling_wait_seconds`, `logging_enabled`

@@ -40,10 +40,17 @@ fn answer(
 /// "pending", "attempts": 1, …}, …], "next": "12"}.
 ///
 /// `target`, of this and the other functions on outboxes, is the id of an open producer that has one, and then all is
-/// about the rows of this producer; or the address of a store, such as "sqlite:outbox.db", which needs no open producer
-/// and has the rows of all. `options_json` is a JSON object, empty for none: `producer` (the rows of this one), `state`
-/// ("pending", "leased", "done" or "dead"), `limit` (1 to 1000, 100 unless set) and `after`, the `next` of the page
-/// before. `next` is null on the last page. Paging skips no row, whatever is added or deleted meanwhile.
+/// about the rows of this producer; or the address of a store, such as "sqlite:outbox.db" or "mongodb://HOST/DATABASE",
+/// which needs no open producer and has the rows of all. `options_json` is a JSON object, empty for none: `producer`
+/// (the rows of this one), `state` ("pending", "leased", "done" or "dead"), `limit` (1 to 1000, 100 unless set) and
+/// `after`, the `next` of the page before. `next` is null on the last page. Paging skips no row, whatever is added or
+/// deleted meanwhile.
+///
+/// A row has `id`, `producer`, `state`, `attempts` (out of the store, that failed), `size` (of the body, in bytes),
+/// `accepted`, `created`, `updated` and `short` (the begin of the body); `next_attempt`, or `leased_until` where it is
+/// being sent; and where there is one `topic`, `order_key`, `dedup` and `error`, the last one: {"kind", "outcome",
+/// "message", "provider"}. Times are texts such as "2026-01-31T12:00:00.000Z". A pending row without a `next_attempt`
+/// waits for another one of its key.
 ///
 /// `json` gets the answer, which the caller frees; new keys may come. Without a `timeout_ms` (negative) each of these
 /// functions has 30 seconds.
@@ -90,8 +97,9 @@ pub extern "C" fn ceiba_outbox_show(
     })
 }
 
-/// Makes rows due at once; dead ones begin anew. `options_json`: {"ids": ["12", …]}, 10000 at most. The answer is
-/// {"retried": 1}. Who sends them is an open producer, of any process, with this outbox.
+/// Makes pending and dead rows due at once; dead ones begin anew. `options_json`: {"ids": ["12", …]}, 10000 at most. The
+/// answer is {"retried": 1}: others are not counted. Who sends them is an open producer, of any process, with this
+/// outbox; one that waits for another row of its key goes on waiting.
 ///
 /// Any thread; blocks. Arguments and errors as of ceiba_outbox_list().
 #[unsafe(no_mangle)]
@@ -111,8 +119,8 @@ pub extern "C" fn ceiba_outbox_retry(
     })
 }
 
-/// Makes all pending and dead rows due at once. `options_json`: empty, or {"producer": "orders"}. The answer is
-/// {"retried": 100}: those that are due already are not counted.
+/// Makes all pending and dead rows due at once, as ceiba_outbox_retry() does. `options_json`: empty, or {"producer":
+/// "orders"}. The answer is {"retried": 100}: those that are due already are not counted.
 ///
 /// Any thread; blocks. Arguments and errors as of ceiba_outbox_list(). A call that fails may have changed some rows.
 #[unsafe(no_mangle)]
@@ -176,10 +184,11 @@ pub extern "C" fn ceiba_outbox_export(
 }
 
 /// Puts rows of an export into an outbox. `options_json`: {"lines": ["{…}", …]}, 10000 at most. The answer is
-/// {"imported": 1, "known": 0}: known ones are there already, from an earlier import too, and stay as they are.
+/// {"imported": 1, "known": 0}: known ones are there already, from an earlier import too, and stay as they are. One that
+/// was sent meanwhile, and is not kept by `keep_done`, is not known any more.
 ///
-/// Any thread; blocks. Arguments and errors as of ceiba_outbox_list(); CEIBA_ERR_INVALID_ARGUMENT names a line that is
-/// wrong, and then none is imported.
+/// Any thread; blocks. Arguments and errors as of ceiba_outbox_list(), but a file that is not there is made;
+/// CEIBA_ERR_INVALID_ARGUMENT names a line that is wrong, and then none is imported.
 #[unsafe(no_mangle)]
 pub extern "C" fn ceiba_outbox_import(
     target: *const c_char,
@@ -198,7 +207,8 @@ pub extern "C" fn ceiba_outbox_import(
 }
 
 /// Counts rows. `options_json`: empty, or {"producer": "orders"}. The answer is {"store": "sqlite", "producers":
-/// [{"producer": "orders", "pending": 1, "leased": 0, "done": 0, "dead": 0, …}, …]}.
+/// [{"producer": "orders", "pending": 1, "leased": 0, "done": 0, "dead": 0, …}, …]}, and where there is one with
+/// `next_attempt` and `oldest`, when the next row is due and when the oldest message was accepted that is still to be sent.
 ///
 /// Any thread; blocks. Arguments and errors as of ceiba_outbox_list().
 #[unsafe(no_mangle)]
@@ -219,7 +229,8 @@ pub extern "C" fn ceiba_outbox_stats(
 }
 
 /// Deletes rows that have ended. `options_json`: {"older": "7d"}, and if need be `state` ("done", which is the default,
-/// or "dead") and `producer`; a row counts from when it ended. The answer is {"purged": 1}.
+/// or "dead") and `producer`; a row counts from when it ended. The answer is {"purged": 1}. Dead rows go also where their
+/// notifier was not told of them yet, for which `keep_dead` waits.
 ///
 /// Any thread; blocks. Arguments and errors as of ceiba_outbox_list(). A call that fails may have deleted some rows.
 #[unsafe(no_mangle)]
@@ -240,8 +251,13 @@ pub extern "C" fn ceiba_outbox_purge(
 }
 
 /// Tries every pending row of a producer once, now, and waits until all have ended. `target` is the id of an open
-/// producer: an address alone has nobody who sends. The answer is {"sent": 99, "failed": 1, "given_up": 0}; given up are
-/// those that failed for the last time.
+/// producer: an address alone has nobody who sends. The answer is {"sent": 99, "failed": 1, "given_up": 0}, counted over
+/// all that the producer sent out of the store meanwhile; given up are those of the failed that failed for the last time.
+/// A notifier is told of them right after, and not at the next run.
+///
+/// With `ordered`, the rows of a key are tried one after the other to the end of their line. What stands behind one that
+/// failed and was not given up, or that another process is sending, goes on waiting: a drain never waits for rows that
+/// other processes send, nor for what is accepted after the call.
 ///
 /// Any thread; blocks. Arguments and errors as of ceiba_outbox_list(), and CEIBA_ERR_CLOSED. The rows of a call that
 /// ends early are tried all the same.

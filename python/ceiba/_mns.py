@@ -21,9 +21,9 @@ class MnsAdmin:
 
     `config` is that of a producer or consumer, a dict or a URL; a queue or topic that it names does not matter:
     `"mns://KEY_ID@HOST:PORT?secret_env=NAME"` is enough. `timeout` is for each call, 30 seconds unless set. What is
-    told is a dict of the service's names in small letters, as in `visibility_timeout`, with times in seconds since
-    1970; new keys may come. Every call may be made from any thread, connects and waits. MNS cannot empty a queue:
-    delete it and make it again.
+    told is a dict of the service's names in small letters, as in `visibility_timeout`, with moments in seconds since
+    1970; new keys may come. Attributes of times are whole seconds, those of sizes bytes. Every call may be made from
+    any thread, connects and waits. MNS cannot empty a queue: delete it and make it again.
     """
 
     def __init__(self, config: Config, *, timeout: Time = None) -> None:

@@ -38,6 +38,10 @@ class Outbox(_Target):
     `target` is the id of an open producer that has an outbox, for its rows alone, or the address of a store, as in
     `"sqlite:outbox.db"`, for those of all producers. Rows and answers are dicts; new keys may come. Every call may
     be made from any thread and waits, up to `timeout` or 30 seconds.
+
+    A row has `id`, `producer`, `state` ("pending", "leased", "done", "dead"), `attempts` (out of the store, that
+    failed), `size`, `accepted`, `created`, `updated`, `short`, `next_attempt` or `leased_until`, and where there is
+    one `topic`, `order_key`, `dedup` and `error`. Times are texts such as "2026-01-31T12:00:00.000Z".
     """
 
     def _run(self, call: _Call, timeout: Time) -> dict[str, Any]:
@@ -77,7 +81,8 @@ class Outbox(_Target):
         return self._run(("show", {"id": id}), timeout)
 
     def retry(self, ids: Iterable[str], *, timeout: Time = None) -> int:
-        """Makes rows due at once, up to 10000; dead ones begin anew. Returns how many there were."""
+        """Makes pending and dead rows due at once, up to 10000; dead ones begin anew. Returns how many there were. An
+        open producer with this outbox, of any process, sends them."""
         return int(self._run(_ids("retry", ids), timeout)["retried"])
 
     def retry_all(self, *, producer: str | None = None, timeout: Time = None) -> int:
@@ -108,7 +113,9 @@ class Outbox(_Target):
 
     def import_(self, lines: Iterable[str], *, page: int = 1000, timeout: Time = None) -> dict[str, Any]:
         """Puts lines of an export into this outbox, `page` at a time, and at most 32 MiB: `{"imported": 2, "known":
-        0}`. Known ones are there already, from an earlier import too. A page with a wrong line is not imported."""
+        0}`. Known ones are there already, from an earlier import too; one that was sent meanwhile and is not kept by
+        `keep_done` is not known any more. A page with a wrong line is not imported. A file that is not there is
+        made."""
         counts = {"imported": 0, "known": 0}
         for some in _pages(lines, page):
             _add(counts, self._run(("import", {"lines": some}), timeout))
@@ -126,12 +133,17 @@ class Outbox(_Target):
         producer: str | None = None,
         timeout: Time = None,
     ) -> int:
-        """Deletes rows that ended longer ago than `older`, such as `"7d"`. Returns how many."""
+        """Deletes rows that ended longer ago than `older`, such as `"7d"`. Returns how many. Dead ones go also where
+        nobody was told of them yet, for which `keep_dead` waits."""
         return int(self._run(("purge", _given(older=older, state=state, producer=producer)), timeout)["purged"])
 
     def drain(self, *, timeout: Time = None) -> dict[str, Any]:
         """Tries every pending row of an open producer once, now, and waits: `{"sent": 9, "failed": 1, "given_up":
-        0}`."""
+        0}`. Whoever `notify` names is told at once of what was given up.
+
+        With `ordered` it follows the rows of each key to the end of their line. What stands behind one that failed,
+        or that another process is sending, waits on: a drain never waits for rows that other processes send. The
+        rows of a call that ends early are tried all the same."""
         return self._run(("drain", {}), timeout)
 
 

@@ -9,7 +9,8 @@ use crate::arguments::{EXIT_CODES, longer};
 
 const STORES: &str = "A STORE is an address: sqlite:FILE or mongodb://HOST/DATABASE. In its place --config FILE \
 with --id ID names a producer whose outbox it is, and then all but the numbers of rows is about its rows alone. Other \
-users can read the arguments of a running program: prefer --config to an address with a password.";
+users can read the arguments of a running program: prefer --config to an address with a password; the `url` there may \
+be {\"env\": \"NAME\"} or {\"file\": \"PATH\"}.";
 
 #[derive(Debug, Args)]
 #[command(after_help = format!("{STORES}\n\n{EXIT_CODES}"))]
@@ -45,8 +46,8 @@ pub(crate) enum OutboxCommand {
     Export(ExportArgs),
     /// Put the rows of an export into an outbox, which is made if need be
     ///
-    /// Rows that are there already, from an earlier import too, stay as they are. The lines are imported in blocks of
-    /// 1000; the first block with a wrong line ends it.
+    /// Rows that are there already, from an earlier import too, stay as they are; one that was sent meanwhile and is not
+    /// kept is not known any more. The lines are imported in blocks of 1000; the first block with a wrong line ends it.
     #[command(after_help = STORES)]
     Import(ImportArgs),
     /// Count rows
@@ -56,11 +57,16 @@ pub(crate) enum OutboxCommand {
         store: StoreArgs,
     },
     /// Delete rows that have ended
+    ///
+    /// Dead ones go also where nobody was told of them yet, for which `keep_dead` waits.
     #[command(after_help = STORES)]
     Purge(PurgeArgs),
     /// Try every pending row once, now, and wait for it
     ///
-    /// It opens the producer of --config, and those that it names as members or to notify.
+    /// It opens the producer of --config, and those that it names as members or to notify. Whom it notifies is told at
+    /// once of what is given up. Rows of one key are tried to the end of their line; what stands behind one that failed,
+    /// or that another process is sending, waits on. Ctrl-C lets what is under way end and leaves the rest: the exit code
+    /// is 130.
     Drain(DrainArgs),
 }
 

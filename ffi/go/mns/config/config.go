@@ -27,8 +27,9 @@ type MNSConfig struct {
 	SecurityToken string
 	// TopicName is the topic. Needed.
 	TopicName string
-	// MongoURI is a MongoDB that keeps what could not be published, "mongodb://HOST/DATABASE". Without it and without a
-	// Store nothing is kept: an error is all that is left of a message.
+	// MongoURI is a MongoDB that keeps what could not be published, "mongodb://USER:PASSWORD@HOST/DATABASE"; a
+	// "collection" among its options is the one that is used, ceiba_outbox without it. Without MongoURI and without a Store
+	// nothing is kept: an error is all that is left of a message.
 	MongoURI string
 	// Store keeps it in a file in place of a MongoDB: "sqlite:FILE". Several processes may share either.
 	Store string
@@ -99,8 +100,8 @@ func (c DingTalkConfig) LogValue() slog.Value { return slog.StringValue(fmt.Spri
 // NoticeFunc is called when messages were given up. It is not told which: see [DigestFunc].
 type NoticeFunc func() error
 
-// DigestFunc is called when messages were given up: once for all of a run. When it returns an error it is called again
-// after a minute. Calling it with nothing tries whether it works.
+// DigestFunc is called when messages were given up: once for all of a run, and at the end of each Retry that gave some up.
+// When it returns an error it is called again after a minute. Calling it with nothing tries whether it works.
 type DigestFunc func(given ...Digest) error
 
 // Digest is what was given up in a run.

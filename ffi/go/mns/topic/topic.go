@@ -12,6 +12,23 @@
 // stored too. Notices are told which messages were given up. The store is where the settings say.
 //
 // A row whose message no other attempt can help, such as one that is too long, is given up at once.
+//
+// # A store that is away
+//
+// The store is opened by the first call that needs it, for all of a topic at once. While it cannot be opened, messages
+// are published without it, and the answer has a Warning. One that cannot be published either fails with the error of
+// the service, in whose text "nor is it stored: …" stands: it is not [ErrStored], and the message is the caller's. A Retry
+// fails as [ceiba.ErrStorage]. For five seconds no SendMessage asks for the store again; then the next one does and waits
+// for it, up to 30 seconds and no longer than its context. A topic that tries by itself asks every five seconds, behind
+// all calls. A store that goes away once it is open is missed only by what cannot be published: that fails as
+// [ceiba.ErrStorage].
+//
+// # Notices
+//
+// A notice that returns an error is called again after a minute, for all that was given up until then. In a process that
+// was given none, because neither Retry nor a NewMNSTopic with a notice was called, what is given up is left to other
+// processes and told as soon as somebody knows how: it is asked again after 15 seconds, then after twice as long each
+// time, up to 4 minutes. What was given up and not told yet stays in the store.
 package topic
 
 import (
@@ -42,7 +59,8 @@ type MNSTopic struct {
 // each SendMessage and Retry.
 //
 // With a notice, as of [MNSTopic.Retry] and also when it is nil, or with RetryIntervalInSecond set, stored messages are
-// tried from now on every RetryIntervalInSecond (120 s), and given up after RetryIntervalInTimes (5).
+// tried from now on every RetryIntervalInSecond (120 s), and given up after RetryIntervalInTimes (5). The store is opened
+// behind, again every five seconds while it is away.
 func NewMNSTopic(c *config.MNSConfig, notice ...any) *MNSTopic {
 	t := &MNSTopic{}
 	t.settings, t.wrong = settingsOf(c)
@@ -103,14 +121,17 @@ func (e *StoredError) Error() string {
 // Is reports whether target is [ErrStored].
 func (e *StoredError) Is(target error) bool { return target == ErrStored }
 
-// SendMessage publishes a string as it is and anything else as JSON, within 30 seconds. An error that is [ErrStored]
-// says that it was not published and is in the store; any other that the message is with the caller alone. Errors are
-// *ceiba.Error or *StoredError. While the store is away messages are published all the same, with a Warning.
+// SendMessage publishes a string as it is and anything else as JSON, within 30 seconds; a store that is still to be opened
+// may take 30 more, and storing what failed 5. An error that is [ErrStored] says that it was not published and is in the
+// store; any other that the message is with the caller alone. Errors are *ceiba.Error or *StoredError, as errors.As finds
+// them. While the store cannot be opened messages are published all the same, with a Warning.
 func (t *MNSTopic) SendMessage(messageBody any) (MessageSendResponse, error) {
 	return t.SendMessageContext(context.Background(), messageBody)
 }
 
-// SendMessageContext is SendMessage until the context ends.
+// SendMessageContext is SendMessage until the context ends. Where it ends while the store is opened, nothing was sent, and
+// the error is [ceiba.ErrTimeout] or [ceiba.ErrCancelled] and the context's own. A message whose deadline passes while it
+// is published is stored, which takes up to 6 seconds more; one that is cancelled is the caller's.
 func (t *MNSTopic) SendMessageContext(ctx context.Context, messageBody any) (MessageSendResponse, error) {
 	if t.wrong != nil {
 		return MessageSendResponse{}, t.wrong
@@ -146,8 +167,9 @@ var ErrNoStore = errors.New("mns topic: there is nothing to retry without a Mong
 const retryPatience = 10 * time.Minute
 
 // Retry tries every stored message of the topic once, now, and waits until all were tried, for up to ten minutes; those
-// that are left are tried all the same. One that fails for the retryTimes-th time is given up: it stays in the store, as
-// dead, and the notice is called, once for all of them, before Retry returns.
+// that are left are tried all the same. It does not wait for those that another process is sending. One that fails for the
+// retryTimes-th time is given up: it stays in the store, as dead, and the notice is called, once for all of them, before
+// Retry returns; where it has not ended after 35 seconds Retry returns [ceiba.ErrTimeout], and it is called all the same.
 //
 // The notice is a [config.DigestFunc] such as those of package dingTalk, a [config.NoticeFunc] or func() error, which are
 // not told what failed, or nil. It counts until the next Retry of the topic names another. A message that has failed more
