@@ -5,6 +5,8 @@ cd "$(dirname "$0")/.."
 start=$SECONDS
 # Nothing here is compiled twice: what makes that quick would only fill the disk.
 export CARGO_INCREMENTAL=0
+# Most tests wait most of their time: more of them at once than there are cores.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-6}
 # Tests that could not run here say why in this file.
 export CEIBA_SKIPPED="$PWD/target/skipped.txt"
 mkdir -p target
