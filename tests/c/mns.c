@@ -88,7 +88,7 @@ int main(void) {
     refuses(CEIBA_ERR_INVALID_ARGUMENT, "JSON", account, "");
     refuses(CEIBA_ERR_INVALID_ARGUMENT, "JSON at line 2, column 1", account,
             "{\"get_queue\": {\"queue\": \"q\"}}\n{\"get_queue\": {\"queue\": \"r\"}}");
-    refuses(CEIBA_ERR_INVALID_ARGUMENT, "JSON at line 2, column 11", account, "{\"get_queue\":\n {\"queue\": q}}");
+    refuses(CEIBA_ERR_INVALID_ARGUMENT, "JSON at line 2, column 12", account, "{\"get_queue\":\n {\"queue\": q}}");
     refuses(CEIBA_ERR_INVALID_ARGUMENT, "JSON at line 2, column 0", account, "{\"get_queue\":\n");
     refuses(CEIBA_ERR_INVALID_ARGUMENT, "one key", account, "[]");
     refuses(CEIBA_ERR_INVALID_ARGUMENT, "has 0", account, "{}");
