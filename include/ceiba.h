@@ -1478,8 +1478,8 @@ int32_t ceiba_outbox_purge(const char *target,
                            struct ceiba_error **error);
 
 /**
- * Tries every pending row of a producer once, now, and waits until all have ended. `target` is the id of an open
- * producer: an address alone has nobody who sends. The answer is {"sent": 99, "failed": 1, "given_up": 0}; given up are
+ * Tries every pending row of a producer once, now, and waits until all have ended, and `notify` was told of those given
+ * up. `target` is the id of an open producer: an address alone has nobody who sends. The answer is {"sent": 99, "failed": 1, "given_up": 0}; given up are
  * those that failed for the last time.
  *
  * Any thread; blocks. Arguments and errors as of ceiba_outbox_list(), and CEIBA_ERR_CLOSED. The rows of a call that

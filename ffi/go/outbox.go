@@ -371,8 +371,8 @@ type Drained struct {
 	GivenUp int64
 }
 
-// Drain tries every pending row of an open producer once, now, and waits until all have ended. The rows are tried all
-// the same when the context ends before. An outbox that is named by its address has nobody who sends: [ErrUnsupported].
+// Drain tries every pending row of an open producer once, now, and waits until all have ended, and who is told of dead
+// rows was told. The rows are tried all the same when the context ends before. An outbox that is named by its address has nobody who sends: [ErrUnsupported].
 func (o *Outbox) Drain(ctx context.Context) (Drained, error) {
 	var answer struct {
 		Sent    int64 `json:"sent"`

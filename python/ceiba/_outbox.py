@@ -130,8 +130,8 @@ class Outbox(_Target):
         return int(self._run(("purge", _given(older=older, state=state, producer=producer)), timeout)["purged"])
 
     def drain(self, *, timeout: Time = None) -> dict[str, Any]:
-        """Tries every pending row of an open producer once, now, and waits: `{"sent": 9, "failed": 1, "given_up":
-        0}`."""
+        """Tries every pending row of an open producer once, now, and waits, also until `notify` was told:
+        `{"sent": 9, "failed": 1, "given_up": 0}`."""
         return self._run(("drain", {}), timeout)
 
 
