@@ -1492,7 +1492,7 @@ int32_t ceiba_outbox_purge(const char *target,
  * Tries every pending row of a producer once, now, and waits until all have ended. `target` is the id of an open
  * producer: an address alone has nobody who sends. The answer is {"sent": 99, "failed": 1, "given_up": 0}, counted over
  * all that the producer sent out of the store meanwhile; given up are those of the failed that failed for the last time.
- * A notifier is told of them right after, and not at the next run.
+ * The call waits until `notify` was told of them.
  *
  * With `ordered`, the rows of a key are tried one after the other to the end of their line. What stands behind one that
  * failed and was not given up, or that another process is sending, goes on waiting: a drain never waits for rows that

@@ -376,7 +376,7 @@ type Drained struct {
 
 // Drain tries every pending row of an open producer once, now, and waits until all have ended. The rows are tried all
 // the same when the context ends before. An outbox that is named by its address has nobody who sends: [ErrUnsupported].
-// Notify is told at once of what was given up.
+// Notify is told of what was given up before Drain returns.
 //
 // In an Ordered outbox it follows the rows of each key to the end of their line. What stands behind one that failed and
 // was not given up, or that another process is sending, waits on: a Drain never waits for rows that other processes send,

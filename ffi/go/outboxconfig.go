@@ -32,6 +32,9 @@ type OutboxStrategy struct {
 	// Notify is the id of an open producer that is told of dead rows: in one text at the end of a run, and right after a
 	// [Outbox.Drain].
 	Notify string
+	// NotifyHeld leaves the telling to other processes with the same store, until {"strategy": "outbox", "notify": true}
+	// is given to Control.
+	NotifyHeld bool
 	// StopOnUnknown gives a message up, or does not store it, when it is unknown whether an attempt sent it: it may never
 	// arrive. Otherwise there is another attempt, and it may arrive twice.
 	StopOnUnknown bool
@@ -101,6 +104,7 @@ func (o OutboxStrategy) fields() any {
 		Backoff      map[string]string `json:"backoff,omitempty"`
 		MaxAttempts  int               `json:"max_attempts,omitempty"`
 		Notify       string            `json:"notify,omitempty"`
+		NotifyHeld   bool              `json:"notify_held,omitempty"`
 		OnUnknown    string            `json:"on_unknown,omitempty"`
 		Ordered      bool              `json:"ordered,omitempty"`
 		Deduplicate  string            `json:"deduplicate,omitempty"`
@@ -112,7 +116,7 @@ func (o OutboxStrategy) fields() any {
 		Poll         string            `json:"poll,omitempty"`
 	}{
 		"outbox", o.Name, url, choice(o.Always, "always"), o.Schedule, o.TimeZone, o.Backoff.fields(), o.MaxAttempts,
-		o.Notify, choice(o.StopOnUnknown, "stop"), o.Ordered, choice(o.DeduplicateKeys, "key"), o.Concurrency,
+		o.Notify, o.NotifyHeld, choice(o.StopOnUnknown, "stop"), o.Ordered, choice(o.DeduplicateKeys, "key"), o.Concurrency,
 		span(o.Lease), span(o.KeepDone), span(o.KeepDead), span(o.StoreTimeout), span(o.Poll),
 	}
 }

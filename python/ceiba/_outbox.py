@@ -139,7 +139,7 @@ class Outbox(_Target):
 
     def drain(self, *, timeout: Time = None) -> dict[str, Any]:
         """Tries every pending row of an open producer once, now, and waits: `{"sent": 9, "failed": 1, "given_up":
-        0}`. Whoever `notify` names is told at once of what was given up.
+        0}`. It waits until whoever `notify` names was told of what was given up.
 
         With `ordered` it follows the rows of each key to the end of their line. What stands behind one that failed,
         or that another process is sending, waits on: a drain never waits for rows that other processes send. The

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -111,6 +112,10 @@ pub(super) fn tell(
         let again = Told::Again(shared.now().saturating_add(1000));
         if hush.is_cancelled() {
             return again;
+        }
+        if shared.notify_held.load(Ordering::Acquire) {
+            // What is claimed here another process could not tell.
+            return Told::Nothing;
         }
         let ctx = Context::within(PATIENCE).cancelled_by(hush.clone());
         let untold = claimed(&shared, &ctx).await;

@@ -82,6 +82,10 @@ pub(super) struct Config {
     /// The id of an open producer that is told of dead rows.
     #[serde(default)]
     pub(super) notify: Option<String>,
+    /// Leaves the telling to other processes with the same store, until a control command `{"strategy": "outbox", "notify":
+    /// true}`.
+    #[serde(default)]
+    pub(super) notify_held: bool,
     /// What follows when it is unknown whether an attempt sent the message.
     #[serde(default)]
     pub(super) on_unknown: OnUnknown,
@@ -157,6 +161,9 @@ impl Terms {
         }
         if config.notify.as_deref() == Some("") {
             return Err(wrong("`notify` is empty: name an open producer, or leave it out".into()));
+        }
+        if config.notify_held && config.notify.is_none() {
+            return Err(wrong("`notify_held` needs a `notify`".into()));
         }
         if let Some(backoff) = &config.backoff {
             backoff.check()?;
@@ -289,6 +296,7 @@ mod tests {
             (r#""url": "sqlite:a", "schedule": "0 * * * * *", "time_zone": "Europe/Nowhere""#, "time_zone"),
             (r#""url": "sqlite:a", "schedul": "5s""#, "did you mean `schedule`"),
             (r#""url": "sqlite:a", "notify": """#, "notify"),
+            (r#""url": "sqlite:a", "notify_held": true"#, "needs a `notify`"),
             (
                 r#""url": "sqlite:a", "backoff": {"type": "exponential", "base": "2s", "max": "1s"}"#,
                 "backoff",

@@ -84,7 +84,8 @@ impl Outbox {
 
     /// Tries every pending row once, those of a key one after the other, and tells how many were sent meanwhile, how many
     /// failed, and how many were given up. What waits behind a row of its key that failed, or that another process is
-    /// sending, goes on waiting.
+    /// sending, goes on waiting. Before it returns `notify` is told of all that was given up, here or elsewhere, unless
+    /// the context ends or `notify` lately failed and named a time.
     ///
     /// # Errors
     /// Those of the store; `closed`; `timeout` and `cancelled`, of the context.
@@ -95,9 +96,11 @@ impl Outbox {
         };
         let [sent, failed, given_up] = now();
         self.desk().hasten_all(ctx, Some(self.shared.id.to_string()), false).await?;
-        self.runner.drained(ctx).await?;
-        chores::counted(&self.shared, ctx).await;
+        let told = self.runner.drained(ctx).await?;
         let after = now();
+        chores::counted(&self.shared, ctx).await;
+        // It is over for both when the other end is dropped. What is not told by then is told all the same.
+        let _ = ctx.run(told).await;
         Ok([after[0] - sent, after[1] - failed, after[2] - given_up])
     }
 
@@ -465,8 +468,14 @@ impl Producer for Outbox {
 
     fn control(&self, command: &Value) -> Result<Value> {
         if command.get("strategy").and_then(Value::as_str) == Some(&*self.name) {
-            let text = "an outbox takes no control commands: it has calls of its own";
-            return Err(self.by(Error::new(Kind::Unsupported, text)));
+            let tells = command.get("notify").and_then(Value::as_bool);
+            let Some(tells) = tells.filter(|_| self.notifier.is_some()) else {
+                let text = "an outbox that has a `notify` takes `notify`, true or false; it has calls of its own";
+                return Err(self.by(Error::new(Kind::Unsupported, text)));
+            };
+            self.shared.notify_held.store(!tells, Ordering::Release);
+            self.shared.tell_at_once.store(tells, Ordering::Release);
+            return Ok(json!({"notify_held": !tells}));
         }
         self.inner.control(command)
     }

@@ -43,12 +43,15 @@ const REST: Duration = Duration::from_secs(1);
 /// The time of day is set back, and not just corrected, when it is so much less than it was.
 const SET_BACK: Millis = 1000;
 
+/// Where the end of a drain is told; what it is given is over once somebody was told of what was given up.
+type Reply = oneshot::Sender<oneshot::Receiver<()>>;
+
 /// See the module.
 pub(super) struct Runner {
     stop: CancellationToken,
     kill: CancellationToken,
     hush: CancellationToken,
-    drains: mpsc::Sender<oneshot::Sender<()>>,
+    drains: mpsc::Sender<Reply>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -101,8 +104,8 @@ impl Runner {
         runner
     }
 
-    /// Waits until what is due now was tried once.
-    pub(super) async fn drained(&self, ctx: &Context) -> Result<()> {
+    /// Waits until what is due now was tried once; what it returns is over once somebody was told of what was given up.
+    pub(super) async fn drained(&self, ctx: &Context) -> Result<oneshot::Receiver<()>> {
         let closed = || Error::new(Kind::Closed, "the producer is closed");
         let (reply, ended) = oneshot::channel();
         ctx.run(self.drains.send(reply)).await?.map_err(|_| closed())?;
@@ -154,7 +157,7 @@ impl Drop for Runner {
 
 /// Somebody waits until all is tried that was due when he asked, and all that waited behind it.
 struct Drain {
-    reply: oneshot::Sender<()>,
+    reply: Reply,
     /// When he asked: what was accepted later is none of it, though it waits in the same line.
     asked: Millis,
     /// The first claim that counts.
@@ -237,7 +240,7 @@ impl Run {
         }
     }
 
-    async fn run(mut self, asked: &mut mpsc::Receiver<oneshot::Sender<()>>) {
+    async fn run(mut self, asked: &mut mpsc::Receiver<Reply>) {
         let mut claiming: Option<Claiming> = None;
         let mut telling: Option<BoxFuture<'static, Told>> = None;
         let mut chores: Option<BoxFuture<'static, ()>> = Some(chores::first(&self.shared));
@@ -454,11 +457,13 @@ impl Run {
             .filter(|drain| !drain.reply.is_closed())
             .partition::<Vec<_>, _>(|drain| drain.last.is_some_and(|last| first > last));
         self.drains = waiting;
-        if !done.is_empty() {
-            self.untold.drained();
+        if done.is_empty() {
+            return;
         }
-        for drain in done {
-            let _ = drain.reply.send(());
+        let (tells, told): (Vec<_>, Vec<_>) = done.iter().map(|_| oneshot::channel()).unzip();
+        self.untold.drained(tells, &self.shared);
+        for (drain, told) in done.into_iter().zip(told) {
+            let _ = drain.reply.send(told);
         }
     }
 }

@@ -154,6 +154,10 @@ pub(super) struct Shared {
     pub(super) putting: AtomicUsize,
     pub(super) put: AtomicU64,
     pub(super) shown: Mutex<Shown>,
+    /// Nobody is told here for now.
+    pub(super) notify_held: AtomicBool,
+    /// The next drain tells, whatever time the notifier named.
+    pub(super) tell_at_once: AtomicBool,
     // The store was let go of.
     closed: AtomicBool,
 }
@@ -175,6 +179,7 @@ impl Shared {
         store: Arc<dyn Store>,
         (clock, random): (Clock, Random),
     ) -> Arc<Shared> {
+        let notify_held = AtomicBool::new(terms.config.notify_held);
         Arc::new(Shared {
             id,
             terms,
@@ -195,6 +200,8 @@ impl Shared {
             putting: AtomicUsize::new(0),
             put: AtomicU64::new(0),
             shown: Mutex::new(Shown { state: "open", ..Shown::default() }),
+            notify_held,
+            tell_at_once: AtomicBool::new(false),
             closed: AtomicBool::new(false),
         })
     }
@@ -393,6 +400,9 @@ impl Shared {
         let shown = self.shown.lock();
         if let Some(object) = state.as_object_mut() {
             object.insert("state".into(), shown.state.into());
+            if self.terms.config.notify.is_some() {
+                object.insert("notify_held".into(), self.notify_held.load(Ordering::Relaxed).into());
+            }
             if let Some(stats) = &shown.stats {
                 for state in State::ALL {
                     object.insert(format!("rows_{}", state.name()), stats.of(state).into());

@@ -1,7 +1,9 @@
 //! When somebody is told of what was given up: at the end of a run, of a drain and of the outbox, and once for each run.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::chores::Told;
@@ -26,8 +28,9 @@ pub(super) struct Untold {
     at: Millis,
     // The notifier failed last.
     refused: bool,
-    // A drain ended since the last digest began.
-    drained: bool,
+    // Drains that ended since the last digest began, and before: whoever asked for one waits until these are dropped.
+    drained: Vec<oneshot::Sender<()>>,
+    covered: Vec<oneshot::Sender<()>>,
     // The digest at the end is under way, or was.
     last: bool,
 }
@@ -41,7 +44,8 @@ impl Untold {
             since: Instant::now(),
             at: 0,
             refused: false,
-            drained: false,
+            drained: Vec::new(),
+            covered: Vec::new(),
             last: false,
         }
     }
@@ -59,12 +63,17 @@ impl Untold {
         self.at = 0;
     }
 
-    /// A drain ended: whoever asked for it is told now of what it gave up, unless the notifier named a time.
-    pub(super) fn drained(&mut self) {
-        self.drained = true;
-        if !self.refused {
-            self.at = 0;
+    /// Drains ended: whoever asked for one is told now of what there is, unless the notifier named a time, and has `told`
+    /// until then.
+    pub(super) fn drained(&mut self, told: Vec<oneshot::Sender<()>>, shared: &Shared) {
+        let at_once = shared.tell_at_once.swap(false, Ordering::AcqRel);
+        if !self.listens || self.refused && shared.now() < self.at && !at_once {
+            return;
         }
+        // Other processes may have given up too.
+        self.has_more();
+        self.drained.extend(told);
+        self.at = 0;
     }
 
     /// Whether it is time for a digest.
@@ -73,24 +82,29 @@ impl Untold {
             // Nobody here will tell of them later. A notifier that just failed is not asked again.
             return self.may_be && idle && !self.refused && !self.last;
         }
-        self.may_be && now >= self.at && (idle || self.since.elapsed() >= LATEST)
+        let soon = idle || !self.drained.is_empty() || self.since.elapsed() >= LATEST;
+        self.may_be && now >= self.at && soon
     }
 
     /// A digest is under way: of what is given up from now on another one tells.
     pub(super) fn begins(&mut self, stopping: bool) {
         self.may_be = false;
-        self.drained = false;
+        self.covered = std::mem::take(&mut self.drained);
         self.last |= stopping;
     }
 
     /// What became of it. The next is that of another run, so that those who give up row by row tell no one row by row.
     pub(super) fn told(&mut self, told: Told, shared: &Shared) {
+        self.covered.clear();
         self.refused = matches!(told, Told::Again(_));
         self.may_be |= matches!(told, Told::Again(_) | Told::More);
         self.at = match told {
             Told::Nothing => return,
-            Told::Again(at) => at,
-            Told::All | Told::More if self.drained => 0,
+            Told::Again(at) => {
+                self.drained.clear();
+                at
+            }
+            Told::All | Told::More if !self.drained.is_empty() => 0,
             Told::All | Told::More => {
                 let now = shared.now();
                 let run = match &shared.terms.schedule {

@@ -193,3 +193,77 @@ async fn a_notifier_that_asks_for_a_time_is_told_then() {
     until("the second", || ops.count() == 2).await;
     case.outbox.close(&soon()).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_ends_once_somebody_was_told() {
+    let inner = StandIn::new([], fails(Kind::Unavailable));
+    let slow = Step::Takes(Duration::from_millis(300));
+    let ops = StandIn::new([slow.clone(), slow], Step::Hangs);
+    let config = json!({"max_attempts": 1, "notify": "ops", "schedule": "1d"});
+    let case = Case::telling(config, &inner, Some(ops.clone())).await;
+    for (number, body) in [(1, "first"), (2, "second")] {
+        case.send(body).await.unwrap();
+        assert_eq!(case.outbox.drain(&soon()).await.unwrap(), [0, 1, 1]);
+        assert_eq!(case.state()["notified"], number);
+        assert!(ops.bodies()[number - 1].contains(body), "{:?}", ops.bodies());
+    }
+    // It waits for a notifier no longer than its own context; nor for one who named a time, or where there is nothing.
+    case.send("third").await.unwrap();
+    assert_eq!(case.outbox.drain(&Context::within(Duration::from_secs(2))).await.unwrap(), [0, 1, 1]);
+    assert_eq!((ops.count(), &case.state()["notified"]), (3, &json!(2)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_gave_up_is_told_by_a_drain() {
+    let inner = StandIn::new([], fails(Kind::InvalidArgument));
+    let (none, ops) = (StandIn::new([], Step::Sent), StandIn::new([], Step::Sent));
+    let held = json!({"when": "always", "notify": "none", "notify_held": true, "schedule": "1d"});
+    let case = Case::telling(held.clone(), &inner, Some(none.clone())).await;
+    let tells = json!({"notify": "ops", "schedule": "1d"});
+    let other = opened(tells, &inner, Some(ops.clone()), &case.store, &case.time);
+    assert_eq!(other.drain(&soon()).await.unwrap(), [0, 0, 0]);
+    for number in 1..=2 {
+        // Who does not tell leaves it to the other, whether it drains, is opened anew, or does its chores.
+        case.send(&format!("dies {number}")).await.unwrap();
+        until("the end", || case.state()["given_up"] == number).await;
+        case.outbox.drain(&soon()).await.unwrap();
+        let third = opened(held.clone(), &inner, Some(none.clone()), &case.store, &case.time);
+        chores(&case, &third).await;
+        chores(&case, &third).await;
+        third.close(&soon()).await.unwrap();
+        assert_eq!(other.drain(&soon()).await.unwrap(), [0, 0, 0]);
+        assert_eq!((ops.count(), none.count()), (number, 0));
+        assert!(ops.bodies()[number - 1].contains(&format!("dies {number}")), "{:?}", ops.bodies());
+    }
+    // Once it may tell it does, also of what came before.
+    case.send("dies 3").await.unwrap();
+    until("the end", || case.state()["given_up"] == 3).await;
+    assert_eq!(case.state()["notify_held"], true);
+    let command = json!({"strategy": "outbox", "notify": true});
+    assert_eq!(case.outbox.control(&command).unwrap(), json!({"notify_held": false}));
+    case.outbox.drain(&soon()).await.unwrap();
+    assert_eq!(none.count(), 1);
+    for wrong in [json!({"strategy": "outbox"}), json!({"strategy": "outbox", "notify": "yes"})] {
+        assert_eq!(case.outbox.control(&wrong).unwrap_err().kind(), Kind::Unsupported);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_tell_again_does_so_at_once() {
+    let inner = StandIn::new([], fails(Kind::InvalidArgument));
+    let later = Error::new(Kind::Unavailable, "not now").after(Duration::from_secs(600));
+    let ops = StandIn::new([Step::Fails(later)], Step::Sent);
+    let config = json!({"when": "always", "notify": "ops", "schedule": "1d"});
+    let case = Case::telling(config, &inner, Some(ops.clone())).await;
+    case.send("first").await.unwrap();
+    until("the note", || case.state()["not_notified"] == 1).await;
+    case.send("second").await.unwrap();
+    until("the end", || case.state()["given_up"] == 2).await;
+    // The notifier named a time.
+    case.outbox.drain(&soon()).await.unwrap();
+    assert_eq!(ops.count(), 1);
+    case.outbox.control(&json!({"strategy": "outbox", "notify": true})).unwrap();
+    case.outbox.drain(&soon()).await.unwrap();
+    let texts = ops.bodies();
+    assert!(texts.len() == 2 && texts[1].contains("second") && !texts[1].contains("first"), "{texts:?}");
+}

@@ -14,15 +14,9 @@ import (
 const (
 	// tellAgain is the time between a notice that failed and the next.
 	tellAgain = time.Minute
-	// noticePatience is how long a Retry waits for the notice, which has 30 seconds itself.
-	noticePatience = 35 * time.Second
+	// noticePatience is how long a notice may take; a little less than the library waits for it.
+	noticePatience = 25 * time.Second
 )
-
-// tellElsewhere is how long a process that cannot tell leaves that to others, twice as long each time, up to
-// tellElsewhereMost.
-var tellElsewhere = 15 * time.Second
-
-const tellElsewhereMost = 4 * time.Minute
 
 // openNotices opens the producer that the outbox tells of dead rows: a function here.
 func (s *shared) openNotices(ctx context.Context, id string) error {
@@ -37,76 +31,63 @@ func (s *shared) openNotices(ctx context.Context, id string) error {
 	return err
 }
 
+// tellTo says who is told from now on.
 func (s *shared) tellTo(tell config.DigestFunc) {
 	s.telling.Lock()
 	defer s.telling.Unlock()
-	s.known, s.tell, s.left = true, tell, 0
+	s.known, s.tell = true, tell
 }
 
-func (s *shared) await() chan error {
-	notice := make(chan error, 1)
+// knows is whether it is known whom to tell.
+func (s *shared) knows() bool {
 	s.telling.Lock()
 	defer s.telling.Unlock()
-	s.waiting = append(s.waiting, notice)
-	return notice
+	return s.known
 }
 
-func (s *shared) leave(notice chan error) {
+// listen has dead rows told here; until then the outbox leaves that to other processes.
+func listen(p *ceiba.Producer) error {
+	_, err := p.Control(map[string]any{"strategy": "outbox", "notify": true})
+	return err
+}
+
+func (s *shared) notified(err error) {
 	s.telling.Lock()
 	defer s.telling.Unlock()
-	for i, waiting := range s.waiting {
-		if waiting == notice {
-			s.waiting = append(s.waiting[:i], s.waiting[i+1:]...)
-			return
-		}
-	}
+	s.failing = err
 }
 
-func awaited(ctx context.Context, notice chan error) error {
-	timer := time.NewTimer(noticePatience)
-	defer timer.Stop()
-	select {
-	case err := <-notice:
-		return err
-	case <-ctx.Done():
+// noticed is how the last notice went, once a drain has ended.
+func (s *shared) noticed(ctx context.Context) error {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	if s.failing == nil && ctx.Err() != nil {
 		return endedBy(ctx)
-	case <-timer.C:
-		return &ceiba.Error{Kind: ceiba.ErrTimeout, Retryable: true, Message: "mns topic: the notice was not called yet"}
 	}
+	return s.failing
 }
 
 // told gets what the outbox tells of dead rows.
 func (s *shared) told(ctx context.Context, message *ceiba.Message) (string, error) {
 	s.telling.Lock()
-	known, tell := s.known, s.tell
-	if !known {
-		s.left = min(max(2*s.left, tellElsewhere), tellElsewhereMost)
-	}
-	left := s.left
+	tell := s.tell
 	s.telling.Unlock()
-	if !known {
-		// Another process has to, or this one once it knows.
-		return "", later(left, "nobody is to be told here yet")
+	if tell == nil {
+		return "", nil
 	}
-	var err error
-	if tell != nil {
-		text := string(message.Body)
-		err = tell(config.Digest{Text: text, Failed: s.failed(ctx, text)})
-	}
-	s.telling.Lock()
-	defer s.telling.Unlock()
-	for _, notice := range s.waiting {
-		notice <- err
-	}
-	s.waiting = nil
+	late := time.AfterFunc(noticePatience, func() {
+		s.notified(&ceiba.Error{Kind: ceiba.ErrTimeout, Retryable: true, Message: "mns topic: the notice does not return"})
+	})
+	text := string(message.Body)
+	err := tell(config.Digest{Text: text, Failed: s.failed(ctx, text)})
+	late.Stop()
+	s.notified(err)
 	if err != nil {
-		return "", later(tellAgain, "the notice failed: "+err.Error())
+		return "", &ceiba.Error{
+			Kind: ceiba.ErrUnavailable, Retryable: true, RetryAfter: tellAgain, Message: "mns topic: the notice failed: " + err.Error(),
+		}
 	}
 	return "", nil
-}
-
-func later(wait time.Duration, text string) error {
-	return &ceiba.Error{Kind: ceiba.ErrUnavailable, Retryable: true, RetryAfter: wait, Message: "mns topic: " + text}
 }
 
 // A row in the outbox's text begins a line with its id.

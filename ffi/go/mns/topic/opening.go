@@ -9,14 +9,16 @@ import (
 	"ceiba/mns/config"
 )
 
+// openPatience is how long opening may take: nothing is asked of the service, but the store may be busy.
+var openPatience = 30 * time.Second
+
 const (
-	// openPatience is how long opening may take: nothing is asked of the service, but the store may be busy.
-	openPatience = 30 * time.Second
 	// closingPause is the wait for a close that others began.
 	closingPause = 20 * time.Millisecond
-	// storeAgain is how long a store that is away is not asked for again.
-	storeAgain = 5 * time.Second
 )
+
+// storeAgain is how long a store that is away is not asked for again.
+var storeAgain = 5 * time.Second
 
 // opening is one that is under way. Whoever needs it waits for it, and no longer than its own context.
 type opening struct {
@@ -70,18 +72,34 @@ func (s *shared) meant(want settings) settings {
 	return s.filled(want)
 }
 
-// filled is what a call wants, and for what it leaves open, what there is. mu is held.
+// filled is what a call wants, and for what it does not insist on, what there is. mu is held.
 func (s *shared) filled(want settings) settings {
-	if want.interval == 0 {
-		want.interval = s.as.interval
-	}
-	if want.attempts == 0 {
+	if s.as.attempts != 0 && want.insists != onAttempts {
 		want.attempts = s.as.attempts
+	}
+	if s.as.interval != 0 && want.insists != onInterval {
+		want.interval = s.as.interval
 	}
 	if want.attempts == 0 {
 		want.attempts = config.DefaultRetryTimes
 	}
+	want.insists = onNothing
 	return want
+}
+
+// anew is what a Retry wants whose producer another closed: that other's keys, or each would close that of the other.
+func (s *shared) anew(want settings) settings {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	as := s.as
+	if s.opening != nil {
+		as = s.opening.as
+	}
+	if as.store != want.store {
+		return want
+	}
+	as.attempts, as.insists = want.attempts, want.insists
+	return as
 }
 
 func (s *shared) conduct(o *opening, before *ceiba.Producer) {
@@ -91,11 +109,11 @@ func (s *shared) conduct(o *opening, before *ceiba.Producer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.opening = nil
-	if err == nil {
-		s.producer, s.as = p, o.as
-	}
-	if errors.Is(err, ceiba.ErrStorage) {
-		s.away, s.without = err, time.Now().Add(storeAgain)
+	switch {
+	case err == nil:
+		s.producer, s.as, s.away = p, o.as, nil
+	case isAway(err) && o.as.store != "":
+		s.away, s.awayStore = err, o.as.store
 	}
 	o.producer, o.err = p, err
 	close(o.done)
@@ -116,7 +134,8 @@ func (s *shared) opened(ctx context.Context, as settings, before *ceiba.Producer
 		}
 	}
 	for {
-		p, err := ceiba.OpenProducer(ctx, as.client(notices))
+		// Where nobody knows yet whom to tell, others may.
+		p, err := ceiba.OpenProducer(ctx, as.client(notices, !s.knows()))
 		// A shutdown of the whole library may be about to close the one before.
 		if !errors.Is(err, ceiba.ErrAlreadyOpen) || ctx.Err() != nil {
 			return p, err
@@ -143,39 +162,74 @@ func endedBy(ctx context.Context) error {
 	return &endedError{err, ctx.Err()}
 }
 
+// isAway is whether an opening failed because the store cannot be reached, or does not answer.
+func isAway(err error) bool {
+	return errors.Is(err, ceiba.ErrStorage) || errors.Is(err, ceiba.ErrTimeout)
+}
+
 // openBehind opens the producer while nobody waits for it, and again while its store is away.
 func (s *shared) openBehind(want settings) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.beginBehind(want)
+}
+
+// beginBehind is openBehind. mu is held.
+func (s *shared) beginBehind(want settings) {
+	if !s.behind || want.insists == onInterval || want.store != s.behindAs.store {
+		s.behindAs = want
+	}
 	if s.behind {
 		return
 	}
 	s.behind = true
 	go func() {
-		for {
-			if _, err := s.open(context.Background(), want); !errors.Is(err, ceiba.ErrStorage) {
-				break
-			}
+		for s.openedBehind() {
 			time.Sleep(storeAgain)
 		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.behind = false
 	}()
 }
 
-// storing is the producer, unless its store was away a moment ago.
-func (s *shared) storing(ctx context.Context, want settings) (*ceiba.Producer, error) {
+// openedBehind opens the producer as it is wanted last; whether it has to be tried again.
+func (s *shared) openedBehind() bool {
+	for {
+		s.mu.Lock()
+		want := s.behindAs
+		s.mu.Unlock()
+		p, err := s.open(context.Background(), want)
+		if err == nil && s.knows() {
+			// Who finds it closed opens it so.
+			_ = listen(p)
+		}
+		if isAway(err) {
+			return true
+		}
+		s.mu.Lock()
+		if s.behindAs == want {
+			s.behind = false
+			s.mu.Unlock()
+			return false
+		}
+		s.mu.Unlock()
+	}
+}
+
+// storing is the producer; or why its store is away: once that is known, the store is waited for behind.
+func (s *shared) storing(ctx context.Context, want settings) (p *ceiba.Producer, away, err error) {
 	s.mu.Lock()
-	away := s.away
-	if s.producer != nil || time.Now().After(s.without) {
-		away = nil
+	if s.producer == nil && s.away != nil && s.awayStore == want.store {
+		away = s.away
+		s.beginBehind(want)
 	}
 	s.mu.Unlock()
 	if away != nil {
-		return nil, away
+		return nil, away, nil
 	}
-	return s.open(ctx, want)
+	p, err = s.open(ctx, want)
+	if isAway(err) && want.store != "" && ctx.Err() == nil {
+		return nil, err, nil
+	}
+	return p, nil, err
 }
 
 // sendWithout publishes while the store is away: it is needed only for what cannot be published.
@@ -191,7 +245,7 @@ func (s *shared) sendWithout(ctx context.Context, want settings, body []byte, aw
 		switch {
 		case err == nil:
 			receipt.Warning = "it was published without its store, which is away: " + away.Error()
-		case closed(err) && try < tries:
+		case unsent(err) && try < tries:
 			s.forget(p)
 			continue
 		case errors.As(err, &failed):
@@ -220,7 +274,7 @@ func (s *shared) openPlain(ctx context.Context, want settings) (*ceiba.Producer,
 	if before != nil {
 		_ = before.Close(ctx)
 	}
-	client := want.client("")
+	client := want.client("", false)
 	client.ID = s.id + withoutStore
 	p, err := ceiba.OpenProducer(ctx, client)
 	if err != nil {

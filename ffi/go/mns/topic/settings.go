@@ -23,7 +23,17 @@ type settings struct {
 	interval time.Duration
 	// After how many attempts rows are given up; 0 for as it is.
 	attempts int
+	// insists says which of the last two count also where the producer is open with others.
+	insists insistence
 }
+
+type insistence int
+
+const (
+	onNothing insistence = iota
+	onInterval
+	onAttempts
+)
 
 func wrong(format string, args ...any) error {
 	return &ceiba.Error{Kind: ceiba.ErrInvalidConfig, Message: "mns topic: " + fmt.Sprintf(format, args...)}
@@ -89,8 +99,8 @@ const (
 	seldom = 10 * time.Second
 )
 
-// client is the library's configuration.
-func (s settings) client(notices string) ceiba.Config {
+// client is the library's configuration. Where the notices are held nobody is told of dead rows before listen.
+func (s settings) client(notices string, held bool) ceiba.Config {
 	c := ceiba.Config{
 		ID: s.id(),
 		Provider: ceiba.MNS{
@@ -108,7 +118,7 @@ func (s settings) client(notices string) ceiba.Config {
 	if s.store == "" {
 		return c
 	}
-	outbox := ceiba.OutboxStrategy{URL: ceiba.SecretText(s.store), MaxAttempts: s.attempts, Notify: notices}
+	outbox := ceiba.OutboxStrategy{URL: ceiba.SecretText(s.store), MaxAttempts: s.attempts, Notify: notices, NotifyHeld: held}
 	if s.interval > 0 {
 		outbox.Schedule = fmt.Sprintf("%ds", s.interval/time.Second)
 	} else {

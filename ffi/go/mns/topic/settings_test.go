@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -166,5 +167,154 @@ func TestLongTopicsHaveIDs(t *testing.T) {
 	}
 	if len(ids) != 2 {
 		t.Error(ids)
+	}
+}
+
+// Once a store is known to be away each send goes without it at once, whoever looks for it meanwhile.
+func TestSendsGoOnWhileAStoreIsLookedFor(t *testing.T) {
+	patience, again := openPatience, storeAgain
+	defer func() { openPatience, storeAgain = patience, again }()
+	openPatience, storeAgain = time.Second, 50*time.Millisecond
+	// One that is not there, and one that takes connections and says nothing.
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	for _, uri := range []string{
+		"mongodb://" + deadAddress(t) + "/db?serverSelectionTimeoutMS=500",
+		"mongodb://" + silent.Addr().String() + "/db?serverSelectionTimeoutMS=20000",
+	} {
+		s := startService(t)
+		c := s.config(t)
+		c.Store, c.MongoURI = "", uri
+		settings, err := settingsOf(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared := sharedOf(settings)
+		sent := 0
+		send := func(ctx context.Context) {
+			resp, err := NewMNSTopic(c).SendMessageContext(ctx, "now")
+			if err != nil || !strings.Contains(resp.Warning, "its store, which is away") {
+				t.Fatal(uri, sent, resp, err)
+			}
+			sent++
+		}
+		send(t.Context())
+		looks := map[*opening]bool{}
+		for end := time.Now().Add(15 * time.Second); len(looks) < 3 && time.Now().Before(end); {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			start := shared.lookedFor()
+			send(ctx)
+			cancel()
+			// An opening that was under way all the time did not hold it up.
+			if start != nil && shared.lookedFor() == start {
+				looks[start] = true
+			}
+		}
+		if len(looks) < 3 || len(s.got()) != sent {
+			t.Error(uri, len(looks), "openings,", sent, len(s.got()))
+		}
+		shared.stopLooking()
+	}
+}
+
+func (s *shared) lookedFor() *opening {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opening
+}
+
+// stopLooking lets what opens behind find a store.
+func (s *shared) stopLooking() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.behindAs.store = ""
+}
+
+// Who closes the producer may not know what became of what it sent.
+func TestWhatMayBePublishedIsNotPublishedAgain(t *testing.T) {
+	s := startService(t)
+	c := s.config(t)
+	c.Store = "sqlite:/dev/null/mns.db"
+	hold := make(chan struct{})
+	defer close(hold)
+	s.hold.Store(&hold)
+	ended := make(chan error)
+	go func() {
+		_, err := NewMNSTopic(c).SendMessage("once")
+		ended <- err
+	}()
+	eventually(t, "it is sent", func() bool { return s.triesOf("once") == 1 })
+	// Another key closes it.
+	other := *c
+	other.AccessKeyId = "other"
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := NewMNSTopic(&other).SendMessageContext(ctx, "late"); err == nil {
+		t.Error("it is not held")
+	}
+	var failed *ceiba.Error
+	if err := <-ended; !errors.As(err, &failed) || failed.Outcome != ceiba.Unknown {
+		t.Error(err)
+	}
+	if tries := s.triesOf("once"); tries != 1 {
+		t.Error(tries, "tries")
+	}
+}
+
+// A send has no say in what is open: not in the number of attempts of a Retry that goes on.
+func TestSendsDoNotCloseWhatARetryNeeds(t *testing.T) {
+	s := startService(t)
+	c := s.config(t)
+	c.RetryIntervalInTimes = 7
+	settings, err := settingsOf(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shared := sharedOf(settings)
+	producer := func() *ceiba.Producer {
+		shared.mu.Lock()
+		defer shared.mu.Unlock()
+		return shared.producer
+	}
+	s.down.Store(true)
+	if _, err := NewMNSTopic(c).SendMessage("old"); !errors.Is(err, ErrStored) {
+		t.Fatal(err)
+	}
+	hold := make(chan struct{})
+	s.hold.Store(&hold)
+	retried := make(chan error)
+	go func() { retried <- NewMNSTopic(c).Retry(5, nil) }()
+	eventually(t, "the retry goes on", func() bool { return s.triesOf("old") == 2 })
+	s.hold.Store(nil)
+	before := producer()
+	if _, err := NewMNSTopic(c).SendMessage("new"); !errors.Is(err, ErrStored) {
+		t.Error(err)
+	}
+	if before == nil || producer() != before {
+		t.Error("it was closed")
+	}
+	// Other keys count; and a Retry that they close goes on with them.
+	other := *c
+	other.AccessKeyId = "other"
+	sent := make(chan error)
+	go func() {
+		_, err := NewMNSTopic(&other).SendMessage("newer")
+		sent <- err
+	}()
+	eventually(t, "it is closed", func() bool { return producer() != before })
+	close(hold)
+	if err := <-sent; !errors.Is(err, ErrStored) {
+		t.Error(err)
+	}
+	if err := <-retried; err != nil {
+		t.Error(err)
+	}
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.as.keyID != "other" || shared.as.attempts != 5 {
+		t.Error(shared.as.keyID, shared.as.attempts)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"ceiba"
 	"ceiba/mns/config"
@@ -28,24 +27,22 @@ type shared struct {
 	as       settings
 	// The opening that is under way.
 	opening *opening
-	// Whether somebody opens it again and again until its store is there.
-	behind bool
+	// Whether somebody opens it again and again until its store is there, and with what.
+	behind   bool
+	behindAs settings
 	// What publishes while the store is away; nil before it was.
 	plain   *ceiba.Producer
 	plainAs settings
-	// Until when messages go without the store, which is away.
-	without time.Time
-	// Why.
-	away error
+	// The store that could not be opened last, and why. Messages go without it while somebody opens it behind.
+	awayStore string
+	away      error
 
 	telling sync.Mutex
 	// Who is told: nobody where it is known and nil. In a process without any Retry it is not known.
 	known bool
 	tell  config.DigestFunc
-	// How long telling was left to others, the last time.
-	left time.Duration
-	// Who waits for the next notice.
-	waiting []chan error
+	// Why the last notice failed.
+	failing error
 }
 
 var topics struct {
@@ -87,18 +84,23 @@ func closed(err error) bool {
 	return errors.Is(err, ceiba.ErrClosed) || errors.Is(err, ceiba.ErrUnknownID)
 }
 
+// unsent is of a call whose producer another closed before anything was sent.
+func unsent(err error) bool {
+	var failed *ceiba.Error
+	return closed(err) && errors.As(err, &failed) && failed.Outcome == ceiba.NotSent
+}
+
 func (s *shared) send(ctx context.Context, want settings, body []byte) (ceiba.Receipt, error) {
 	for try := 1; ; try++ {
-		p, err := s.storing(ctx, want)
-		if errors.Is(err, ceiba.ErrStorage) {
-			return s.sendWithout(ctx, want, body, err)
+		p, away, err := s.storing(ctx, want)
+		if away != nil {
+			return s.sendWithout(ctx, want, body, away)
 		}
 		if err != nil {
 			return ceiba.Receipt{}, err
 		}
 		receipt, err := p.Send(ctx, body)
-		var failed *ceiba.Error
-		if closed(err) && errors.As(err, &failed) && failed.Outcome == ceiba.NotSent && try < tries {
+		if unsent(err) && try < tries {
 			s.forget(p)
 			continue
 		}
@@ -114,22 +116,23 @@ func (s *shared) retry(ctx context.Context, want settings, tell config.DigestFun
 		return endedBy(ctx)
 	}
 	s.tellTo(tell)
+	s.notified(nil)
 	for try := 1; ; try++ {
-		notice := s.await()
 		p, err := s.open(ctx, want)
 		if err == nil {
-			var drained ceiba.Drained
-			drained, err = p.Outbox().Drain(ctx)
-			if closed(err) && try < tries {
-				s.forget(p)
-				s.leave(notice)
-				continue
-			}
-			if err == nil && tell != nil && drained.GivenUp > 0 {
-				err = awaited(ctx, notice)
-			}
+			err = listen(p)
 		}
-		s.leave(notice)
+		if err == nil {
+			_, err = p.Outbox().Drain(ctx)
+		}
+		if p != nil && closed(err) && try < tries {
+			s.forget(p)
+			want = s.anew(want)
+			continue
+		}
+		if err == nil && tell != nil {
+			err = s.noticed(ctx)
+		}
 		return err
 	}
 }

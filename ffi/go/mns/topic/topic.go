@@ -59,8 +59,8 @@ type MNSTopic struct {
 // each SendMessage and Retry.
 //
 // With a notice, as of [MNSTopic.Retry] and also when it is nil, or with RetryIntervalInSecond set, stored messages are
-// tried from now on every RetryIntervalInSecond (120 s), and given up after RetryIntervalInTimes (5). The store is opened
-// behind, again every five seconds while it is away.
+// tried from now on every RetryIntervalInSecond (120 s), and given up after RetryIntervalInTimes (5), or after as many
+// attempts as the last Retry of the topic said. The store is opened behind, again every five seconds while it is away.
 func NewMNSTopic(c *config.MNSConfig, notice ...any) *MNSTopic {
 	t := &MNSTopic{}
 	t.settings, t.wrong = settingsOf(c)
@@ -86,7 +86,9 @@ func NewMNSTopic(c *config.MNSConfig, notice ...any) *MNSTopic {
 		s.tellTo(tell)
 	}
 	// SendMessage and Retry tell why it fails.
-	s.openBehind(t.settings)
+	want := t.settings
+	want.insists = onInterval
+	s.openBehind(want)
 	return t
 }
 
@@ -121,10 +123,10 @@ func (e *StoredError) Error() string {
 // Is reports whether target is [ErrStored].
 func (e *StoredError) Is(target error) bool { return target == ErrStored }
 
-// SendMessage publishes a string as it is and anything else as JSON, within 30 seconds; a store that is still to be opened
-// may take 30 more, and storing what failed 5. An error that is [ErrStored] says that it was not published and is in the
-// store; any other that the message is with the caller alone. Errors are *ceiba.Error or *StoredError, as errors.As finds
-// them. While the store cannot be opened messages are published all the same, with a Warning.
+// SendMessage publishes a string as it is and anything else as JSON, within 30 seconds. An error that is [ErrStored]
+// says that it was not published and is in the store; any other that the message is with the caller alone. Errors are
+// *ceiba.Error or *StoredError. While the store is away, which the first to need it waits for, messages are published all
+// the same, with a Warning.
 func (t *MNSTopic) SendMessage(messageBody any) (MessageSendResponse, error) {
 	return t.SendMessageContext(context.Background(), messageBody)
 }
@@ -169,7 +171,8 @@ const retryPatience = 10 * time.Minute
 // Retry tries every stored message of the topic once, now, and waits until all were tried, for up to ten minutes; those
 // that are left are tried all the same. It does not wait for those that another process is sending. One that fails for the
 // retryTimes-th time is given up: it stays in the store, as dead, and the notice is called, once for all of them, before
-// Retry returns; where it has not ended after 35 seconds Retry returns [ceiba.ErrTimeout], and it is called all the same.
+// Retry returns; also for those that other processes gave up and nobody was told of. A process that never said whom to
+// tell leaves that to others. Where the notice has not ended after 25 seconds Retry returns [ceiba.ErrTimeout].
 //
 // The notice is a [config.DigestFunc] such as those of package dingTalk, a [config.NoticeFunc] or func() error, which are
 // not told what failed, or nil. It counts until the next Retry of the topic names another. A message that has failed more
@@ -198,7 +201,7 @@ func (t *MNSTopic) RetryContext(ctx context.Context, retryTimes int, notice any)
 		return &ceiba.Error{Kind: ceiba.ErrInvalidArgument, Message: fmt.Sprintf("a message is tried 1 to 10000 times, not %d", retryTimes)}
 	}
 	want := t.settings
-	want.attempts = retryTimes
+	want.attempts, want.insists = retryTimes, onAttempts
 	return sharedOf(want).retry(ctx, want, tell)
 }
 

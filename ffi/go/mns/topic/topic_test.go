@@ -9,9 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"ceiba"
 	"ceiba/mns/config"
@@ -225,12 +223,9 @@ func TestTheNoticeIsToldWhatFailed(t *testing.T) {
 
 // One process may publish, and another retry: what the first gives up the second is told of.
 func TestWhatIsGivenUpWhereNobodyIsToldIsToldLater(t *testing.T) {
-	tellElsewhere = 100 * time.Millisecond
-	defer func() { tellElsewhere = 15 * time.Second }()
 	s := startService(t)
 	c := s.config(t)
 	c.RetryIntervalInTimes = 1
-	c.RetryIntervalInSecond = 3600
 	s.down.Store(true)
 	if _, err := NewMNSTopic(c).SendMessage("dies unheard"); !errors.Is(err, ErrStored) {
 		t.Fatal(err)
@@ -243,17 +238,70 @@ func TestWhatIsGivenUpWhereNobodyIsToldIsToldLater(t *testing.T) {
 	if drained, err := box.Drain(t.Context()); err != nil || drained.GivenUp != 1 {
 		t.Fatal(drained, err)
 	}
-	eventually(t, "nobody was told", func() bool { return notNotified(t, c) == 1 })
-	var told atomic.Pointer[config.Digest]
+	if _, err := NewMNSTopic(c).SendMessage("dies then"); !errors.Is(err, ErrStored) {
+		t.Fatal(err)
+	}
+	if count := notNotified(t, c); count != 0 {
+		t.Error(count, "notices where nobody is known")
+	}
+	// Of both before it returns.
+	told := map[string]bool{}
 	if err := NewMNSTopic(c).Retry(1, func(given ...config.Digest) error {
-		told.Store(&given[0])
+		for _, failed := range given[0].Failed {
+			told[failed.Short] = true
+		}
 		return nil
 	}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is told", func() bool { return told.Load() != nil })
-	if failed := told.Load().Failed; len(failed) != 1 || failed[0].Short != "dies unheard" {
-		t.Errorf("%+v", failed)
+	if len(told) != 2 || !told["dies unheard"] || !told["dies then"] {
+		t.Error(told)
+	}
+}
+
+// Nor does a process that goes on trying keep them from one that only comes to retry.
+func TestAProcessThatTellsNobodyLeavesItToOthers(t *testing.T) {
+	s := startService(t)
+	c := s.config(t)
+	c.RetryIntervalInSecond, c.RetryIntervalInTimes = 1, 1
+	s.down.Store(true)
+	settings, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		body := fmt.Sprint("dies ", i)
+		if _, err := NewMNSTopic(c).SendMessage(body); !errors.Is(err, ErrStored) {
+			t.Fatal(err)
+		}
+		eventually(t, "it is dead", func() bool {
+			kept := rows(t, c)
+			return len(kept) == i+1 && kept[i].State == ceiba.RowDead
+		})
+		other := exec.Command(os.Args[0])
+		other.Env = append(os.Environ(), "CEIBA_TEST_RETRY="+string(settings))
+		out, err := other.CombinedOutput()
+		if err != nil || strings.Count(string(out), "told: ") != 1 || !strings.Contains(string(out), body) {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+}
+
+// What a notice says of itself counts for the rows that it was told of, not for those of the next Retry.
+func TestANoticeThatFailedIsCalledByTheNextRetry(t *testing.T) {
+	s := startService(t)
+	c := s.config(t)
+	s.down.Store(true)
+	refused := errors.New("nobody answers")
+	for i, result := range []error{refused, nil, refused} {
+		if _, err := NewMNSTopic(c).SendMessage(fmt.Sprint("dies ", i)); !errors.Is(err, ErrStored) {
+			t.Fatal(err)
+		}
+		calls := 0
+		err := NewMNSTopic(c).Retry(1, func(...config.Digest) error { calls++; return result })
+		if calls != 1 || !errors.Is(err, result) {
+			t.Error(i, calls, err)
+		}
 	}
 }
 
@@ -413,12 +461,15 @@ func TestTwoProcessesNeverTryARowAtOnce(t *testing.T) {
 	}
 }
 
-// retryOnce is the other process of the test before.
+// retryOnce is what the other processes of these tests do.
 func retryOnce() int {
 	var c config.MNSConfig
 	err := json.Unmarshal([]byte(os.Getenv("CEIBA_TEST_RETRY")), &c)
 	if err == nil {
-		err = NewMNSTopic(&c).Retry(5, nil)
+		err = NewMNSTopic(&c).Retry(5, func(given ...config.Digest) error {
+			fmt.Println("told: " + given[0].Text)
+			return nil
+		})
 	}
 	if err != nil {
 		fmt.Println(err)
