@@ -22,7 +22,7 @@ stage() {
 }
 
 stage "checks" tests/check.sh
-stage "build" cargo build --locked --workspace --exclude ceiba-python
+stage "build" cargo build --locked -p ceiba-ffi -p ceiba-cli
 stage "mongodb for the tests" tests/go/ferretdb/build.sh
 stage "rust" cargo test --locked --workspace --exclude ceiba-python
 stage "stage the library" ffi/stage.sh target/ceiba dev
