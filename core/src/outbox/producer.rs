@@ -470,7 +470,8 @@ impl Producer for Outbox {
         if command.get("strategy").and_then(Value::as_str) == Some(&*self.name) {
             let tells = command.get("notify").and_then(Value::as_bool);
             let Some(tells) = tells.filter(|_| self.notifier.is_some()) else {
-                let text = "an outbox that has a `notify` takes `notify`, true or false; it has calls of its own";
+                let text =
+                    "an outbox that has a `notify` takes `notify`, true or false; it has calls of its own";
                 return Err(self.by(Error::new(Kind::Unsupported, text)));
             };
             self.shared.notify_held.store(!tells, Ordering::Release);
