@@ -80,7 +80,7 @@ func TestTypedSectionsAreWhole(t *testing.T) {
 	dpmq := DPMQ{"u", "t", "c", 1, 1, "f", 1, 1, 1, 1}
 	mns := MNS{"u", "q", "t", SecretText("i"), SecretText("s"), SecretText("t"), "c", "b", 1, 1, 1, "f", 1, 1, 1, 1, 1}
 	outbox := OutboxStrategy{
-		"n", "f", Secret{}, true, "s", "z", OutboxBackoff{Wait: 1}, 1, "n", true, true, true, 1, 1, 1, 1, 1, 1,
+		"n", "f", Secret{}, true, "s", "z", OutboxBackoff{Wait: 1}, 1, "n", true, true, true, true, 1, 1, 1, 1, 1, 1,
 	}
 	for file, section := range map[string]any{
 		"provider/kapokmq/section.rs": kapok, "provider/dpmq/section.rs": dpmq, "provider/mns/section.rs": mns,

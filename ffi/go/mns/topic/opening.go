@@ -9,7 +9,7 @@ import (
 	"ceiba/mns/config"
 )
 
-// openPatience is how long opening may take: nothing is asked of the service, but the store may be busy.
+// openPatience is how long opening may take, and the close of what was open before: nothing is asked of the service, but the store may be busy.
 var openPatience = 30 * time.Second
 
 const (
@@ -103,9 +103,11 @@ func (s *shared) anew(want settings) settings {
 }
 
 func (s *shared) conduct(o *opening, before *ceiba.Producer) {
-	ctx, cancel := context.WithTimeout(context.Background(), openPatience)
-	defer cancel()
-	p, err := s.opened(ctx, o.as, before)
+	err := ended(before)
+	var p *ceiba.Producer
+	if err == nil {
+		p, err = s.opened(o.as)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.opening = nil
@@ -119,14 +121,24 @@ func (s *shared) conduct(o *opening, before *ceiba.Producer) {
 	close(o.done)
 }
 
-func (s *shared) opened(ctx context.Context, as settings, before *ceiba.Producer) (*ceiba.Producer, error) {
-	if before != nil {
-		// What is under way ends as it would; what cannot in time is stored.
-		err := before.Close(ctx)
-		if err != nil && !errors.Is(err, ceiba.ErrClosed) && !errors.Is(err, ceiba.ErrTimeout) {
-			return nil, err
-		}
+// ended closes the producer that was open before.
+func ended(before *ceiba.Producer) error {
+	if before == nil {
+		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), openPatience)
+	defer cancel()
+	// What is under way ends as it would; what cannot in time is stored.
+	err := before.Close(ctx)
+	if errors.Is(err, ceiba.ErrClosed) || errors.Is(err, ceiba.ErrTimeout) {
+		return nil
+	}
+	return err
+}
+
+func (s *shared) opened(as settings) (*ceiba.Producer, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), openPatience)
+	defer cancel()
 	notices := "notices of " + s.id
 	if as.store != "" {
 		if err := s.openNotices(ctx, notices); err != nil {

@@ -269,34 +269,43 @@ func TestSendsDoNotCloseWhatARetryNeeds(t *testing.T) {
 	s := startService(t)
 	c := s.config(t)
 	c.RetryIntervalInTimes = 7
-	settings, err := settingsOf(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	shared := sharedOf(settings)
-	producer := func() *ceiba.Producer {
-		shared.mu.Lock()
-		defer shared.mu.Unlock()
-		return shared.producer
-	}
 	s.down.Store(true)
 	if _, err := NewMNSTopic(c).SendMessage("old"); !errors.Is(err, ErrStored) {
 		t.Fatal(err)
 	}
-	hold := make(chan struct{})
-	s.hold.Store(&hold)
-	retried := make(chan error)
-	go func() { retried <- NewMNSTopic(c).Retry(5, nil) }()
-	eventually(t, "the retry goes on", func() bool { return s.triesOf("old") == 2 })
+	retried, release := heldRetry(t, s, c, func() bool { return s.triesOf("old") == 2 })
 	s.hold.Store(nil)
-	before := producer()
+	before := openOf(t, c)
 	if _, err := NewMNSTopic(c).SendMessage("new"); !errors.Is(err, ErrStored) {
 		t.Error(err)
 	}
-	if before == nil || producer() != before {
+	if before == nil || openOf(t, c) != before {
 		t.Error("it was closed")
 	}
-	// Other keys count; and a Retry that they close goes on with them.
+	release()
+	if err := <-retried; err != nil {
+		t.Error(err)
+	}
+}
+
+// Other keys count at once; and a Retry that they close goes on with them.
+func TestARetryGoesOnWithOtherKeys(t *testing.T) {
+	s := startService(t)
+	c := s.config(t)
+	s.down.Store(true)
+	// More than are tried at once.
+	const many = 100
+	var all sync.WaitGroup
+	for range many {
+		all.Go(func() {
+			if _, err := NewMNSTopic(c).SendMessage("old"); !errors.Is(err, ErrStored) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	retried, release := heldRetry(t, s, c, func() bool { return s.triesOf("old") > many })
+	before := openOf(t, c)
 	other := *c
 	other.AccessKeyId = "other"
 	sent := make(chan error)
@@ -304,17 +313,46 @@ func TestSendsDoNotCloseWhatARetryNeeds(t *testing.T) {
 		_, err := NewMNSTopic(&other).SendMessage("newer")
 		sent <- err
 	}()
-	eventually(t, "it is closed", func() bool { return producer() != before })
-	close(hold)
+	eventually(t, "it is closed", func() bool { return openOf(t, c) != before })
+	s.hold.Store(nil)
+	release()
 	if err := <-sent; !errors.Is(err, ErrStored) {
 		t.Error(err)
 	}
 	if err := <-retried; err != nil {
 		t.Error(err)
 	}
+	settings, _ := settingsOf(c)
+	shared := sharedOf(settings)
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	if shared.as.keyID != "other" || shared.as.attempts != 5 {
 		t.Error(shared.as.keyID, shared.as.attempts)
 	}
+}
+
+// heldRetry begins a Retry whose attempts wait for their answers, which are held until its release.
+func heldRetry(t *testing.T, s *service, c *config.MNSConfig, begun func() bool) (<-chan error, func()) {
+	t.Helper()
+	hold := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
+	t.Cleanup(release)
+	s.hold.Store(&hold)
+	retried := make(chan error, 1)
+	go func() { retried <- NewMNSTopic(c).Retry(5, nil) }()
+	eventually(t, "the retry goes on", begun)
+	return retried, release
+}
+
+// openOf is the producer of a topic, nil where none is open.
+func openOf(t *testing.T, c *config.MNSConfig) *ceiba.Producer {
+	t.Helper()
+	settings, err := settingsOf(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := sharedOf(settings)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.producer
 }
