@@ -253,7 +253,7 @@ async fn a_damaged_page_costs_its_own_rows() {
     let store = another(&folder.file()).await;
     let inner = StandIn::new([], Step::Sent);
     let outbox = opened(json!({}), &inner, None, &store, &Time::new());
-    for _ in 0..1000 {
+    for _ in 0..6000 {
         if inner.count() >= ROWS - 40 {
             break;
         }
