@@ -7,9 +7,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::{Document, doc};
 use ring::digest::{SHA256, digest};
 
-use super::database::{AT_ONCE, Database, step};
-use super::fault::{damaged, error_of, write_error, written};
+use super::database::{AT_ONCE, Database};
+use super::fault::{damaged, error_of};
 use super::form::{binary, maybe_bytes, maybe_text, number, signed, text, unsigned};
+use super::table::{DELETE, step};
 use crate::error::{Error, Kind, Result};
 use crate::outbox::row::{SHORT, StoredMessage};
 
@@ -177,7 +178,7 @@ impl Database {
         made.push(piece.clone());
         for (part, data) in piece.keys().iter().zip(bytes.chunks(PART)) {
             let document = doc! {"_id": part, "made": self.now(), "data": binary(data)};
-            let made = async { self.bodies.insert_one(document).await.map_err(|error| error_of(&error)) };
+            let made = async { self.bodies.of.insert_one(document).await.map_err(|error| error_of(&error)) };
             // What may be there of it changes nothing: no row names it.
             step(false, made).await?;
         }
@@ -196,12 +197,7 @@ impl Database {
     pub(super) async fn delete_parts(&self, keys: &[String]) -> Result<()> {
         for some in keys.chunks(SOME) {
             let each = some.iter().map(|key| doc! {"q": {"_id": key}, "limit": 1});
-            let each: Vec<Document> = each.collect();
-            let command = doc! {
-                "delete": self.bodies.name(), "deletes": each, "ordered": false, "writeConcern": Database::confirmed(),
-            };
-            let deleted = async { self.raw.run_command(command).await.map_err(|error| write_error(&error)) };
-            written(&step(true, deleted).await?)?;
+            self.bodies.write(DELETE, each.collect()).await?.counted()?;
         }
         Ok(())
     }
@@ -227,6 +223,7 @@ impl Database {
 
     async fn part(&self, key: String) -> Result<Bytes> {
         let missing = || damaged("a part of a body is missing");
+        // Whoever reads has a time for all of it: a part is large, and comes in the company of others.
         let found = self.bodies.find_one(doc! {"_id": key}).await.map_err(|error| error_of(&error))?;
         maybe_bytes(&found.ok_or_else(missing)?, "data")?.ok_or_else(missing)
     }

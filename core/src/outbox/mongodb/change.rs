@@ -5,8 +5,9 @@ use std::collections::{HashMap, HashSet};
 use mongodb::bson::{Document, doc};
 
 use super::body::{Piece, pieces};
-use super::database::{Database, all};
+use super::database::{Database, LONGEST};
 use super::form::{among, id, info, maybe_text, signed, state_number, unsigned, without_message};
+use super::table::{UPDATE, all};
 use crate::error::Result;
 use crate::outbox::row::{Dropped, Millis, NEVER, Purge, Revived, RowId, State, Untold, Which};
 
@@ -17,7 +18,7 @@ pub(super) async fn begin_anew(database: &Database, mut which: Document, now: Mi
         "state": state_number(State::Pending), "due": now, "attempts": 0_i64, "updated": now,
         "token": database.token(),
     };
-    database.change(&database.rows, which, doc! {"$set": fresh}).await
+    database.rows.change(which, doc! {"$set": fresh}).await
 }
 
 fn of_producer(producer: Option<&str>) -> Document {
@@ -29,7 +30,9 @@ impl Database {
         let later = doc! {
             "producer": producer, "state": state_number(State::Pending), "due": {"$gt": latest, "$lt": NEVER},
         };
-        self.change(&self.rows, later, doc! {"$set": {"due": latest}}).await
+        // There may be a million of them. What was done when the time is over stays.
+        let change = vec![doc! {"q": later, "u": {"$set": {"due": latest}}, "multi": true}];
+        self.rows.write_within(LONGEST, UPDATE, change).await?.counted()
     }
 
     pub(super) async fn untold(
@@ -50,7 +53,7 @@ impl Database {
         let token = self.token();
         let mut which = due;
         which.insert("_id", among(&ids));
-        self.change(&self.rows, which, doc! {"$set": {"due": until, "token": token}}).await?;
+        self.rows.change(which, doc! {"$set": {"due": until, "token": token}}).await?;
         let own = self.rows.find(doc! {"_id": among(&ids), "token": token}).projection(doc! {"_id": 1});
         let own: HashSet<i64> = all(own).await?.iter().map(id).collect::<Result<_>>()?;
         let ids: Vec<i64> = ids.into_iter().filter(|id| own.contains(id)).collect();
@@ -72,7 +75,7 @@ impl Database {
         }
         for (token, ids) in by_token {
             let own = doc! {"_id": among(&ids), "token": signed(token), "state": state_number(State::Dead)};
-            self.change(&self.rows, own, doc! {"$set": {"due": again.unwrap_or(NEVER)}}).await?;
+            self.rows.change(own, doc! {"$set": {"due": again.unwrap_or(NEVER)}}).await?;
         }
         Ok(())
     }
@@ -110,7 +113,7 @@ impl Database {
         pending.insert("state", state_number(State::Pending));
         // First: those that were dead are not to be counted twice. One that waits in its line is put aside again.
         let change = doc! {"$set": {"due": now, "updated": now}};
-        revived.count = self.change(&self.rows, pending, change).await?;
+        revived.count = self.rows.change(pending, change).await?;
         if dead {
             revived.count += begin_anew(self, which, now).await?;
         }

@@ -2,22 +2,26 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use mongodb::bson::{Document, doc};
 use tokio::time::Instant;
 
-use super::database::{AT_ONCE, Database, all, several};
+use super::database::{AT_ONCE, Database, several};
 use super::fault::{Fault, silent};
 use super::form::{among, id, live, maybe_text, number, state_number, unsigned};
 use super::hold::Hold;
 use super::line::Turn;
+use super::table::all;
 use crate::client::BoxFuture;
 use crate::error::{Error, Result};
 use crate::outbox::row::{Claim, Claimed, Claims, Millis, NEVER, RowId, State};
 
 /// How often it looks again where others took what it saw.
 const TRIES: usize = 4;
+/// The longest pause between, in milliseconds.
+const PAUSE: u64 = 20;
 /// How many claims further on it may look then, and how many rows.
 const BESIDE: usize = 3;
 const MOST: usize = 2000;
@@ -52,6 +56,9 @@ impl Database {
             if !claims.rows.is_empty() || !claims.more {
                 break;
             }
+            // Whoever took them is not to be met again at once.
+            let noise = unsigned(self.token()) % PAUSE;
+            tokio::time::sleep(Duration::from_millis(1 + noise)).await;
         }
         Ok(claims)
     }
@@ -100,7 +107,9 @@ impl Database {
                 "state": state_number(State::Leased), "due": claim.until, "token": token, "updated": claim.now,
             };
             hold.rows.clone_from(&chosen);
-            self.change(&self.rows, free, doc! {"$set": lease}).await?;
+            hold.unsure = true;
+            self.rows.change(free, doc! {"$set": lease}).await?;
+            hold.unsure = false;
             for row in all(self.rows.find(doc! {"token": token, "_id": among(&chosen)})).await? {
                 won.insert(id(&row)?, row);
             }
@@ -114,8 +123,7 @@ impl Database {
         }
         self.end_turns(&turns, claim.now).await?;
         let mut reads: Vec<BoxFuture<'_, std::result::Result<Claimed, Unread>>> = Vec::new();
-        for (place, row) in chosen.iter().enumerate().filter_map(|(place, id)| Some((place, won.remove(id)?)))
-        {
+        for (place, row) in chosen.iter().filter_map(|id| won.remove(id)).enumerate() {
             // The first has the time of the whole claim.
             reads.push(Box::pin(self.claimed(row, token, by, place == 0)));
         }
@@ -133,14 +141,12 @@ impl Database {
         }
         if let Some(error) = failed {
             tracing::debug!(%error, rows = hold.rows.len(), "rows of the outbox were not read, and are given back");
-            let given_back = hold.give_back().await;
+            // Those that were read wait for none of that.
+            drop(hold);
             if rows.is_empty() {
                 return Err(error);
             }
             more = true;
-            if given_back.is_ok() {
-                hold.handed_over();
-            }
         }
         Ok(Claims { rows, more, next: next.filter(|_| !more), reached: reached.filter(|_| !passed_by) })
     }
@@ -182,7 +188,9 @@ impl Database {
         names.sort_unstable();
         let token = hold.token;
         hold.lines.clone_from(&names);
+        hold.unsure = true;
         let taken = self.take_turns(&names, &claim.producer, token, [claim.now, claim.until]).await?;
+        hold.unsure = false;
         let mut firsts: Vec<BoxFuture<'_, Result<Option<i64>>>> = Vec::with_capacity(taken.len());
         for line in &taken {
             firsts.push(Box::pin(self.first_of(line)));

@@ -10,11 +10,12 @@ use mongodb::options::{
     Acknowledgment, ClientOptions, CollectionOptions, IndexOptions, ReadPreference, SelectionCriteria,
     WriteConcern,
 };
-use mongodb::{Client, Collection, Cursor, IndexModel};
+use mongodb::{Client, Collection, IndexModel};
 use tokio_util::task::TaskTracker;
 
-use super::fault::{Fault, damaged, error_of, silent, write_error};
+use super::fault::{Fault, damaged, error_of};
 use super::form::{number, text};
+use super::table::{CONFIRMED, Table};
 use super::target::Target;
 use crate::client::{BoxFuture, Context};
 use crate::clock::Clock;
@@ -27,28 +28,21 @@ const FORM: i64 = 1;
 const SELECTION: Duration = Duration::from_secs(3);
 /// How long a connection may take to be made, unless the address says.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long the majority may take to confirm a write.
-const CONFIRMED: Duration = Duration::from_secs(10);
 /// How long the opening may take in all.
 const OPENED: Duration = Duration::from_secs(20);
 /// Commands of one call that are under way at once.
 pub(super) const AT_ONCE: usize = 8;
 /// The longest that any call takes, of whoever names no deadline.
 pub(super) const LONGEST: Duration = Duration::from_secs(300);
-/// How long one answer is waited for while other calls wait too: longer than the server is looked for, a connection made
-/// and a write confirmed. The driver itself waits for as long as the connection stands.
-const ANSWERED: Duration = Duration::from_secs(20);
 
 /// See the module.
 pub(super) struct Database {
     /// The rows.
-    pub(super) rows: Collection<Document>,
+    pub(super) rows: Table,
     /// The parts of what is too large for a row.
-    pub(super) bodies: Collection<Document>,
+    pub(super) bodies: Table,
     /// Whose turn it is in each line of rows with one order key.
-    pub(super) lines: Collection<Document>,
-    /// All of it, for commands that the driver has no call for.
-    pub(super) raw: mongodb::Database,
+    pub(super) lines: Table,
     /// What claims took and nobody has, until it is given back.
     pub(super) given_back: TaskTracker,
     clock: Clock,
@@ -87,10 +81,9 @@ impl Database {
             database.collection_with_options::<Document>(&name, options.clone())
         };
         let opened = Database {
-            rows: named(""),
-            bodies: named(".bodies"),
-            lines: named(".lines"),
-            raw: database.clone(),
+            rows: Table::new(named(""), &database),
+            bodies: Table::new(named(".bodies"), &database),
+            lines: Table::new(named(".lines"), &database),
             given_back: TaskTracker::new(),
             clock: Clock::from_system(),
             random: Random::from_system(),
@@ -136,15 +129,10 @@ impl Database {
             (&self.bodies, index(doc! {"_id": 1, "made": 1}, named("made").build())),
             (&self.lines, index(doc! {"producer": 1, "until": 1}, named("until").build())),
         ];
-        for (collection, index) in wanted {
-            collection.create_index(index).await.map_err(|error| error_of(&error))?;
+        for (table, index) in wanted {
+            table.of.create_index(index).await.map_err(|error| error_of(&error))?;
         }
         Ok(())
-    }
-
-    /// The write concern of commands that the driver has no call for.
-    pub(super) fn confirmed() -> Document {
-        doc! {"w": "majority", "j": true, "wtimeout": CONFIRMED.as_millis() as i64}
     }
 
     /// A number that no claim had.
@@ -166,40 +154,11 @@ impl Database {
     pub(super) fn micros(&self) -> i64 {
         i64::try_from(self.clock.unix_time().as_micros()).unwrap_or(i64::MAX)
     }
-
-    /// Changes documents, and returns how many there were to change.
-    pub(super) async fn change(
-        &self,
-        of: &Collection<Document>,
-        which: Document,
-        change: Document,
-    ) -> Result<u64> {
-        let changed = of.update_many(which, change).await.map_err(|error| write_error(&error))?;
-        Ok(changed.matched_count)
-    }
-
-    /// Deletes documents, and returns how many.
-    pub(super) async fn delete(&self, of: &Collection<Document>, which: Document) -> Result<u64> {
-        Ok(of.delete_many(which).await.map_err(|error| write_error(&error))?.deleted_count)
-    }
-}
-
-/// All that a search finds.
-pub(super) async fn all(
-    found: impl IntoFuture<Output = mongodb::error::Result<Cursor<Document>>>,
-) -> Result<Vec<Document>> {
-    let cursor = found.into_future().await.map_err(|error| error_of(&error))?;
-    cursor.try_collect().await.map_err(|error| error_of(&error))
 }
 
 /// The results of work of which some is done at once, in its order.
 pub(super) async fn several<T>(work: Vec<BoxFuture<'_, Result<T>>>) -> Result<Vec<T>> {
     stream::iter(work).buffered(AT_ONCE).try_collect().await
-}
-
-/// One step of what several calls wait for: a few commands, whose answers may never come.
-pub(super) async fn step<T>(writes: bool, work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::time::timeout(ANSWERED, work).await.unwrap_or_else(|_| Err(silent(writes)))
 }
 
 /// Runs work until it ends or the context does.

@@ -1,5 +1,7 @@
 //! What MongoDB and its driver say went wrong, as our errors.
 
+use std::collections::BTreeMap;
+
 use mongodb::bson::{Bson, Document};
 use mongodb::error::{Error as DriverError, ErrorKind, WriteFailure};
 
@@ -141,19 +143,28 @@ pub(super) fn refused(code: i32) -> Error {
     Fault::of_code(code).error(Some(&format!("write error {code}")))
 }
 
-/// What the answer to a command says of its writes: the driver looks only at those that it knows.
-pub(super) fn written(answer: &Document) -> Result<()> {
-    let errors = answer.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
-    if let Some(first) = errors.first() {
-        let code = first.as_document().and_then(|first| number(first, "code").ok());
-        let code = code.and_then(|code| i32::try_from(code).ok()).unwrap_or_default();
-        // The others may be written.
-        return Err(refused(code).outcome_is(Outcome::Unknown));
+/// A statement was refused that is about several documents: some may be changed, unless the code says no.
+pub(super) fn refused_of_several(code: i32) -> Error {
+    match Fault::of_code(code) {
+        Fault::Denied | Fault::Duplicate => refused(code),
+        _ => refused(code).outcome_is(Outcome::Unknown),
     }
+}
+
+/// Which statements of a command were refused, with the code of each: the driver looks only at answers that it knows.
+pub(super) fn refusals_of(answer: &Document) -> Result<BTreeMap<usize, i32>> {
     match answer.get("writeConcernError") {
-        None | Some(Bson::Null) => Ok(()),
-        Some(_) => Err(Fault::Unconfirmed.error(None).outcome_is(Outcome::Unknown)),
+        None | Some(Bson::Null) => {}
+        Some(_) => return Err(Fault::Unconfirmed.error(None).outcome_is(Outcome::Unknown)),
     }
+    let mut refused = BTreeMap::new();
+    for error in answer.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default() {
+        let read = |name| error.as_document().and_then(|error| number(error, name).ok());
+        let code = read("code").and_then(|code| i32::try_from(code).ok()).unwrap_or_default();
+        let place = read("index").and_then(|place| usize::try_from(place).ok());
+        refused.insert(place.ok_or_else(|| damaged("a write error").outcome_is(Outcome::Unknown))?, code);
+    }
+    Ok(refused)
 }
 
 /// No answer came in the longest time that one is waited for.

@@ -1,8 +1,10 @@
 //! Calls that wait for one another go into one command: each waits for a majority of the servers to have it on disk.
-//! A group that takes long is left to itself, and the next goes beside it.
+//! A group that has no answer for long is left to itself, and the next goes beside it: but nothing overtakes what has a key
+//! in common with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,6 +14,7 @@ use tokio::time::Instant;
 use super::body::LARGEST;
 use super::database::LONGEST;
 use super::fault::{Fault, silent};
+use super::table::ANSWERS;
 use crate::client::{BoxFuture, Context};
 use crate::error::{Error, Kind, Outcome, Result};
 
@@ -21,7 +24,7 @@ const CALLS: usize = 65_536;
 const KIBIBYTES: u32 = (LARGEST >> 10) as u32;
 /// Calls and bytes that go into one command.
 pub(super) const GROUP: (usize, u64) = (1000, 16 << 20);
-/// How long a group may take before the next goes beside it.
+/// How long a group may be without an answer before the next goes beside it.
 const SLOW: Duration = Duration::from_secs(2);
 /// How many may be so slow at once.
 const BESIDE: usize = 8;
@@ -74,6 +77,7 @@ impl Room {
 
 struct Job<I, O> {
     item: I,
+    keys: Vec<String>,
     bytes: u64,
     until: Option<Instant>,
     reply: oneshot::Sender<Result<O>>,
@@ -89,6 +93,8 @@ impl<I, O> Job<I, O> {
 struct Waiting<I, O> {
     // In the order in which they came.
     jobs: BTreeMap<u64, Job<I, O>>,
+    // The keys of what is under way.
+    keys: HashSet<String>,
     next: u64,
     led: bool,
     slow: usize,
@@ -107,27 +113,35 @@ pub(super) struct Group<I, O>(Arc<Inner<I, O>>);
 
 impl<I: Send + 'static, O: Send + 'static> Group<I, O> {
     pub(super) fn new(work: Work<I, O>) -> Group<I, O> {
-        let waiting = Waiting { jobs: BTreeMap::new(), next: 0, led: false, slow: 0 };
+        let (jobs, keys) = (BTreeMap::new(), HashSet::new());
+        let waiting = Waiting { jobs, keys, next: 0, led: false, slow: 0 };
         Group(Arc::new(Inner { waiting: Mutex::new(waiting), work }))
     }
 
-    /// Does it together with what else waits. Its room is taken until it is done, or nobody wants it any more and it
-    /// was not begun.
+    /// Does it together with what else waits, and after all that came before it with one of its keys. Its room is taken until
+    /// it is done, or nobody wants it any more and it was not begun.
     ///
     /// # Errors
     /// Those of the work; `timeout` and `cancelled` of the context, with the outcome unknown where it was begun.
-    pub(super) async fn run(&self, ctx: &Context, item: I, bytes: u64, held: Held) -> Result<O> {
+    pub(super) async fn run(
+        &self,
+        ctx: &Context,
+        item: I,
+        keys: Vec<String>,
+        bytes: u64,
+        held: Held,
+    ) -> Result<O> {
         let (reply, answer) = oneshot::channel();
         let (number, leads) = {
             let mut waiting = self.0.waiting.lock();
             let number = waiting.next;
             waiting.next += 1;
-            waiting.jobs.insert(number, Job { item, bytes, until: ctx.deadline(), reply, held });
+            waiting.jobs.insert(number, Job { item, keys, bytes, until: ctx.deadline(), reply, held });
             (number, !std::mem::replace(&mut waiting.led, true))
         };
         let queued = Queued { of: &self.0, number };
         if leads {
-            start(Leader { of: self.0.clone(), leads: true, slow: false });
+            start(Leader::new(&self.0));
         }
         let ended = match ctx.run(answer).await {
             Ok(Ok(result)) => return result,
@@ -171,40 +185,71 @@ fn late(outcome: Outcome) -> Error {
 }
 
 /// Who calls the work. However it ends, the next call leads anew.
-struct Leader<I, O> {
+struct Leader<I: Send + 'static, O: Send + 'static> {
     of: Arc<Inner<I, O>>,
     leads: bool,
     // It counts among the slow ones.
     slow: bool,
+    // Of what it has under way.
+    keys: HashSet<String>,
 }
 
-impl<I, O> Drop for Leader<I, O> {
+impl<I: Send + 'static, O: Send + 'static> Drop for Leader<I, O> {
     fn drop(&mut self) {
-        let mut waiting = self.of.waiting.lock();
-        if self.slow {
-            waiting.slow = waiting.slow.saturating_sub(1);
-        }
-        if self.leads {
-            waiting.led = false;
-            waiting.jobs.clear();
+        let next = {
+            let mut waiting = self.of.waiting.lock();
+            if self.slow {
+                waiting.slow = waiting.slow.saturating_sub(1);
+            }
+            waiting.keys.retain(|key| !self.keys.contains(key));
+            if self.leads {
+                waiting.led = false;
+                waiting.jobs.clear();
+            }
+            // What waited for it alone.
+            let waited = !self.keys.is_empty() && !waiting.jobs.is_empty();
+            waited && !std::mem::replace(&mut waiting.led, true)
+        };
+        if next {
+            start(Leader::new(&self.of));
         }
     }
 }
 
 impl<I: Send + 'static, O: Send + 'static> Leader<I, O> {
+    fn new(of: &Arc<Inner<I, O>>) -> Leader<I, O> {
+        Leader { of: of.clone(), leads: true, slow: false, keys: HashSet::new() }
+    }
+
     fn next(&mut self) -> Option<Vec<Job<I, O>>> {
         if !self.leads {
             return None;
         }
         let mut waiting = self.of.waiting.lock();
-        let (mut group, mut bytes) = (Vec::new(), 0_u64);
-        while group.len() < GROUP.0
-            && let Some(job) = waiting.jobs.first_entry()
-            && (group.is_empty() || bytes.saturating_add(job.get().bytes) <= GROUP.1)
-        {
-            bytes = bytes.saturating_add(job.get().bytes);
-            group.push(job.remove());
+        waiting.keys.retain(|key| !self.keys.contains(key));
+        self.keys.clear();
+        let (mut chosen, mut bytes) = (Vec::new(), 0_u64);
+        // What must wait, and what came after it with a key of it.
+        let mut behind: HashSet<&String> = HashSet::new();
+        for (number, job) in &waiting.jobs {
+            if job.keys.iter().any(|key| waiting.keys.contains(key) || behind.contains(key)) {
+                behind.extend(&job.keys);
+                continue;
+            }
+            let fits = chosen.is_empty() || bytes.saturating_add(job.bytes) <= GROUP.1;
+            if chosen.len() >= GROUP.0 || !fits {
+                break;
+            }
+            bytes = bytes.saturating_add(job.bytes);
+            chosen.push(*number);
         }
+        let mut group = Vec::with_capacity(chosen.len());
+        for number in chosen {
+            let Some(mut job) = waiting.jobs.remove(&number) else { continue };
+            self.keys.extend(std::mem::take(&mut job.keys));
+            group.push(job);
+        }
+        waiting.keys.extend(self.keys.iter().cloned());
         if group.is_empty() {
             waiting.led = false;
             self.leads = false;
@@ -223,13 +268,15 @@ impl<I: Send + 'static, O: Send + 'static> Leader<I, O> {
             waiting.slow += 1;
         }
         (self.leads, self.slow) = (false, true);
-        start(Leader { of: self.of.clone(), leads: true, slow: false });
+        start(Leader::new(&self.of));
     }
 }
 
 fn start<I: Send + 'static, O: Send + 'static>(leader: Leader<I, O>) {
+    // A runtime that ends drops what it is given.
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
     let leads: BoxFuture<'static, ()> = Box::pin(lead(leader));
-    tokio::spawn(leads);
+    runtime.spawn(leads);
 }
 
 async fn lead<I: Send + 'static, O: Send + 'static>(mut leader: Leader<I, O>) {
@@ -246,13 +293,19 @@ async fn lead<I: Send + 'static, O: Send + 'static>(mut leader: Leader<I, O>) {
         if items.is_empty() {
             continue;
         }
-        let work = (leader.of.work)(items);
+        let answers: Arc<AtomicU64> = Arc::default();
+        let work = ANSWERS.scope(answers.clone(), (leader.of.work)(items));
         let mut work = std::pin::pin!(tokio::time::timeout(LONGEST, work));
+        let mut seen = 0;
         let done = loop {
             match tokio::time::timeout(SLOW, &mut work).await {
                 Ok(done) => break done,
-                // One answer that does not come is not to keep all the others.
-                Err(_) => leader.hand_over(),
+                // Where there is much to do another beside it makes nothing faster; but one answer that does not come is
+                // not to keep all the others.
+                Err(_) => match std::mem::replace(&mut seen, answers.load(Ordering::Relaxed)) {
+                    before if before == seen => leader.hand_over(),
+                    _ => {}
+                },
             }
         };
         match done {
@@ -277,6 +330,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::outbox::mongodb::table::step;
 
     // Work that never ends for items of this number, and gives each of the others back.
     const STUCK: usize = 0;
@@ -296,11 +350,80 @@ mod tests {
 
     async fn called(group: &Group<usize, usize>, room: &Room, ctx: &Context, item: usize) -> Result<usize> {
         let held = room.take(ctx, 1024).await?;
-        group.run(ctx, item, 1024, held).await
+        group.run(ctx, item, Vec::new(), 1024, held).await
     }
 
     fn free(room: &Room) -> [usize; 2] {
         [room.calls.available_permits(), room.kibibytes.available_permits()]
+    }
+
+    // An item of so many seconds, each of which ends with an answer where the item says so.
+    type Seconds = (u64, bool);
+
+    fn slowly(begun: &Arc<Mutex<Vec<Seconds>>>) -> Arc<Group<Seconds, Seconds>> {
+        let begun = begun.clone();
+        Arc::new(Group::new(Box::new(move |items: Vec<Seconds>| {
+            begun.lock().extend(&items);
+            Box::pin(async move {
+                for (seconds, answers) in &items {
+                    let second = |_| tokio::time::sleep(Duration::from_secs(1));
+                    for second in (0..*seconds).map(second) {
+                        match answers {
+                            true => step(true, async { Ok(second.await) }).await.unwrap(),
+                            false => second.await,
+                        }
+                    }
+                }
+                items.into_iter().map(Ok).collect()
+            })
+        })))
+    }
+
+    fn begin(
+        group: &Arc<Group<Seconds, Seconds>>,
+        item: Seconds,
+        keys: &[&str],
+    ) -> tokio::task::JoinHandle<Instant> {
+        let (group, room) = (group.clone(), Room::new());
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        tokio::spawn(async move {
+            let held = room.take(&seconds(100), 1024).await.unwrap();
+            group.run(&seconds(100), item, keys, 1024, held).await.unwrap();
+            Instant::now()
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_goes_on_has_none_beside_it() {
+        let group = slowly(&Arc::default());
+        let began = Instant::now();
+        let long = begin(&group, (10, true), &[]);
+        tokio::task::yield_now().await;
+        let next = begin(&group, (0, true), &[]);
+        assert!(next.await.unwrap() - began >= Duration::from_secs(10));
+        long.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_overtakes_what_has_a_key_in_common_with_it() {
+        let begun = Arc::default();
+        let group = slowly(&begun);
+        let began = Instant::now();
+        let mut all = Vec::new();
+        for (number, keys) in [&["a"][..], &["a", "b"], &["b"], &["c"], &[], &["a"]].into_iter().enumerate() {
+            // The first takes as long as three times what is slow.
+            let seconds = if number == 0 { 6 } else { 0 };
+            all.push(begin(&group, (seconds, number % 2 == 1), keys));
+            tokio::task::yield_now().await;
+        }
+        let mut ends = Vec::new();
+        for one in all {
+            ends.push((one.await.unwrap() - began).as_secs());
+        }
+        assert_eq!(ends, [6, 6, 6, SLOW.as_secs(), SLOW.as_secs(), 6]);
+        assert_eq!(*begun.lock(), [(6, false), (0, true), (0, false), (0, true), (0, false), (0, true)]);
+        let waiting = group.0.waiting.lock();
+        assert!(waiting.keys.is_empty() && waiting.jobs.is_empty() && !waiting.led);
     }
 
     fn seconds(seconds: u64) -> Context {

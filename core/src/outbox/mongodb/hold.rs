@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::database::Database;
 use super::form::unsigned;
 use super::line::Turn;
+use super::table::SERVED;
 use crate::error::Result;
 use crate::outbox::row::{Claim, End, How, Millis, RowId};
 
@@ -23,6 +24,8 @@ pub(super) struct Hold {
     pub(super) rows: Vec<i64>,
     /// Lines whose turn may have been taken.
     pub(super) lines: Vec<String>,
+    /// A command is under way that takes them.
+    pub(super) unsure: bool,
     now: Millis,
     // When the leases end by themselves.
     until: Instant,
@@ -39,20 +42,15 @@ impl Hold {
             token: database.token(),
             rows: Vec::new(),
             lines: Vec::new(),
+            unsure: false,
             now: claim.now,
             until: now.checked_add(Duration::from_millis(lease)).unwrap_or(now),
             leaving: false,
         }
     }
 
-    /// All of it has somebody.
-    pub(super) fn handed_over(mut self) {
-        self.rows.clear();
-        self.lines.clear();
-    }
-
-    /// Gives it back, once.
-    pub(super) async fn give_back(&self) -> Result<()> {
+    // Once.
+    async fn give_back(&self) -> Result<()> {
         let end = |row: &i64| End {
             id: RowId(unsigned(*row)),
             token: unsigned(self.token),
@@ -66,18 +64,29 @@ impl Hold {
         self.database.end_turns(&turns, self.now).await
     }
 
-    // Again and again, as long as it is of use.
+    // Again and again, as long as it is of use: what the server was still asked for when the claim ended may be done
+    // after a look that found nothing.
     async fn give_back_soon(self) {
         let [mut wait, longest] = WAIT;
-        while let Err(error) = self.give_back().await {
+        let mut sure = Instant::now();
+        if self.unsure {
+            sure += SERVED;
+        }
+        loop {
+            let began = Instant::now();
+            let given_back = self.give_back().await;
+            if given_back.is_ok() && began >= sure.min(self.until) {
+                break;
+            }
             if Instant::now() + wait >= self.until {
-                tracing::warn!(%error, "rows of the outbox that nobody has wait until their leases end");
+                if let Err(error) = given_back {
+                    tracing::warn!(%error, "rows of the outbox that nobody has wait until their leases end");
+                }
                 break;
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(longest);
         }
-        self.handed_over();
     }
 }
 

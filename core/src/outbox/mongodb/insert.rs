@@ -7,10 +7,11 @@ use mongodb::error::{Error as DriverError, ErrorKind};
 
 use super::body::Placed;
 use super::change;
-use super::database::{Database, all, step};
-use super::fault::{error_of, refused, write_error};
-use super::form::{among, document, id, only, signed, state, text, unsigned};
+use super::database::Database;
+use super::fault::{refused, write_error};
+use super::form::{among, document, id, line, only, signed, state, text, unsigned};
 use super::group::GROUP;
+use super::table::{all, one, step};
 use crate::error::{Error, Kind, Outcome, Result};
 use crate::outbox::row::{Inserted, NewRow, RowId, Start, State};
 
@@ -28,6 +29,14 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
+    /// The lines that the rows are to stand in.
+    pub(super) fn keys(&self) -> Vec<String> {
+        let rows = self.rows.iter().map(|(row, _)| row);
+        let lines: HashSet<String> =
+            rows.filter_map(|row| Some(line(&row.producer, row.order_key.as_ref()?))).collect();
+        lines.into_iter().collect()
+    }
+
     /// Of the documents.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
@@ -75,8 +84,9 @@ impl Database {
 
     // Larger than any that is there, whichever machine's clock is ahead.
     async fn next_number(&self) -> Result<i64> {
-        let last = self.rows.find_one(doc! {}).sort(doc! {"_id": -1}).projection(doc! {"_id": 1}).await;
-        let last = last.map_err(|error| error_of(&error))?.map(|last| id(&last)).transpose()?.unwrap_or(0);
+        let last =
+            one(self.rows.find_one(doc! {}).sort(doc! {"_id": -1}).projection(doc! {"_id": 1})).await?;
+        let last = last.map(|last| id(&last)).transpose()?.unwrap_or(0);
         let noise = self.token() & ((1 << BITS) - 1);
         Ok((last + 1).max(self.micros().checked_shl(BITS).unwrap_or(0).saturating_add(noise)))
     }
@@ -160,7 +170,7 @@ impl Database {
         let tokens: Vec<i64> = undone.values().map(|(_, token)| *token).collect();
         // One that was claimed meanwhile is being sent.
         let which = doc! {"_id": among(&ids), "token": {"$in": tokens}};
-        let left = match step(true, self.delete(&self.rows, which)).await {
+        let left = match self.rows.delete(which).await {
             Ok(gone) if gone >= ids.len() as u64 => return,
             Ok(gone) => (ids.len() as u64).saturating_sub(gone).to_string(),
             Err(error) => error.text(),
@@ -178,7 +188,7 @@ impl Database {
 
     // Those that have no end yet; none after this are those whose number another took.
     async fn insert_some(&self, rows: &mut [Row], failures: &mut HashMap<usize, Error>) -> Result<()> {
-        let mut number = step(false, self.next_number()).await?;
+        let mut number = self.next_number().await?;
         let open: Vec<&mut Row> =
             rows.iter_mut().filter(|row| row.end.is_none() && !failures.contains_key(&row.call)).collect();
         let mut open = open.into_iter().peekable();
@@ -196,7 +206,7 @@ impl Database {
                 tries.push((row, number, token));
                 number += 1;
             }
-            let inserted = async { Ok(self.rows.insert_many(&documents).ordered(false).await) };
+            let inserted = async { Ok(self.rows.of.insert_many(&documents).ordered(false).await) };
             let mut codes: HashMap<usize, i32> = HashMap::new();
             if let Err(error) = step(true, inserted).await? {
                 codes = refusals(&error).ok_or_else(|| write_error(&error))?;
@@ -228,12 +238,12 @@ impl Database {
         let mut revived = 0;
         if !wanted.is_empty() {
             let now = rows.iter().map(|row| row.row.now).max().unwrap_or_default();
-            revived = step(true, change::begin_anew(self, doc! {"only": {"$in": wanted}}, now)).await?;
+            revived = change::begin_anew(self, doc! {"only": {"$in": wanted}}, now).await?;
         }
         let keys: Vec<String> = rows.iter().map(|row| key(row)).collect();
         let there = self.rows.find(doc! {"only": {"$in": keys}});
-        let there = all(there.projection(doc! {"_id": 1, "only": 1, "state": 1}));
-        let there = step(false, there).await.map_err(|error| match revived {
+        let there = all(there.projection(doc! {"_id": 1, "only": 1, "state": 1})).await;
+        let there = there.map_err(|error| match revived {
             0 => error,
             _ => error.outcome_is(Outcome::Unknown),
         })?;

@@ -8,11 +8,11 @@
 use std::collections::HashSet;
 
 use mongodb::bson::{Document, doc};
-use mongodb::error::ErrorKind;
 
-use super::database::{Database, all, several};
-use super::fault::{error_of, write_error};
+use super::database::{Database, several};
+use super::fault::refused_of_several;
 use super::form::{id, live, number, state, state_number, text};
+use super::table::{all, one};
 use crate::client::BoxFuture;
 use crate::error::Result;
 use crate::outbox::row::{Millis, NEVER, State};
@@ -39,21 +39,18 @@ impl Database {
             documents.push(doc! {"_id": line, "producer": producer, "token": token, "until": until});
         }
         let mut refused: Vec<String> = Vec::new();
-        if let Err(error) = self.lines.insert_many(&documents).ordered(false).await {
-            let ErrorKind::InsertMany(failed) = &*error.kind else { return Err(write_error(&error)) };
-            let only_twice = failed.write_errors.iter().flatten().all(|one| one.code == 11000);
-            if failed.write_concern_error.is_some() || !only_twice {
-                return Err(write_error(&error));
+        for (place, code) in self.lines.insert(documents).await?.refused {
+            if code != 11000 {
+                return Err(refused_of_several(code));
             }
-            let places = failed.write_errors.iter().flatten();
-            refused = places.filter_map(|one| lines.get(one.index).cloned()).collect();
+            refused.extend(lines.get(place).cloned());
         }
         let mut taken: HashSet<String> = lines.iter().cloned().collect();
         taken.retain(|line| !refused.contains(line));
         if !refused.is_empty() {
             // One document at a time: whoever is first has it.
             let ended = doc! {"_id": {"$in": refused.clone()}, "until": {"$lte": now}};
-            self.change(&self.lines, ended, doc! {"$set": {"token": token, "until": until}}).await?;
+            self.lines.change(ended, doc! {"$set": {"token": token, "until": until}}).await?;
             let own = self.lines.find(doc! {"_id": {"$in": refused}, "token": token});
             for found in all(own).await? {
                 taken.insert(text(&found, "_id")?);
@@ -69,8 +66,7 @@ impl Database {
 
     async fn head_of(&self, line: &str) -> Result<Option<Document>> {
         let wanted = self.rows.find_one(doc! {"line": line, "state": live()}).sort(doc! {"_id": 1});
-        let wanted = wanted.projection(doc! {"_id": 1, "state": 1, "due": 1});
-        wanted.await.map_err(|error| error_of(&error))
+        one(wanted.projection(doc! {"_id": 1, "state": 1, "due": 1})).await
     }
 
     /// Puts rows aside that are behind another of their line.
@@ -80,7 +76,7 @@ impl Database {
         }
         let which = doc! {"_id": {"$in": rows.to_vec()}, "state": live(), "due": {"$lte": now}};
         let aside = doc! {"state": state_number(State::Pending), "due": NEVER, "token": self.token()};
-        self.change(&self.rows, which, doc! {"$set": aside}).await?;
+        self.rows.change(which, doc! {"$set": aside}).await?;
         Ok(())
     }
 
@@ -97,7 +93,7 @@ impl Database {
         let Some(first) = self.head_of(line).await? else { return Ok(()) };
         if state(&first)? == State::Pending && number(&first, "due")? == NEVER {
             let still = doc! {"_id": id(&first)?, "state": state_number(State::Pending), "due": NEVER};
-            self.change(&self.rows, still, doc! {"$set": {"due": now}}).await?;
+            self.rows.change(still, doc! {"$set": {"due": now}}).await?;
         }
         Ok(())
     }
@@ -125,9 +121,9 @@ impl Database {
                 lines.insert(line.clone());
             }
             // Free for others from here on, and still there: if this is as far as it comes, another goes on.
-            self.change(&self.lines, doc! {"$or": held}, doc! {"$set": {"until": 0_i64}}).await?;
+            self.lines.change(doc! {"$or": held}, doc! {"$set": {"until": 0_i64}}).await?;
             self.wake(&lines, now).await?;
-            self.delete(&self.lines, doc! {"$or": ended}).await?;
+            self.lines.delete(doc! {"$or": ended}).await?;
         }
         Ok(())
     }

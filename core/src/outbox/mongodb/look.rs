@@ -2,16 +2,17 @@
 
 use mongodb::bson::{Bson, doc};
 
-use super::database::{Database, all};
+use super::database::{Database, LONGEST};
 use super::fault::{damaged, error_of};
 use super::form::{info, line, live, number, signed, state_number, unsigned, without_message};
+use super::table::{all, collected, one};
 use crate::error::Result;
 use crate::outbox::row::{NEVER, Query, RowId, RowInfo, State, Stats, StoredMessage};
 
 impl Database {
     pub(super) async fn holds_key(&self, producer: &str, key: &str) -> Result<bool> {
         let wanted = self.rows.find_one(doc! {"line": line(producer, key), "state": live()});
-        Ok(wanted.projection(doc! {"_id": 1}).await.map_err(|error| error_of(&error))?.is_some())
+        Ok(one(wanted.projection(doc! {"_id": 1})).await?.is_some())
     }
 
     pub(super) async fn list(&self, query: &Query) -> Result<Vec<RowInfo>> {
@@ -29,8 +30,9 @@ impl Database {
     pub(super) async fn show(&self, id: RowId) -> Result<Option<(RowInfo, StoredMessage)>> {
         let mut before = None;
         loop {
-            let row = self.rows.find_one(doc! {"_id": signed(id.0)}).await;
-            let Some(row) = row.map_err(|error| error_of(&error))? else { return Ok(None) };
+            let Some(row) = one(self.rows.find_one(doc! {"_id": signed(id.0)})).await? else {
+                return Ok(None);
+            };
             match self.message(&row).await {
                 Ok(message) => return Ok(Some((info(&row)?, message))),
                 // What stands apart may have gone, or changed, since the row was read.
@@ -44,8 +46,8 @@ impl Database {
         let producers = match producer {
             Some(producer) => vec![producer.to_owned()],
             None => {
-                let found =
-                    self.rows.distinct("producer", doc! {}).await.map_err(|error| error_of(&error))?;
+                let found = self.rows.of.distinct("producer", doc! {}).await;
+                let found = found.map_err(|error| error_of(&error))?;
                 let mut producers = Vec::with_capacity(found.len());
                 for producer in found {
                     let Bson::String(producer) = producer else { return Err(damaged("a producer's id")) };
@@ -67,7 +69,8 @@ impl Database {
         let counted =
             [doc! {"$match": of.clone()}, doc! {"$group": {"_id": "$state", "rows": {"$sum": 1_i64}}}];
         let mut stats = Stats { producer: producer.clone(), ..Stats::default() };
-        for count in all(self.rows.aggregate(counted)).await? {
+        // It reads all of them.
+        for count in collected(self.rows.of.aggregate(counted).max_time(LONGEST)).await? {
             let state = State::numbered(number(&count, "_id")?).ok_or_else(|| damaged("a state"))?;
             if let Some(rows) = stats.rows.get_mut(state as usize) {
                 *rows = unsigned(number(&count, "rows")?);
@@ -75,13 +78,13 @@ impl Database {
         }
         let pending = doc! {"producer": &producer, "state": state_number(State::Pending)};
         let next = self.rows.find_one(pending).sort(doc! {"due": 1, "_id": 1}).projection(doc! {"due": 1});
-        if let Some(next) = next.await.map_err(|error| error_of(&error))? {
+        if let Some(next) = one(next).await? {
             stats.next = Some(number(&next, "due")?).filter(|due| *due < NEVER);
         }
         if stats.of(State::Pending) + stats.of(State::Leased) > 0 {
             let live = doc! {"producer": &producer, "state": live()};
             let first = self.rows.find_one(live).sort(doc! {"_id": 1}).projection(doc! {"accepted": 1});
-            if let Some(first) = first.await.map_err(|error| error_of(&error))? {
+            if let Some(first) = one(first).await? {
                 stats.oldest = Some(number(&first, "accepted")?);
             }
         }

@@ -16,6 +16,7 @@ mod insert;
 mod line;
 mod look;
 mod settle;
+mod table;
 mod target;
 mod tidy;
 
@@ -41,6 +42,8 @@ use insert::Prepared;
 pub use target::Target;
 use tidy::Tidying;
 
+/// How long a claim waits for bodies.
+const READ: Duration = Duration::from_secs(60);
 /// How long a close waits for what a claim left.
 const LEAVE: Duration = Duration::from_secs(3);
 
@@ -137,16 +140,16 @@ impl Store for MongoStore {
             let held = self.room.take(ctx, bytes).await?;
             // No row is there yet: what was written of it is swept.
             let prepared = bounded(ctx, false, self.database.prepare(rows)).await?;
-            let bytes = prepared.bytes();
-            self.inserts.run(ctx, prepared, bytes, held).await
+            let (keys, bytes) = (prepared.keys(), prepared.bytes());
+            self.inserts.run(ctx, prepared, keys, bytes, held).await
         })
     }
 
     fn claim<'a>(&'a self, ctx: &'a Context, claim: Claim) -> BoxFuture<'a, Result<Claims>> {
         Box::pin(async move {
             let ctx = ctx.clone().at_most(LONGEST);
-            // The rest of the time is for giving back what was not read, and for what comes before the sends.
-            let time = ctx.remaining().unwrap_or(LONGEST) / 2;
+            // The rest of the time is for what comes before the sends.
+            let time = (ctx.remaining().unwrap_or(LONGEST) / 2).min(READ);
             bounded(&ctx, true, self.database.claim(&claim, Instant::now() + time)).await
         })
     }
@@ -154,7 +157,7 @@ impl Store for MongoStore {
     fn settle<'a>(&'a self, ctx: &'a Context, ends: Vec<End>) -> BoxFuture<'a, Result<Vec<bool>>> {
         Box::pin(async move {
             let held = self.room.take(ctx, 0).await?;
-            self.settles.run(ctx, ends, 0, held).await
+            self.settles.run(ctx, ends, Vec::new(), 0, held).await
         })
     }
 

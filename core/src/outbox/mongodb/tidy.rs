@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use mongodb::bson::{Bson, doc};
 use parking_lot::Mutex;
 
-use super::database::{Database, all};
+use super::database::Database;
 use super::form::{state_number, text};
+use super::table::all;
 use crate::error::Result;
 use crate::outbox::row::{Millis, NEVER, State};
 

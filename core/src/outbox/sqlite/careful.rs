@@ -127,6 +127,20 @@ fn what_another_claims_meanwhile_is_his() {
 }
 
 #[test]
+fn what_was_taken_before_the_lock_was_anothers_is_not_lost() {
+    let mut case = Case::new();
+    until_between(|| {
+        case.filled(Start::Pending { due: 1000 });
+        // For longer than anybody waits for the lock.
+        let (own, other) = case.beside(|c| claimed(c, true), |_| std::thread::sleep(Duration::from_secs(8)));
+        let leased = "SELECT count(*) FROM outbox WHERE state = 1";
+        let leased: i64 = case.own.query_row(leased, [], |row| row.get(0)).unwrap();
+        assert_eq!(own.len() as i64, leased, "some are leased to nobody");
+        other.is_some() && !own.is_empty() && own.len() < ROWS
+    });
+}
+
+#[test]
 fn what_another_brings_back_meanwhile_is_not_purged() {
     let mut case = Case::new();
     for told in [true, false] {

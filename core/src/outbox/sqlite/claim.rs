@@ -64,7 +64,11 @@ pub(super) fn apart<T>(connection: &Connection, change: impl FnOnce() -> Result<
         match connection.execute_batch("BEGIN IMMEDIATE") {
             Ok(()) => return changed,
             Err(error) if Fault::of(&error) == Fault::Busy && tries < BUSY => tries += 1,
-            Err(error) => return Err(error),
+            // What was done is done and told. This one has no lock: if that is still another's, the next change says so.
+            Err(_) => {
+                connection.execute_batch("BEGIN")?;
+                return changed;
+            }
         }
     }
 }
@@ -121,9 +125,14 @@ pub(super) fn claim(
                 // Another took it while the lock was free, and as many may be due behind what was seen.
                 Ok(None) => claims.more = true,
                 Err(error) if careful => {
-                    give_up(connection, passed, &seen, claim, error)?;
                     // As many as were asked for may be due behind it.
                     claims.more = true;
+                    match give_up(connection, passed, &seen, claim, error) {
+                        Ok(()) => {}
+                        Err(error) if claims.rows.is_empty() => return Err(error),
+                        // Those that are taken have somebody.
+                        Err(_) => return Ok(claims),
+                    }
                 }
                 Err(error) => return Err(error),
             }

@@ -11,11 +11,11 @@ use super::*;
 use crate::outbox::mongodb::{Fault, MongoStore};
 use crate::outbox::row::{Claim, End, How, Query, RowId, RowInfo, State};
 
-const ROWS: &str = "ceiba_outbox";
+pub(super) const ROWS: &str = "ceiba_outbox";
 const BODIES: &str = "ceiba_outbox.bodies";
-const LINES: &str = "ceiba_outbox.lines";
+pub(super) const LINES: &str = "ceiba_outbox.lines";
 
-fn hex(document: &Document) -> String {
+pub(super) fn hex(document: &Document) -> String {
     document.to_vec().unwrap().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -26,30 +26,34 @@ fn document(hex: &str) -> Document {
 }
 
 /// An answer of a write that refused one document.
-fn refusing(place: i32, code: i32) -> String {
+pub(super) fn refusing(place: i32, code: i32) -> String {
     let error = doc! {"index": place, "code": code, "errmsg": "by the test"};
     hex(&doc! {"ok": 1.0, "n": 0, "writeErrors": [error]})
 }
 
 /// An answer of a write that no majority has confirmed.
-fn unconfirmed() -> String {
+pub(super) fn unconfirmed() -> String {
     let error = doc! {"code": 64, "codeName": "WriteConcernFailed", "errmsg": "by the test"};
     hex(&doc! {"ok": 1.0, "n": 1, "nModified": 1, "writeConcernError": error})
 }
 
-async fn list(store: &MongoStore) -> Vec<RowInfo> {
+pub(super) async fn list(store: &MongoStore) -> Vec<RowInfo> {
     store.list(&soon(), Query { limit: 100, ..Query::default() }).await.unwrap()
 }
 
-/// Waits until the row is in this state, which it would not be for long by itself.
-async fn becomes(store: &MongoStore, id: RowId, state: State) {
-    for _ in 0..800 {
-        if list(store).await.iter().any(|row| row.id == id && row.state == state) {
+async fn until_row(store: &MongoStore, what: &str, there: impl Fn(&RowInfo) -> bool) {
+    for _ in 0..1600 {
+        if list(store).await.iter().any(&there) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    panic!("{id} is not {state:?}: {:?}", list(store).await);
+    panic!("not so: {what}: {:?}", list(store).await);
+}
+
+/// Waits until the row is in this state, which it would not be for long by itself.
+async fn becomes(store: &MongoStore, id: RowId, state: State) {
+    until_row(store, &format!("{id} is {state:?}"), |row| row.id == id && row.state == state).await;
 }
 
 fn with_key(key: &str) -> NewRow {
@@ -63,17 +67,17 @@ fn apart() -> NewRow {
     row
 }
 
-fn again() -> How {
+pub(super) fn again() -> How {
     How::Again { due: 5000, counted: true, error: "{}".into(), rest: None }
 }
 
-const SENT: How = How::Sent { keep: false };
+pub(super) const SENT: How = How::Sent { keep: false };
 
-async fn settled(store: &MongoStore, id: RowId, token: u64, how: How) -> Result<bool> {
+pub(super) async fn settled(store: &MongoStore, id: RowId, token: u64, how: How) -> Result<bool> {
     Ok(store.settle(&soon(), vec![End { id, token, now: 1000, how }]).await?[0])
 }
 
-async fn inserted(store: &MongoStore, row: NewRow) -> Result<crate::outbox::row::Inserted> {
+pub(super) async fn inserted(store: &MongoStore, row: NewRow) -> Result<crate::outbox::row::Inserted> {
     Ok(store.insert(&soon(), vec![row]).await?[0])
 }
 
@@ -245,15 +249,15 @@ async fn parts_are_deleted_with_the_majority_and_what_refuses_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_failed_claim_took_is_given_back() {
-    let mut server = Mongo::start();
-    let (store, other) = (opened_at(&server.url()).await, opened_at(&server.url()).await);
-    let id = inserted(&store, keyed("x", "k")).await.unwrap().id;
-    let lines = raw(&server, ".lines").await;
     // The answer to the update that leases them; the search for those that it has, twice, because the driver tries again;
     // the turn of the line.
     let cuts: [&[(&str, &str, u32)]; 3] =
         [&[("update", ROWS, 0)], &[("find", ROWS, 3), ("find", ROWS, 3)], &[("insert", LINES, 0)]];
     for cut in cuts {
+        let mut server = Mongo::start();
+        let (store, other) = (opened_at(&server.url()).await, opened_at(&server.url()).await);
+        let id = inserted(&store, keyed("x", "k")).await.unwrap().id;
+        let lines = raw(&server, ".lines").await;
         for (command, collection, skip) in cut {
             server.meddle(command, collection, *skip, "lose");
         }
@@ -277,11 +281,45 @@ async fn what_a_failed_claim_took_is_given_back() {
         assert!(keys(&lines).await.is_empty());
     }
     // So is what is claimed for somebody who waits no longer.
+    let mut server = Mongo::start();
+    let store = opened_at(&server.url()).await;
+    inserted(&store, row("x")).await.unwrap();
     server.meddle("update", ROWS, 0, "hang");
     let error = store.claim(&Context::within(Duration::from_millis(500)), long(9)).await.unwrap_err();
     assert_eq!((error.kind(), error.outcome()), (Kind::Timeout, Outcome::Unknown), "{error:?}");
     store.close(&soon()).await.unwrap();
     assert_eq!(list(&store).await[0].state, State::Pending);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_server_leases_after_the_claim_has_ended_is_given_back() {
+    let mut server = Mongo::start();
+    let store = opened_at(&server.url()).await;
+    let id = inserted(&store, row("x")).await.unwrap().id;
+    server.meddle("update", ROWS, 0, "wait");
+    let short = Context::within(Duration::from_millis(300));
+    let error = store.claim(&short, Claim { now: 1500, ..long(9) }).await.unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), (Kind::Timeout, Outcome::Unknown), "{error:?}");
+    let command = document(&server.met());
+    assert!(command.get_i64("maxTimeMS").unwrap() < 20_000, "{command}");
+    // Whoever looks meanwhile finds nothing that he could give back.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(list(&store).await[0].state, State::Pending);
+    server.go_on();
+    until_row(&store, "it is given back", |row| row.id == id && row.updated == 1500).await;
+    becomes(&store, id, State::Pending).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_answer_never_comes_ends_all_the_same() {
+    let mut server = Mongo::start();
+    let store = opened_at(&server.url()).await;
+    inserted(&store, row("x")).await.unwrap();
+    server.meddle("update", ROWS, 0, "hang");
+    let began = Instant::now();
+    let error = store.claim(&Context::within(Duration::from_secs(120)), long(9)).await.unwrap_err();
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_eq!((error.kind(), fault(&error)), (Kind::Storage, Fault::Late), "{error:?}");
 }
 
 #[test]
@@ -305,11 +343,18 @@ async fn a_body_that_does_not_come_keeps_no_other_row() {
     let ids = store.insert(&soon(), vec![row("small"), apart(), apart()]).await.unwrap();
     // Two are read, and the one that is not is due as before.
     server.meddle("find", BODIES, 0, "hang");
+    server.meddle("find", ROWS, 3, "wait");
     let claims = store.claim(&Context::within(Duration::from_secs(8)), long(9)).await.unwrap();
     let small = claims.rows.iter().find(|row| row.id == ids[0].id).unwrap();
     assert!(claims.rows.len() == 2 && claims.rows.iter().all(|row| row.unread.is_none()), "{claims:?}");
     assert!(claims.more);
-    let left = list(&store).await.into_iter().find(|row| row.state == State::Pending).unwrap();
+    // Those that were read did not wait until the server took the other one back.
+    server.met();
+    server.met();
+    server.go_on();
+    let left = ids[1..].iter().find(|id| claims.rows.iter().all(|row| row.id != id.id)).unwrap().id;
+    becomes(&store, left, State::Pending).await;
+    let left = list(&store).await.into_iter().find(|row| row.id == left).unwrap();
     assert_eq!((left.attempts, left.due), (0, Some(1000)));
     // Where it is the first it had all the time, and whoever sends it is told.
     assert!(settled(&store, small.id, small.token, SENT).await.unwrap());
@@ -349,69 +394,42 @@ async fn a_row_whose_body_never_comes_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_that_comes_too_late_changes_nothing() {
-    let mut server = Mongo::start();
-    let (store, other) = (opened_at(&server.url()).await, opened_at(&server.url()).await);
-    for (command, how) in [("delete", SENT), ("update", again())] {
-        let id = inserted(&store, row("x")).await.unwrap().id;
-        let first = claimed(&store, 1000, 1).await.rows.remove(0);
-        // It was found to be his, and is another's when the command comes.
-        server.meddle(command, ROWS, 0, "wait");
-        let settling = tokio::spawn({
-            let store = store.clone();
-            async move { settled(&store, id, first.token, how).await }
-        });
-        server.met();
-        let second = claimed(&other, 1100, 1).await.rows.remove(0);
-        assert_eq!(second.id, id);
-        server.go_on();
-        assert!(!settling.await.unwrap().unwrap(), "{command}");
-        let there = list(&store).await.remove(0);
-        assert_eq!((there.state, there.attempts), (State::Leased, 0));
-        assert!(settled(&other, id, second.token, SENT).await.unwrap());
-        assert!(list(&store).await.is_empty());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_settle_that_ends_unknown_says_so_and_its_line_goes_on() {
-    let mut server = Mongo::start();
-    let store = opened_at(&server.url()).await;
-    for (command, how, left) in [("delete", SENT, 0), ("update", again(), 1)] {
-        for what in ["lose".to_owned(), format!("confirm {}", unconfirmed())] {
-            let id = inserted(&store, row("x")).await.unwrap().id;
-            let token = claimed(&store, 1000, 1).await.rows[0].token;
-            server.meddle(command, ROWS, 0, &what);
-            let error = settled(&store, id, token, how.clone()).await.unwrap_err();
-            assert_eq!((error.kind(), error.outcome()), (Kind::Storage, Outcome::Unknown), "{error:?}");
-            assert_eq!(list(&store).await.len(), left);
-            // It was done: there is nothing to end any more.
-            assert!(!settled(&store, id, token, how.clone()).await.unwrap());
-            store.drop_rows(&soon(), None, vec![id], 1001).await.unwrap();
-        }
-    }
-    // The row is settled, and the turn of its line is not: that ends with the lease.
-    let ids = store.insert(&soon(), vec![keyed("a1", "a"), keyed("a2", "a")]).await.unwrap();
-    let first = claimed(&store, 1000, 9).await.rows.remove(0);
-    server.meddle("update", LINES, 0, "refuse");
-    assert!(settled(&store, ids[0].id, first.token, SENT).await.unwrap());
-    assert!(claimed(&store, 1099, 9).await.rows.is_empty());
-    assert_eq!(claimed(&store, 1100, 9).await.rows[0].id, ids[1].id);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_never_comes_keeps_nobody_else() {
     let mut server = Mongo::start();
     let store = opened_at(&server.url()).await;
     server.meddle("insert", ROWS, 0, "hang");
     let stuck = tokio::spawn({
         let store = store.clone();
-        async move { inserted(&store, row("stuck")).await }
+        let ctx = Context::within(Duration::from_secs(120));
+        async move { store.insert(&ctx, vec![row("stuck")]).await }
     });
     server.met();
     let began = Instant::now();
     assert!(inserted(&store, row("next")).await.unwrap().fresh);
     assert!(!stuck.is_finished(), "the next waited for it: {:?}", began.elapsed());
     let error = stuck.await.unwrap().unwrap_err();
-    assert_eq!((fault(&error), error.outcome()), (Fault::Late, Outcome::Unknown), "{error:?}");
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert_eq!((error.kind(), error.outcome()), (Kind::Storage, Outcome::Unknown), "{error:?}");
+    assert_eq!(fault(&error), Fault::Late);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_slow_is_overtaken_by_no_row_of_its_key() {
+    let mut server = Mongo::start();
+    let store = opened_at(&server.url()).await;
+    let begin = |body: &'static str, key: &'static str| {
+        let store = store.clone();
+        tokio::spawn(async move { inserted(&store, keyed(body, key)).await.unwrap().id })
+    };
+    server.meddle("insert", ROWS, 0, "wait");
+    let first = begin("a1", "a");
+    server.met();
+    let second = begin("a2", "a");
+    // Others wait no longer for it than for any that is slow.
+    let other = begin("b1", "b").await.unwrap();
+    let there: Vec<RowId> = list(&store).await.iter().map(|row| row.id).collect();
+    assert_eq!(there, [other]);
+    server.go_on();
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    assert!(first < second, "{first} {second}");
 }

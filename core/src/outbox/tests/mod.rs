@@ -4,6 +4,8 @@
 mod closing;
 #[cfg(feature = "mongodb")]
 mod cuts;
+#[cfg(feature = "mongodb")]
+mod ends;
 mod lines;
 #[cfg(feature = "mongodb")]
 mod mongodb;
