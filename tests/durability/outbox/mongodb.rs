@@ -8,7 +8,7 @@ use ceiba_tests::mongo::Mongo;
 
 use super::process::{PLACES, Place};
 use super::{killed, shared_by_two};
-use crate::broker::{Folder, runtime, turn};
+use crate::broker::{Folder, number, runtime, turn};
 
 fn in_mongodb(server: &Mongo, folder: &Path) -> Place {
     // The server of the tests reads all rows for each command.
@@ -39,5 +39,6 @@ fn outbox_in_mongodb_shared_by_two_processes() {
     let (server, folder, runtime) = (Mongo::start(), Folder::new("outbox-mongo-shared"), runtime());
     let place = Place { places: 250, lease: "60s", ..in_mongodb(&server, folder.path()) };
     let store = runtime.block_on(open_store(&Address::parse(&server.url()).unwrap(), true)).unwrap();
-    shared_by_two(&runtime, &place, &*store, 10_000, 400);
+    let rows = number("CEIBA_OUTBOX_ROWS").map_or(2_000, |rows| rows.min(10_000));
+    shared_by_two(&runtime, &place, &*store, rows, 400);
 }
