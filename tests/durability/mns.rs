@@ -112,8 +112,8 @@ impl Front {
         }
     }
 
-    async fn queue(&self) {
-        let attributes = QueueAttributes { visibility_timeout: Some(HIDDEN), ..QueueAttributes::default() };
+    async fn queue(&self, hidden: u32) {
+        let attributes = QueueAttributes { visibility_timeout: Some(hidden), ..QueueAttributes::default() };
         self.done(&Operation::CreateQueue { queue: "q".into(), attributes }).await;
     }
 }
@@ -160,7 +160,8 @@ fn who_has_an_mns_message_has_it_after_a_kill() {
     runtime().block_on(async {
         let folder = Folder::new("mns-kill");
         let (mut front, broker) = Front::start(&folder.path().join("data"));
-        front.queue().await;
+        // Whatever is done below is done before that is over.
+        front.queue(120).await;
         for body in ["kept", "taken", "hidden", "deleted", "given back"] {
             front.send(body, 0).await.unwrap();
         }
@@ -303,7 +304,7 @@ async fn lane(
 async fn strikes(cycles: u64, seed: u64) {
     let folder = Folder::new("mns-crash");
     let (mut front, mut broker) = Front::start(&folder.path().join("data"));
-    front.queue().await;
+    front.queue(HIDDEN).await;
     let mut random = StdRng::seed_from_u64(seed);
     let book = Shared::default();
     for cycle in 0..cycles {
@@ -364,7 +365,7 @@ fn kills_under_load_lose_no_mns_message_that_was_accepted() {
 
 async fn full_disk(mount: &Mount) {
     let (mut front, mut broker) = Front::start(&mount.path().join("data"));
-    front.queue().await;
+    front.queue(HIDDEN).await;
     let body = |number: usize| format!("{number}-{}", "x".repeat(20_000));
     let mut accepted = HashSet::new();
     for number in 0..20 {

@@ -309,6 +309,10 @@ async fn a_close_sends_what_was_acked_and_gives_back_the_rest() {
         }
     });
     until("acks are on their way", || consumer.status()["unsent_acks"] == number).await;
+    for _ in 0..2 {
+        let given_back = |operation: &Operation| matches!(operation, Operation::ChangeVisibility { .. });
+        server.fault(given_back, Fault::Refuse("QpsLimitExceeded", 400));
+    }
     consumer.close(&within(5)).await.unwrap();
     assert!(acking.await.unwrap().iter().all(Result::is_ok));
     assert_eq!(server.stored(), 10 - number);

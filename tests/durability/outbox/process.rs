@@ -5,11 +5,17 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
+use ceiba_core::client::Context;
+use ceiba_core::outbox::{Address, open_store};
 use serde_json::json;
 
 /// Sends under way at once.
 pub(super) const PLACES: usize = 8;
+
+/// How long a process may take to its end, once nothing is added any more.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Where the rows are, and what goes with it.
 pub(super) struct Place {
@@ -31,6 +37,7 @@ impl Place {
 pub(super) struct Process {
     pub(super) child: Child,
     lines: Receiver<String>,
+    url: String,
 }
 
 impl Process {
@@ -53,7 +60,7 @@ impl Process {
                 let _ = lines.send(line);
             }
         });
-        Process { child, lines: told }
+        Process { child, lines: told, url: place.url.clone() }
     }
 
     pub(super) fn lives(&mut self) -> bool {
@@ -67,8 +74,27 @@ impl Process {
     }
 
     pub(super) fn end(mut self) -> Vec<String> {
-        assert!(self.child.wait().unwrap().success());
+        let since = Instant::now();
+        let ended = loop {
+            match self.child.try_wait().unwrap() {
+                Some(ended) => break ended,
+                None if since.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
+                None => panic!("it does not end: {}", self.left()),
+            }
+        };
+        assert!(ended.success(), "{ended}: {}", self.left());
         self.lines.iter().collect()
+    }
+
+    // What is in its store.
+    fn left(&self) -> String {
+        let ctx = Context::within(Duration::from_secs(60));
+        crate::broker::runtime().block_on(async {
+            match open_store(&Address::parse(&self.url).unwrap(), true).await {
+                Ok(store) => format!("{:?}", store.stats(&ctx, None).await),
+                Err(error) => error.to_string(),
+            }
+        })
     }
 }
 

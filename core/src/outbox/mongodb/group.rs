@@ -329,6 +329,8 @@ async fn lead<I: Send + 'static, O: Send + 'static>(mut leader: Leader<I, O>) {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use futures_util::FutureExt;
+
     use super::*;
     use crate::outbox::mongodb::table::step;
 
@@ -366,10 +368,10 @@ mod tests {
             begun.lock().extend(&items);
             Box::pin(async move {
                 for (seconds, answers) in &items {
-                    let second = |_| tokio::time::sleep(Duration::from_secs(1));
-                    for second in (0..*seconds).map(second) {
+                    for _ in 0..*seconds {
+                        let second = tokio::time::sleep(Duration::from_secs(1));
                         match answers {
-                            true => step(true, async { Ok(second.await) }).await.unwrap(),
+                            true => step(true, second.map(Ok)).await.unwrap(),
                             false => second.await,
                         }
                     }

@@ -27,6 +27,9 @@ use crate::wire::mns::VISIBILITY;
 /// The longest code: receipt handles are shorter by far.
 const MAX_CODE: usize = 4096;
 
+/// The first and the longest pause of what a service that has too much to do is asked again for.
+const THROTTLED: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+
 #[derive(Default)]
 pub(super) struct Counts {
     pub(super) acked: AtomicU64,
@@ -73,8 +76,7 @@ impl Engine {
     /// Gives deliveries back, to come again at once, as far as the context's time lets it.
     pub(super) async fn give_back(&self, ctx: &Context, handles: Vec<Arc<str>>) {
         let all = futures_util::stream::iter(handles);
-        let each =
-            all.map(|handle| async move { settle::give_back(self, ctx, &handle, settle::AT_ONCE).await });
+        let each = all.map(|handle| async move { self.give_one_back(ctx, &handle).await });
         let mut ends = each.buffer_unordered(self.settings.connections);
         while let Some(end) = ends.next().await {
             if let Err(error) = end {
@@ -83,6 +85,20 @@ impl Engine {
                 if error.kind() != Kind::NotFound {
                     return;
                 }
+            }
+        }
+    }
+
+    // A service that has too much to do for a moment takes it in the next.
+    async fn give_one_back(&self, ctx: &Context, handle: &str) -> Result<()> {
+        let mut wait = THROTTLED.0;
+        loop {
+            match settle::give_back(self, ctx, handle, settle::AT_ONCE).await {
+                Err(error) if error.kind() == Kind::Throttled && wait <= THROTTLED.1 => {
+                    ctx.run(tokio::time::sleep(error.retry_after().unwrap_or(wait))).await?;
+                    wait *= 2;
+                }
+                end => return end,
             }
         }
     }

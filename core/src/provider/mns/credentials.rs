@@ -19,6 +19,8 @@ use crate::wire::mns::Account;
 
 /// How long what was read is used before it is read again.
 const FRESH: Duration = Duration::from_secs(5);
+/// How long a file that was read before is waited for, before what it held goes on.
+const MOMENT: Duration = Duration::from_secs(1);
 /// No file of keys is longer.
 const LONGEST: u64 = 64 << 10;
 
@@ -217,6 +219,8 @@ struct State {
     kept: Option<(Instant, Arc<Keys>)>,
     // The service refused those that are kept, or being read.
     stale: bool,
+    // It refused those that are kept: until the file is read they are of no use.
+    refused: bool,
     reading: Option<Reading>,
     // Of the reading: what an older one finds is not kept.
     number: u64,
@@ -227,19 +231,25 @@ impl Reread {
         Reread { path, state: Arc::default() }
     }
 
-    /// What is kept, where it is fresh; else a reading of the file, begun here or under way.
-    fn fresh(&self) -> Result<Arc<Keys>, Reading> {
+    /// What is kept, where it is fresh; else a reading of the file, begun here or under way, and what goes on where that
+    /// takes long.
+    fn fresh(&self) -> Result<Arc<Keys>, (Reading, Option<Arc<Keys>>)> {
         let mut state = self.state.lock();
         let stale = std::mem::take(&mut state.stale);
+        state.refused |= stale;
+        let old = state.kept.as_ref().map(|(_, keys)| keys.clone()).filter(|_| !state.refused);
         match (&state.kept, &state.reading) {
-            (Some((read, keys)), _) if !stale && read.elapsed() < FRESH => return Ok(keys.clone()),
-            (_, Some(reading)) if !stale => return Err(reading.clone()),
+            (Some((read, keys)), _) if !state.refused && read.elapsed() < FRESH => return Ok(keys.clone()),
+            (_, Some(reading)) if !stale => return Err((reading.clone(), old)),
             _ => {}
         }
         state.number += 1;
-        let reading = read(self.path.clone(), Arc::downgrade(&self.state), state.number).boxed().shared();
+        // By itself: whoever asked for it may be gone when it ends, and what is read is as old as it is.
+        let reading = tokio::spawn(read(self.path.clone(), Arc::downgrade(&self.state), state.number));
+        let failed = |_| Err(Error::new(Kind::Internal, "the keys could not be read").by(PROVIDER));
+        let reading = reading.map(move |read| read.unwrap_or_else(failed)).boxed().shared();
         state.reading = Some(reading.clone());
-        Err(reading)
+        Err((reading, old))
     }
 }
 
@@ -252,6 +262,7 @@ async fn read(path: PathBuf, state: Weak<Mutex<State>>, number: u64) -> Result<A
         return read.map(Arc::new).map_err(|error| error.by(PROVIDER));
     }
     state.reading = None;
+    state.refused = false;
     let keys = match (read, &state.kept) {
         (Ok(keys), Some((_, kept))) if **kept == keys => kept.clone(),
         (Ok(keys), _) => Arc::new(keys),
@@ -271,7 +282,8 @@ impl Credentials for Reread {
         Box::pin(async {
             match self.fresh() {
                 Ok(keys) => Ok(keys),
-                Err(reading) => reading.await,
+                Err((reading, None)) => reading.await,
+                Err((reading, Some(old))) => tokio::time::timeout(MOMENT, reading).await.unwrap_or(Ok(old)),
             }
         })
     }
@@ -374,6 +386,41 @@ mod tests {
         let both = futures_util::future::join(source.keys(), source.keys());
         let (first, second) = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
         assert!(Arc::ptr_eq(&first.unwrap(), &second.unwrap()));
+        writing.await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn keys_that_nobody_waited_for_are_as_old_as_their_reading_and_old_ones_go_on_meanwhile() {
+        let path = std::env::temp_dir().join(format!("ceiba-mns-pipe-{:x}", rand::random::<u64>()));
+        let keys = |id: &str| format!(r#"{{"access_key_id": "{id}", "access_key_secret": "b"}}"#);
+        std::fs::write(&path, keys("old")).unwrap();
+        let source = Reread::new(path.clone());
+        let first = source.keys().await.unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let aged = || source.state.lock().kept.as_mut().unwrap().0 -= FRESH;
+        aged();
+        // Nobody writes to the pipe: a file that does not answer.
+        let kept = tokio::time::timeout(MOMENT * 20, source.keys()).await.unwrap().unwrap();
+        assert!(Arc::ptr_eq(&kept, &first));
+        // Its reading ends though nobody asks any more.
+        let to = path.clone();
+        tokio::task::spawn_blocking(move || std::fs::write(to, keys("new")).unwrap()).await.unwrap();
+        let since = Instant::now();
+        while source.state.lock().reading.is_some() {
+            assert!(since.elapsed() < Duration::from_secs(20), "it was not noted");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(source.keys().await.unwrap().key_id.expose(), "new");
+        // What the service refused does not go on.
+        source.refused(&first);
+        assert!(tokio::time::timeout(MOMENT * 2, source.keys()).await.is_err());
+        let to = path.clone();
+        let text = r#"{"access_key_id": "last", "access_key_secret": "b"}"#;
+        let writing = tokio::task::spawn_blocking(move || std::fs::write(to, text).unwrap());
+        assert_eq!(source.keys().await.unwrap().key_id.expose(), "last");
         writing.await.unwrap();
         std::fs::remove_file(&path).unwrap();
     }
