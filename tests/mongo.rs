@@ -4,12 +4,41 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::sync::{Condvar, Mutex};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 /// How long it may take to start, and to meet a fault.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whose test has servers, and how many: they keep a machine busy, and each test has bounds of time.
+static TURN: Mutex<Option<(ThreadId, u32)>> = Mutex::new(None);
+static TURN_ENDS: Condvar = Condvar::new();
+
+struct Turn(ThreadId);
+
+impl Turn {
+    fn take() -> Turn {
+        let me = std::thread::current().id();
+        let mut turn = TURN.lock().unwrap();
+        while turn.is_some_and(|(other, _)| other != me) {
+            turn = TURN_ENDS.wait(turn).unwrap();
+        }
+        let count = turn.map_or(0, |(_, count)| count);
+        *turn = Some((me, count + 1));
+        Turn(me)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut turn = TURN.lock().unwrap();
+        let count = turn.map_or(0, |(_, count)| count);
+        *turn = (count > 1).then_some((self.0, count - 1));
+        TURN_ENDS.notify_all();
+    }
+}
 
 /// See the module. Dropping it kills the server and removes the folder. Its functions block.
 pub struct Mongo {
@@ -18,6 +47,7 @@ pub struct Mongo {
     folder: PathBuf,
     // What it says: that a fault is set, and which command met one.
     said: Mutex<[Receiver<String>; 2]>,
+    _turn: Turn,
 }
 
 impl Mongo {
@@ -26,12 +56,13 @@ impl Mongo {
     /// # Panics
     /// Without its program, which `tests/go/ferretdb/build.sh` builds.
     pub fn start() -> Mongo {
+        let turn = Turn::take();
         static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("ceiba-mongo-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let said = Mutex::new([channel().1, channel().1]);
-        let mut mongo = Mongo { child: None, address: "127.0.0.1:0".into(), folder, said };
+        let mut mongo = Mongo { child: None, address: "127.0.0.1:0".into(), folder, said, _turn: turn };
         mongo.restart();
         mongo
     }
@@ -75,14 +106,35 @@ impl Mongo {
         }
     }
 
+    fn pid(&self) -> String {
+        self.child.as_ref().expect("it was killed").0.id().to_string()
+    }
+
     fn signal(&self, name: &str) {
-        let pid = self.child.as_ref().expect("it was killed").0.id().to_string();
+        let pid = self.pid();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
     /// It answers nobody from now on.
+    ///
+    /// # Panics
+    /// When it goes on all the same.
     pub fn freeze(&self) {
         self.signal("-STOP");
+        let began = Instant::now();
+        while !self.stands() {
+            assert!(began.elapsed() < PATIENCE, "the MongoDB of the tests stops");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    // A signal has been taken once no thread of it runs.
+    fn stands(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let mut stats = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")));
+        stats.all(|stat| {
+            stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T')))
+        })
     }
 
     /// It goes on.

@@ -1,6 +1,6 @@
 //! What the writing thread does, each within a transaction.
 
-use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Result, Row, params};
 
 use super::claim::{apart, is_damage};
 use super::look::{INFO, info};
@@ -43,12 +43,18 @@ impl Numbers {
         Numbers { clock: Clock::from_system(), random: Random::from_system(), last: 0 }
     }
 
-    fn next(&mut self, connection: &Connection) -> Result<i64> {
+    // Others may have given numbers while they had the lock.
+    fn begin(&mut self, connection: &Connection) -> Result<()> {
         let largest: Option<i64> =
             connection.prepare_cached("SELECT max(id) FROM outbox")?.query_row([], |row| row.get(0))?;
+        self.last = self.last.max(largest.unwrap_or_default());
+        Ok(())
+    }
+
+    fn next(&mut self) -> i64 {
         let now = i64::try_from(self.clock.unix_time().as_micros()).unwrap_or_default();
-        self.last = largest.unwrap_or_default().max(self.last).saturating_add(1).max(now);
-        Ok(self.last)
+        self.last = self.last.saturating_add(1).max(now);
+        self.last
     }
 
     fn token(&self) -> i64 {
@@ -61,10 +67,22 @@ pub(super) fn insert(
     numbers: &mut Numbers,
     rows: &[NewRow],
 ) -> Result<Vec<Inserted>> {
-    rows.iter().map(|row| insert_one(connection, numbers, row)).collect()
+    numbers.begin(connection)?;
+    let mut insert = connection.prepare_cached(INSERT)?;
+    rows.iter().map(|row| insert_one(connection, &mut insert, numbers, row)).collect()
 }
 
-fn insert_one(connection: &Connection, numbers: &mut Numbers, row: &NewRow) -> Result<Inserted> {
+const INSERT: &str = "INSERT INTO outbox (id, producer, state, due, token, attempts, accepted, created, updated, delay, \
+     number, size, topic, order_key, dedup, error, head, body, own, short) \
+     VALUES (?17, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?18, ?19) \
+     ON CONFLICT (producer, dedup) WHERE dedup IS NOT NULL DO NOTHING";
+
+fn insert_one(
+    connection: &Connection,
+    insert: &mut CachedStatement<'_>,
+    numbers: &mut Numbers,
+    row: &NewRow,
+) -> Result<Inserted> {
     let token = numbers.token();
     let (state, due) = match row.start {
         Start::Pending { due } | Start::Restored { due } => (PENDING, due),
@@ -78,13 +96,7 @@ fn insert_one(connection: &Connection, numbers: &mut Numbers, row: &NewRow) -> R
     let message = &row.message;
     let inline = (message.body.len() <= INLINE).then_some(&message.body[..]);
     let (own, short) = beginning(message);
-    let mut insert = connection.prepare_cached(
-        "INSERT INTO outbox (id, producer, state, due, token, attempts, accepted, created, updated, delay, number, \
-         size, topic, order_key, dedup, error, head, body, own, short) \
-         VALUES (?17, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?18, ?19) \
-         ON CONFLICT (producer, dedup) WHERE dedup IS NOT NULL DO NOTHING",
-    )?;
-    let id = numbers.next(connection)?;
+    let id = numbers.next();
     let made = insert.execute(params![
         &*row.producer,
         state,
@@ -150,17 +162,17 @@ pub(super) fn place(row: &Row<'_>) -> Result<Place> {
     Ok(Place { apart: row.get(0)?, key: key.map(|key| (producer, key)) })
 }
 
+const OWN: &str =
+    "SELECT body IS NULL, order_key, producer FROM outbox WHERE id = ?1 AND token = ?2 AND state = 1";
+
 pub(super) fn settle_one(connection: &Connection, end: &End) -> Result<bool> {
     let (id, token) = (signed(end.id.0), signed(end.token));
+    // For one row that is less work than a change which returns something.
+    let own = connection.prepare_cached(OWN)?.query_row(params![id, token], place).optional()?;
+    let Some(own) = own else { return Ok(false) };
     if let How::Sent { keep: false } = end.how {
-        let gone = connection
-            .prepare_cached(
-                "DELETE FROM outbox WHERE id = ?1 AND token = ?2 AND state = 1 \
-                 RETURNING body IS NULL, order_key, producer",
-            )?
-            .query_row(params![id, token], place)
-            .optional()?;
-        return after(connection, id, end.now, gone, true);
+        connection.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute(params![id])?;
+        return after(connection, id, end.now, Some(own), true);
     }
     let (state, due, counted, error, rest) = match &end.how {
         How::Sent { .. } => (DONE, end.now, 0, None, &None),
@@ -170,18 +182,16 @@ pub(super) fn settle_one(connection: &Connection, end: &End) -> Result<bool> {
         }
         How::Released => (PENDING, end.now, 0, None, &None),
     };
-    let changed = connection
+    connection
         .prepare_cached(
-            "UPDATE outbox SET state = ?3, due = ?4, attempts = attempts + ?5, error = coalesce(?6, error), \
-             updated = ?7 WHERE id = ?1 AND token = ?2 AND state = 1 \
-             RETURNING body IS NULL, order_key, producer",
+            "UPDATE outbox SET state = ?2, due = ?3, attempts = attempts + ?4, error = coalesce(?5, error), \
+             updated = ?6 WHERE id = ?1",
         )?
-        .query_row(params![id, token, state, due, counted, error, end.now], place)
-        .optional()?;
-    if let (Some(place), Some(rest)) = (&changed, rest) {
-        write_message(connection, id, place.apart, rest)?;
+        .execute(params![id, state, due, counted, error, end.now])?;
+    if let Some(rest) = rest {
+        write_message(connection, id, own.apart, rest)?;
     }
-    after(connection, id, end.now, changed, false)
+    after(connection, id, end.now, Some(own), false)
 }
 
 // Only the recipients differ after a partial failure: the body is written anew where it changed its place alone.

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Result, ffi, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row, ffi, params};
 use serde_json::json;
 
-use super::change::{DEAD, LEASED, PENDING, after, place, settle_one, unsigned};
+use super::change::{DEAD, LEASED, PENDING, after, place, settle_one, signed, unsigned};
 use super::fault::Fault;
 use crate::error::Kind;
 use crate::outbox::row::{Claim, Claimed, Claims, End, How, Millis, NEVER, RowId, StoredMessage};
@@ -18,8 +18,10 @@ const BUSY: usize = 500;
 /// Rows that are passed over, at most.
 const PASSED: usize = 10_000;
 
-pub(super) const DUE: &str = "SELECT id, size, due FROM outbox WHERE producer = ?1 AND state = ?2 AND due <= ?3 \
-     ORDER BY due, id LIMIT ?4";
+pub(super) const DUE: &str = "SELECT id, size, due, token, attempts, accepted, head, body, number, delay FROM outbox \
+     WHERE producer = ?1 AND state = ?2 AND due <= ?3 ORDER BY due, id LIMIT ?4";
+pub(super) const LEASE: &str =
+    "UPDATE outbox SET state = 1, due = ?2, token = token + 1, updated = ?3 WHERE id = ?1";
 // The index alone has it: rows that cannot be read have numbers all the same.
 pub(super) const DUE_IDS: &str = "SELECT id, NULL, due FROM outbox INDEXED BY outbox_due \
      WHERE producer = ?1 AND state = ?2 AND due <= ?3 ORDER BY due, id LIMIT ?4";
@@ -85,13 +87,81 @@ pub(super) fn claim(
     claim: &Claim,
     careful: bool,
 ) -> Result<Claims> {
+    let mut claims = match careful {
+        true => one_by_one(connection, passed, claim)?,
+        false => together(connection, passed, claim)?,
+    };
+    if !claims.more {
+        // What was due is claimed, or passed over.
+        claims.next = connection
+            .prepare_cached(NEXT)?
+            .query_row(params![&*claim.producer, claim.now], |row| row.get::<_, Option<Millis>>(0))?
+            .filter(|due| *due < NEVER);
+    }
+    Ok(claims)
+}
+
+// Under one lock: what is read is what is changed.
+fn together(connection: &Connection, passed: &Passed, claim: &Claim) -> Result<Claims> {
     let mut claims = Claims::default();
     let mut bytes = 0_u64;
+    let mut select = connection.prepare_cached(DUE)?;
+    let mut lease = connection.prepare_cached(LEASE)?;
     // Those whose owner went away were to be sent before the others.
     for state in [LEASED, PENDING] {
         let wanted = claim.rows.saturating_sub(claims.rows.len()) + 1 + passed.0.len();
+        let before = claims.rows.len();
+        let mut apart = Vec::new();
+        let mut found = select.query(params![&*claim.producer, state, claim.now, wanted as i64])?;
+        while let Some(row) = found.next()? {
+            let id: i64 = row.get(0)?;
+            if passed.0.contains(&id) {
+                continue;
+            }
+            let size = unsigned(row.get(1)?);
+            let too_long = !claims.rows.is_empty() && bytes.saturating_add(size) > claim.bytes;
+            if claims.rows.len() >= claim.rows || too_long {
+                claims.more = true;
+                break;
+            }
+            let (message, inline) = message(row, 6)?;
+            if !inline {
+                apart.push(claims.rows.len());
+            }
+            bytes = bytes.saturating_add(size);
+            claims.rows.push(Claimed {
+                id: RowId(unsigned(id)),
+                token: unsigned(row.get::<_, i64>(3)?.wrapping_add(1)),
+                message,
+                attempts: row.get(4)?,
+                accepted: row.get(5)?,
+                unread: None,
+            });
+            claims.reached = Some(row.get(2)?).filter(|_| state == PENDING);
+        }
+        drop(found);
+        for place in apart {
+            if let Some(row) = claims.rows.get_mut(place) {
+                row.message.body = body_of(connection, signed(row.id.0))?;
+            }
+        }
+        for row in claims.rows.iter().skip(before) {
+            lease.execute(params![signed(row.id.0), claim.until, claim.now])?;
+        }
+        if claims.more {
+            break;
+        }
+    }
+    Ok(claims)
+}
+
+fn one_by_one(connection: &Connection, passed: &mut Passed, claim: &Claim) -> Result<Claims> {
+    let mut claims = Claims::default();
+    let mut bytes = 0_u64;
+    for state in [LEASED, PENDING] {
+        let wanted = claim.rows.saturating_sub(claims.rows.len()) + 1 + passed.0.len();
         let found: Vec<(i64, Option<i64>, Millis)> = connection
-            .prepare_cached(if careful { DUE_IDS } else { DUE })?
+            .prepare_cached(DUE_IDS)?
             .query_map(params![&*claim.producer, state, claim.now, wanted as i64], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })?
@@ -112,11 +182,7 @@ pub(super) fn claim(
                 break;
             }
             let seen = Seen { id, state, due };
-            let taken = match careful {
-                true => apart(connection, || take(connection, &seen, claim)),
-                false => take(connection, &seen, claim),
-            };
-            match taken {
+            match apart(connection, || take(connection, &seen, claim)) {
                 Ok(Some(row)) => {
                     bytes = bytes.saturating_add(size);
                     claims.rows.push(row);
@@ -124,7 +190,7 @@ pub(super) fn claim(
                 }
                 // Another took it while the lock was free, and as many may be due behind what was seen.
                 Ok(None) => claims.more = true,
-                Err(error) if careful => {
+                Err(error) => {
                     // As many as were asked for may be due behind it.
                     claims.more = true;
                     match give_up(connection, passed, &seen, claim, error) {
@@ -134,18 +200,12 @@ pub(super) fn claim(
                         Err(_) => return Ok(claims),
                     }
                 }
-                Err(error) => return Err(error),
             }
         }
         if claims.more {
-            return Ok(claims);
+            break;
         }
     }
-    // What was due is claimed, or passed over.
-    claims.next = connection
-        .prepare_cached(NEXT)?
-        .query_row(params![&*claim.producer, claim.now], |row| row.get::<_, Option<Millis>>(0))?
-        .filter(|due| *due < NEVER);
     Ok(claims)
 }
 
@@ -220,7 +280,7 @@ pub(super) fn settle(
             let kept = End { how: How::Sent { keep: true }, ..end.clone() };
             done = apart(connection, || settle_one(connection, &kept));
             // Not even that: it is not to be sent again.
-            if is_damage(&done) && passed.over(super::change::signed(end.id.0)) {
+            if is_damage(&done) && passed.over(signed(end.id.0)) {
                 done = Ok(true);
             }
         }
@@ -235,14 +295,7 @@ fn take(connection: &Connection, seen: &Seen, claim: &Claim) -> Result<Option<Cl
     let id = seen.id;
     let mut update = connection.prepare_cached(TAKE)?;
     let taken = update.query_row(params![id, claim.until, claim.now, seen.state], |row| {
-        let inline: Option<Vec<u8>> = row.get(4)?;
-        let found = inline.is_some();
-        let message = StoredMessage {
-            head: row.get(3)?,
-            body: Bytes::from(inline.unwrap_or_default()),
-            number: unsigned(row.get(5)?),
-            delay: row.get(6)?,
-        };
+        let (message, found) = message(row, 3)?;
         let claimed = Claimed {
             id: RowId(unsigned(id)),
             token: unsigned(row.get(0)?),
@@ -260,6 +313,19 @@ fn take(connection: &Connection, seen: &Seen, claim: &Claim) -> Result<Option<Cl
         claimed.message.body = body_of(connection, id)?;
     }
     Ok(Some(claimed))
+}
+
+// Its columns begin at `at`; and whether the body is among them.
+fn message(row: &Row<'_>, at: usize) -> Result<(StoredMessage, bool)> {
+    let inline: Option<Vec<u8>> = row.get(at + 1)?;
+    let found = inline.is_some();
+    let message = StoredMessage {
+        head: row.get(at)?,
+        body: Bytes::from(inline.unwrap_or_default()),
+        number: unsigned(row.get(at + 2)?),
+        delay: row.get(at + 3)?,
+    };
+    Ok((message, found))
 }
 
 pub(super) fn body_of(connection: &Connection, id: i64) -> Result<Bytes> {

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::change::{OLD_DONE, OLD_TOLD, OLD_UNTOLD, PURGE_DEAD, PURGE_DONE, PURGE_TOLD};
-use super::claim::{DUE, DUE_IDS, NEXT, SEEN, TAKE};
+use super::claim::{DUE, DUE_IDS, LEASE, NEXT, SEEN, TAKE};
 use super::look::{LATER, OF_STATE, OLDEST};
 use super::schema;
 
@@ -30,6 +30,7 @@ fn each_goes_by_an_index_and_the_file_is_safe() {
         (OLD_DONE, "COVERING INDEX outbox_due (producer=? AND state=? AND due<?)"),
         (OLD_TOLD, "COVERING INDEX outbox_dead (producer=? AND due=? AND updated<?)"),
         (OLD_UNTOLD, "COVERING INDEX outbox_dead (producer=? AND due<?)"),
+        (LEASE, "INTEGER PRIMARY KEY (rowid=?)"),
         (TAKE, "INTEGER PRIMARY KEY (rowid=?)"),
         (SEEN, "COVERING INDEX outbox_due (producer=? AND state=? AND due=? AND rowid=?)"),
         (PURGE_DONE, "INTEGER PRIMARY KEY (rowid=?)"),
