@@ -156,12 +156,9 @@ fn stored(body: u64) -> NewRow {
     }
 }
 
-/// Rows of one insert.
-const PORTION: u64 = 500;
-
-/// Two processes send what is put into the store: `rows`, of which some at a time are there, and as many more as it takes
+/// Two processes send what is put into the store: `rows`, a portion once only some are left, and as many more as it takes
 /// until both have sent some.
-fn shared_by_two(runtime: &Runtime, place: &Place, store: &dyn Store, rows: u64, some: u64) {
+fn shared_by_two(runtime: &Runtime, place: &Place, store: &dyn Store, rows: u64, [some, portion]: [u64; 2]) {
     let ctx = || Context::within(Duration::from_secs(60));
     // Nobody finds it empty before the last row is there.
     let guard = NewRow { start: Start::Leased { until: i64::MAX / 2 }, ..stored(u64::MAX) };
@@ -180,9 +177,9 @@ fn shared_by_two(runtime: &Runtime, place: &Place, store: &dyn Store, rows: u64,
         assert!(since.elapsed() < Duration::from_secs(300), "one did all of {inserted} rows");
         let ahead = inserted - ends.len() as u64;
         if ahead <= if inserted < rows { some } else { 0 } {
-            let bodies = inserted..inserted + PORTION;
+            let bodies = inserted..inserted + portion;
             runtime.block_on(store.insert(&ctx(), bodies.map(stored).collect())).unwrap();
-            inserted += PORTION;
+            inserted += portion;
             if inserted <= rows {
                 since = Instant::now();
             }
@@ -209,6 +206,6 @@ fn outbox_shared_by_two_processes() {
     let (folder, runtime) = (Folder::new("outbox-shared"), runtime());
     let store = runtime.block_on(SqliteStore::open_alone(&folder.path().join("outbox.db"))).unwrap();
     let place = Place { lease: "60s", ..Place::file(folder.path()) };
-    shared_by_two(&runtime, &place, &store, rows, rows);
+    shared_by_two(&runtime, &place, &store, rows, [rows, 500]);
     runtime.block_on(store.close_file(&Context::within(Duration::from_secs(60)))).unwrap();
 }

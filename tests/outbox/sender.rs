@@ -134,7 +134,7 @@ async fn main() {
             Err(error) => eprintln!("the rows were not counted: {error}"),
         }
         // A store that takes long to count has other things to do.
-        let pause = (asked.elapsed() * 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
+        let pause = (asked.elapsed() * 10).clamp(Duration::from_millis(10), Duration::from_secs(5));
         tokio::time::sleep(pause).await;
     }
     println!("empty");

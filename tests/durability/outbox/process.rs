@@ -22,6 +22,7 @@ pub(super) struct Place {
     pub(super) url: String,
     pub(super) other_side: PathBuf,
     pub(super) lease: &'static str,
+    pub(super) poll: &'static str,
     pub(super) places: usize,
     /// Bytes of a body, at least.
     pub(super) bytes: usize,
@@ -30,7 +31,14 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn file(folder: &Path) -> Place {
         let url = format!("sqlite:{}/outbox.db", folder.display());
-        Place { url, other_side: folder.join("other-side"), lease: "700ms", places: PLACES, bytes: 0 }
+        Place {
+            url,
+            other_side: folder.join("other-side"),
+            lease: "700ms",
+            poll: "20ms",
+            places: PLACES,
+            bytes: 0,
+        }
     }
 }
 
@@ -44,7 +52,7 @@ impl Process {
     pub(super) fn start(place: &Place, when: &str, first: u64, count: u64) -> Process {
         let section = json!({
             "type": "outbox", "url": place.url, "when": when, "schedule": "40ms", "lease": place.lease,
-            "poll": "20ms", "concurrency": place.places, "max_attempts": 10_000,
+            "poll": place.poll, "concurrency": place.places, "max_attempts": 10_000,
         });
         let mut child = Command::new(env!("CARGO_BIN_EXE_ceiba-outbox-sender"))
             .arg(section.to_string())
