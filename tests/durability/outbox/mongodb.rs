@@ -42,6 +42,6 @@ fn outbox_in_mongodb_shared_by_two_processes() {
     let place = Place { places: 50, lease: "60s", poll: "300ms", ..in_mongodb(&server, folder.path()) };
     let store = runtime.block_on(open_store(&Address::parse(&server.url()).unwrap(), true)).unwrap();
     // The server's time for one command grows with the rows that are there.
-    let rows = number("CEIBA_OUTBOX_ROWS").map_or(2_000, |rows| rows.min(10_000));
+    let rows = number("CEIBA_OUTBOX_ROWS").map_or(600, |rows| rows.min(10_000));
     shared_by_two(&runtime, &place, &*store, rows, [50, 100]);
 }
